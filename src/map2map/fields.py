@@ -1,0 +1,121 @@
+"""Named quantities with units, and where their channels lie in a tensor."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from map2map.errors import FieldError, near_names
+
+__all__ = ["Field", "FieldSet", "Kind"]
+
+Kind = Literal["scalar", "vector"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """A named quantity with units.
+
+    Args:
+        name: What it is called, in files, messages and cards.
+        units: Its units, as in the files; "1" if it has none.
+        kind: "vector" has one component per axis, and a symmetry of the grid turns the components
+            along; "scalar" is one or several independent numbers per cell. If not given: a vector
+            if there are as many channels as axes (and more than one), which is map2map's guess.
+        channels: Numbers per cell; if not given, read from the files.
+    """
+
+    name: str
+    units: str = "1"
+    kind: Kind | None = None
+    channels: int | None = None
+
+    def resolved(self, channels: int, ndim: int) -> "Field":
+        """The same with nothing left open, for files with ``channels`` on ``ndim`` axes.
+
+        Raises:
+            FieldError: If the files contradict what was declared.
+        """
+        if self.channels not in (None, channels):
+            raise FieldError(
+                f"field {self.name!r} is declared with {self.channels} channels, but its files "
+                f"have {channels}; correct `channels` or leave it out"
+            )
+        kind = self.kind or ("vector" if channels == ndim > 1 else "scalar")
+        if kind == "vector" and channels != ndim:
+            raise FieldError(
+                f"field {self.name!r} is declared a vector, but has {channels} channels on a "
+                f"{ndim}-D grid; a vector has one component per axis; declare `kind: scalar` if "
+                f"its channels are independent"
+            )
+        return replace(self, channels=channels, kind=kind)
+
+
+@dataclass(frozen=True)
+class FieldSet:
+    """Several fields whose channels lie one after another in a tensor: names ↔ channels.
+
+    >>> fields = FieldSet((Field("v", channels=3), Field("rho", channels=1)))
+    >>> fields.channels, fields.slices["rho"]
+    (4, slice(3, 4, None))
+    """
+
+    fields: tuple[Field, ...]
+
+    def __post_init__(self) -> None:
+        names = [field.name for field in self.fields]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise FieldError(f"fields need different names, but {twice} occur more than once")
+
+    def __iter__(self) -> Iterator[Field]:
+        return iter(self.fields)
+
+    def __len__(self) -> int:
+        return len(self.fields)
+
+    def __getitem__(self, name: str) -> Field:
+        for field in self.fields:
+            if field.name == name:
+                return field
+        raise FieldError(f"no field {name!r}{near_names(name, self.names)}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names, in the order of the channels."""
+        return tuple(field.name for field in self.fields)
+
+    @property
+    def channels(self) -> int:
+        """Channels of all fields together."""
+        return sum(field_channels(field) for field in self.fields)
+
+    @property
+    def slices(self) -> dict[str, slice]:
+        """The channels of each field."""
+        stop, slices = 0, {}
+        for field in self.fields:
+            start, stop = stop, stop + field_channels(field)
+            slices[field.name] = slice(start, stop)
+        return slices
+
+    @property
+    def vectors(self) -> tuple[slice, ...]:
+        """The channels of the fields that are vectors."""
+        slices = self.slices
+        return tuple(slices[field.name] for field in self.fields if field.kind == "vector")
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """For a card."""
+        return [vars(field).copy() for field in self.fields]
+
+    @staticmethod
+    def from_dicts(dicts: Sequence[dict[str, Any]]) -> "FieldSet":
+        """From a card."""
+        return FieldSet(tuple(Field(**entry) for entry in dicts))
+
+
+def field_channels(field: Field) -> int:
+    """The number of channels of a field of which it is known."""
+    if field.channels is None:
+        raise FieldError(f"the number of channels of field {field.name!r} is not known yet")
+    return field.channels

@@ -1,0 +1,66 @@
+"""Grid: how many cells there are, how far apart, and what lies beyond an edge."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from map2map.errors import GeometryError, near_names
+from map2map.typing import Shape
+
+__all__ = ["Grid", "Pad"]
+
+Pad = Literal["refuse", "reflect", "edge", "zero"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A box of cells.
+
+    Args:
+        shape: Cells per axis.
+        spacing: Cell size per axis, in the units of length of the data; if known.
+        periodic: Whether the last cell of an axis has the first as its neighbor; one value per
+            axis, or one for all.
+        pad: What is made up beyond an edge that is not periodic: nothing ("refuse"), the values
+            mirrored at the outermost cell ("reflect", the cell itself is not repeated), the
+            outermost value ("edge") or zeros ("zero").
+
+    >>> Grid((4, 6), periodic=True).periodic
+    (True, True)
+    """
+
+    shape: Shape
+    spacing: tuple[float, ...] | None = None
+    periodic: tuple[bool, ...] | bool = True
+    pad: Pad = "refuse"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        ndim = len(self.shape)
+        if ndim == 0 or min(self.shape) < 1:
+            raise GeometryError(f"a grid needs at least one cell on every axis, not {self.shape}")
+        if isinstance(self.periodic, bool):
+            object.__setattr__(self, "periodic", (self.periodic,) * ndim)
+        else:
+            object.__setattr__(self, "periodic", tuple(self.periodic))
+        if self.spacing is not None:
+            object.__setattr__(self, "spacing", tuple(float(dx) for dx in self.spacing))
+        for name in ("periodic", "spacing"):
+            value = getattr(self, name)
+            if value is not None and len(value) != ndim:
+                raise GeometryError(
+                    f"`{name}` of a {ndim}-D grid needs 1 or {ndim} values, not {len(value)}: "
+                    f"{value}"
+                )
+        if self.pad not in get_args(Pad):
+            raise GeometryError(f"unknown pad {self.pad!r}{near_names(self.pad, get_args(Pad))}")
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def beyond(self) -> tuple[str, ...]:
+        """What lies beyond the edges of each axis: "periodic" or the pad."""
+        periodic: tuple[bool, ...] = self.periodic  # type: ignore[assignment]
+        return tuple("periodic" if wraps else self.pad for wraps in periodic)

@@ -1,0 +1,271 @@
+"""Windows: crops, halos, tiles and wrapping. The only index arithmetic in the package.
+
+A window is a box of cells that may reach beyond its grid. Reading one means copying a few
+contiguous slices (`pieces`): at most two per axis where the grid is periodic, so 2^d in all.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import ceil
+
+import numpy as np
+
+from map2map.errors import GeometryError
+from map2map.grids import Grid
+from map2map.typing import Shape
+
+__all__ = ["Halo", "Piece", "Run", "Window", "anchors", "crop_window", "per_axis", "pieces"]
+
+
+@dataclass(frozen=True)
+class Halo:
+    """Cells read around a crop: so many below and above it, on every axis.
+
+    >>> Halo.parse((1, 2, 3, 4), ndim=2)
+    Halo(low=(1, 3), high=(2, 4))
+    """
+
+    low: Shape
+    high: Shape
+
+    @classmethod
+    def parse(cls, value: int | Sequence[int], ndim: int) -> "Halo":
+        """Read any of map2map's three formats.
+
+        Args:
+            value: One number for all sides; one per axis, for both of its sides; or two per axis
+                (low, high, low, high, …). On one axis, two numbers are low and high.
+            ndim: Number of axes.
+
+        Raises:
+            GeometryError: If there are another number of values.
+        """
+        numbers = (value,) if isinstance(value, int | np.integer) else tuple(value)
+        if not all(isinstance(n, int | np.integer) for n in numbers):
+            raise GeometryError(f"a halo is made of whole numbers of cells, not {value!r}")
+        sides = tuple(int(n) for n in numbers)
+        if len(sides) == 1:
+            return cls(sides * ndim, sides * ndim)
+        if len(sides) == 2 * ndim:
+            return cls(sides[0::2], sides[1::2])
+        if len(sides) == ndim:
+            return cls(sides, sides)
+        raise GeometryError(
+            f"a halo on {ndim} axes has 1 value (all sides), {ndim} (one per axis) or {2 * ndim} "
+            f"(low and high per axis), not {len(sides)}: {value!r}"
+        )
+
+    def scaled(self, factor: int) -> "Halo":
+        """The same halo in cells that are ``factor`` times smaller."""
+        return Halo(tuple(factor * n for n in self.low), tuple(factor * n for n in self.high))
+
+
+@dataclass(frozen=True)
+class Window:
+    """A half-open box of cells, ``start <= cell < stop`` on every axis.
+
+    A window may reach beyond the grid; what lies there is decided when it is read.
+
+    >>> Window((0, 4), (4, 8)).grow(Halo.parse(2, ndim=2))
+    Window(start=(-2, 2), stop=(6, 10))
+    """
+
+    start: Shape
+    stop: Shape
+
+    def __post_init__(self) -> None:
+        if len(self.start) != len(self.stop):
+            raise GeometryError(f"window from {self.start} to {self.stop}: unequal dimensions")
+        if any(b <= a for a, b in zip(self.start, self.stop, strict=True)):
+            raise GeometryError(
+                f"the window from {self.start} to {self.stop} holds no cell; a negative halo must "
+                f"leave something of the crop"
+            )
+
+    @classmethod
+    def whole(cls, shape: Shape) -> "Window":
+        """The window that is the grid."""
+        return cls((0,) * len(shape), tuple(shape))
+
+    @property
+    def shape(self) -> Shape:
+        """Cells per axis."""
+        return tuple(b - a for a, b in zip(self.start, self.stop, strict=True))
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.start)
+
+    def grow(self, halo: Halo) -> "Window":
+        """Add the halo's cells; a negative halo takes cells away."""
+        return Window(
+            tuple(a - n for a, n in zip(self.start, halo.low, strict=True)),
+            tuple(b + n for b, n in zip(self.stop, halo.high, strict=True)),
+        )
+
+    def scaled(self, factor: int) -> "Window":
+        """The same box in cells that are ``factor`` times smaller."""
+        return Window(tuple(factor * a for a in self.start), tuple(factor * b for b in self.stop))
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive cells of one axis that one slice of the file supplies.
+
+    Args:
+        target: Where they go in the window.
+        source: Where they lie in the grid; empty if they are made up as zeros; a single cell
+            that is repeated for "edge".
+        reverse: Whether they are read backwards (mirrored).
+    """
+
+    target: slice
+    source: slice
+    reverse: bool = False
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A box of a window that one slice of the file supplies: a `Run` per axis."""
+
+    target: tuple[slice, ...]
+    source: tuple[slice, ...]
+    reverse: tuple[int, ...] = ()
+    """Axes on which the cells are read backwards."""
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether nothing is read, and the box is filled with zeros."""
+        return any(run.start == run.stop for run in self.source)
+
+
+def axis_runs(start: int, stop: int, size: int, beyond: str) -> list[Run]:
+    """Split ``start <= cell < stop`` on an axis of ``size`` cells into runs."""
+    runs: list[Run] = []
+    cell = start
+    while cell < stop:
+        turn, offset = divmod(cell, size)
+        inside = turn == 0 or beyond == "periodic"
+        end = min(stop, (turn + 1) * size)
+        target_start = cell - start
+        reverse = False
+        if inside:
+            source = slice(offset, offset + end - cell)
+        elif beyond == "edge":
+            end = min(stop, 0) if cell < 0 else stop
+            source = slice(0, 1) if cell < 0 else slice(size - 1, size)
+        elif beyond == "zero":
+            end = min(stop, 0) if cell < 0 else stop
+            source = slice(0, 0)
+        elif beyond == "reflect" and size > 1:
+            # mirrored at the outermost cells: the pattern repeats after 2 (size - 1) cells
+            period = 2 * (size - 1)
+            phase = cell % period
+            reverse = phase >= size
+            if reverse:
+                end = min(stop, cell + period - phase)
+                source = slice(period - phase - (end - cell) + 1, period - phase + 1)
+            else:
+                end = min(stop, cell + size - phase)
+                if cell < 0:
+                    end = min(end, 0)
+                source = slice(phase, phase + end - cell)
+        elif beyond == "reflect":
+            end, source = stop, slice(0, 1)
+        else:
+            raise GeometryError(
+                f"a window from cell {start} to {stop} reaches beyond an axis of {size} cells that "
+                f"is not periodic; choose a crop that stays inside, or declare what to make up "
+                f"there (pad: reflect, edge or zero)"
+            )
+        runs.append(Run(slice(target_start, end - start), source, reverse))
+        cell = end
+    return runs
+
+
+def pieces(window: Window, grid: Grid) -> list[Piece]:
+    """The slices that make up a window, whatever lies beyond the edges of the grid.
+
+    A window no larger than a periodic grid has at most 2^d pieces.
+
+    Raises:
+        GeometryError: If the window reaches beyond an edge where nothing may be made up.
+    """
+    if window.ndim != grid.ndim:
+        raise GeometryError(f"a {window.ndim}-D window was asked of a {grid.ndim}-D grid")
+    axes = [
+        axis_runs(a, b, n, beyond)
+        for a, b, n, beyond in zip(window.start, window.stop, grid.shape, grid.beyond, strict=True)
+    ]
+    return [
+        Piece(
+            tuple(run.target for run in runs),
+            tuple(run.source for run in runs),
+            tuple(axis for axis, run in enumerate(runs) if run.reverse),
+        )
+        for runs in product(*axes)
+    ]
+
+
+def per_axis(value: int | Sequence[int] | None, default: Shape, name: str) -> Shape:
+    """One number per axis from one for all, one each, or none (the default).
+
+    Raises:
+        GeometryError: If there are another number of values.
+    """
+    if value is None:
+        return default
+    numbers = (value,) if isinstance(value, int | np.integer) else tuple(value)
+    if len(numbers) == 1:
+        numbers *= len(default)
+    if len(numbers) != len(default):
+        raise GeometryError(
+            f"`{name}` has {len(numbers)} values, {numbers}, but the fields have {len(default)} "
+            f"axes; give 1 or {len(default)}"
+        )
+    return tuple(int(n) for n in numbers)
+
+
+def anchors(start: Shape, stop: Shape, step: Shape) -> tuple[range, ...]:
+    """The first cells of the crops, per axis: ``start, start + step, … < stop``.
+
+    Raises:
+        GeometryError: If a step is 0, or there is no crop.
+    """
+    if 0 in step:
+        raise GeometryError(f"`crop_step` is {step}, but a step of 0 never ends; use at least 1")
+    axes = tuple(range(*axis) for axis in zip(start, stop, step, strict=True))
+    if not all(axes):
+        raise GeometryError(
+            f"no crop starts between crop_start {start} and crop_stop {stop} with crop_step {step}"
+        )
+    return axes
+
+
+def crop_window(
+    anchor: Shape, crop: Shape, halo: Halo, axes: Shape | None = None, flips: Sequence[bool] = ()
+) -> Window:
+    """The window to read so that a symmetry turns it into a crop with its halo.
+
+    Args:
+        anchor: First cell of the crop in the grid; it is not turned.
+        crop: Shape of the crop after the symmetry.
+        halo: Halo after the symmetry.
+        axes: New axis i of the symmetry is old axis ``axes[i]``.
+        flips: Whether each old axis is reversed.
+    """
+    ndim = len(crop)
+    axes = tuple(range(ndim)) if axes is None else axes
+    flips = flips or (False,) * ndim
+    new = [axes.index(old) for old in range(ndim)]
+    low = tuple((halo.high if flip else halo.low)[i] for i, flip in zip(new, flips, strict=True))
+    high = tuple((halo.low if flip else halo.high)[i] for i, flip in zip(new, flips, strict=True))
+    stop = tuple(a + crop[i] for a, i in zip(anchor, new, strict=True))
+    return Window(tuple(anchor), stop).grow(Halo(low, high))
+
+
+def round_up(size: int, multiple: int) -> int:
+    """The smallest multiple that is not below ``size``."""
+    return multiple * ceil(size / multiple)
