@@ -23,7 +23,7 @@ def test_a_missing_file_or_name_is_told_with_its_neighbors(tmp_path):
         load_from_folder("norms.diss", tmp_path)
     with pytest.raises(RecipeError, match="does not exist"):
         load_from_folder("norms.dis", tmp_path / "nowhere")
-    with pytest.raises(RecipeError, match="names no module"):
+    with pytest.raises(RecipeError, match="names no file"):
         load_from_folder("dis", tmp_path)
 
 
@@ -44,3 +44,12 @@ def test_public_names_of_packages_and_only_those():
     assert load_from_packages("UNet", ["map2map.models"]).__name__ == "UNet"
     assert load_from_packages("functional.mse_loss", ["torch.nn"]).__name__ == "mse_loss"
     assert load_from_packages("nothing", ["torch.nn", "map2map.models"]) is None
+
+
+def test_nothing_outside_the_folder_is_reached(tmp_path):
+    (tmp_path / "evil.py").write_text("def f(): pass\n")
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    for name in ("..evil.f", f"{tmp_path}/evil.f", "../evil.f"):
+        with pytest.raises(RecipeError, match="names no file"):
+            load_from_folder(name, inside)

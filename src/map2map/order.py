@@ -96,7 +96,7 @@ class Order:
         start, stop = (total * r // share.world for r in (share.rank, share.rank + 1))
         mine = order[start:stop]
         size = -(-total // share.world)
-        if even and 0 < total and len(mine) < size:
+        if even and total > 0 and len(mine) < size:
             spare = mine if len(mine) else order[[share.rank % total]]
             mine = np.concatenate([mine, np.resize(spare, size - len(mine))])
         return mine

@@ -1,11 +1,13 @@
-"""Code of the user, from where the user points: an import path, or a file in a given folder."""
+"""Code of the user, from where the user points: an import path, or a file in a given folder.
+
+The folder becomes the package ``map2map_callback``, so that its file ``json.py`` is
+``map2map_callback.json``, which neither shadows nor is shadowed by the standard library.
+"""
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Callable, Iterable
 from functools import wraps
-from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
@@ -15,7 +17,9 @@ from map2map.errors import M2MError, RecipeError, UserCodeError, near_names
 P = ParamSpec("P")
 R = TypeVar("R")
 
-__all__ = ["guarded", "load_from_folder", "load_from_packages"]
+__all__ = ["PACKAGE", "guarded", "load_from_folder", "load_from_packages", "use_folder"]
+
+PACKAGE = "map2map_callback"
 
 
 def load_from_packages(name: str, packages: Iterable[str]) -> Any | None:
@@ -38,50 +42,50 @@ def load_from_packages(name: str, packages: Iterable[str]) -> Any | None:
     return None
 
 
+def use_folder(folder: Path) -> None:
+    """Make the files of a folder importable as modules of ``map2map_callback``.
+
+    Raises:
+        RecipeError: If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise RecipeError(f"the callback folder {folder} does not exist")
+    path = [str(folder.resolve())]
+    package = sys.modules.get(PACKAGE)
+    if package is None or package.__path__ != path:
+        for name in [name for name in sys.modules if name.startswith(f"{PACKAGE}.")]:
+            del sys.modules[name]
+        package = ModuleType(PACKAGE, "The user's own code.")
+        package.__path__ = path
+        sys.modules[PACKAGE] = package
+        importlib.invalidate_caches()
+
+
 def load_from_folder(name: str, folder: Path) -> Any:
     """The object ``module.name`` from the file ``folder/module.py``.
-
-    The file is used whatever else is called like it: a callback file ``json.py`` does not shadow,
-    and is not shadowed by, the standard library.
 
     Raises:
         RecipeError: If the file or the name does not exist.
         UserCodeError: If the file raises when it is run.
     """
     module_name, _, attribute = name.rpartition(".")
-    if not module_name:
-        raise RecipeError(f"{name!r} names no module; code in {folder} is named 'module.{name}'")
+    if not module_name or not all(part.isidentifier() for part in name.split(".")):
+        raise RecipeError(
+            f"{name!r} names no file; code in {folder} is named by its file, 'file.name'"
+        )
+    use_folder(folder)
     path = folder.joinpath(*module_name.split(".")).with_suffix(".py")
     if not path.is_file():
-        files = [p.stem for p in folder.glob("*.py")] if folder.is_dir() else []
-        raise RecipeError(
-            f"no callback file {path} for {name!r}{near_names(module_name, files)}"
-            if folder.is_dir()
-            else f"the callback folder {folder} does not exist; {name!r} was to be found there"
-        )
-    module = _module(path)
+        files = [p.stem for p in folder.glob("*.py")]
+        raise RecipeError(f"no callback file {path} for {name!r}{near_names(module_name, files)}")
+    try:
+        module = importlib.import_module(f"{PACKAGE}.{module_name}")
+    except Exception as error:
+        raise UserCodeError(f"{path} raised {type(error).__name__} when run: {error}") from error
     if not hasattr(module, attribute):
         public = [n for n in vars(module) if not n.startswith("_")]
         raise RecipeError(f"{path} has no {attribute!r}{near_names(attribute, public)}")
     return getattr(module, attribute)
-
-
-def _module(path: Path) -> ModuleType:
-    digest = blake2b(str(path.resolve()).encode(), digest_size=6).hexdigest()
-    unique = f"map2map_callback_{digest}_{path.stem}"
-    if unique in sys.modules:
-        return sys.modules[unique]
-    spec = importlib.util.spec_from_file_location(unique, path)
-    if spec is None or spec.loader is None:
-        raise RecipeError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[unique] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[unique]
-        raise UserCodeError(f"{path} raised {type(error).__name__} when run: {error}") from error
-    return module
 
 
 def guarded(function: Callable[P, R], name: str) -> Callable[P, R]:

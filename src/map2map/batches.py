@@ -1,0 +1,195 @@
+"""Batches: samples read ahead by threads, in an order that can be resumed at any sample.
+
+Threads, not processes: a window is copied from a memory map straight into the batch, and numpy
+lets other threads run meanwhile. A process would have to copy every crop several times more.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from math import ceil, prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from map2map.errors import RecipeError
+from map2map.order import Order, Share
+from map2map.samples import Draw, SampleDataset
+from map2map.typing import Shape
+from map2map.windows import crop_window
+
+__all__ = ["Batch", "Batches"]
+
+
+class Batch:
+    """Several samples, raw, on their way to the device.
+
+    A symmetry may change the shape of a crop that is not a cube, so samples travel as rows of
+    numbers and get their shapes when `settle` turns them.
+
+    Args:
+        dataset: Where they come from.
+        indices: Their numbers.
+        pin: Whether to use page-locked memory, from which a GPU copies asynchronously.
+    """
+
+    def __init__(
+        self, dataset: SampleDataset, indices: Sequence[int], *, pin: bool = False
+    ) -> None:
+        self.dataset, self.indices = dataset, [int(i) for i in indices]
+        input_size = dataset.runs.inputs.channels * prod(
+            crop_window((0,) * dataset.runs.ndim, dataset.size, dataset.halo).shape
+        )
+        target_size = dataset.runs.targets.channels * prod(dataset.target_size)
+        n = len(self.indices)
+        self.input = torch.empty(n, input_size, pin_memory=pin)
+        self.target = torch.empty(n, target_size, pin_memory=pin)
+        self.draws: list[Draw | None] = [None] * n
+        self._shapes: list[tuple[Shape, Shape]] = [((), ())] * n
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def fill(self, i: int, epoch: int | None) -> None:
+        """Read the i-th sample."""
+        into = self.input[i].numpy(), self.target[i].numpy()
+        sample = self.dataset.read(self.indices[i], epoch, into)
+        self.draws[i] = sample.draw
+        self._shapes[i] = sample.input.shape, sample.target.shape
+
+    def to(self, device: Any, *, non_blocking: bool = True, **_: Any) -> "Batch":
+        """Copy to a device."""
+        moved = object.__new__(Batch)
+        moved.__dict__ = self.__dict__ | {
+            "input": self.input.to(device, non_blocking=non_blocking),
+            "target": self.target.to(device, non_blocking=non_blocking),
+        }
+        return moved
+
+    def settle(self) -> tuple[Tensor, Tensor]:
+        """Apply the symmetries.
+
+        Returns:
+            Inputs and targets in physical values, shapes (batch, channel, *space).
+        """
+        runs = self.dataset.runs
+        sides = []
+        for i, (rows, fields) in enumerate(
+            ((self.input, runs.inputs), (self.target, runs.targets))
+        ):
+            shapes = [shapes[i] for shapes in self._shapes]
+            symmetries = [draw.symmetry for draw in self.draws if draw is not None]
+            if all(symmetry.is_identity for symmetry in symmetries):
+                sides.append(rows.reshape(len(self), *shapes[0]))
+                continue
+            turned = (
+                symmetry.apply(row.reshape(shape), fields.vectors)
+                for row, shape, symmetry in zip(rows, shapes, symmetries, strict=True)
+            )
+            sides.append(torch.stack(list(turned)))
+        return sides[0], sides[1]
+
+    def noise(self) -> tuple[Tensor | None, Tensor | None]:
+        """Numbers to add to, then to multiply, the normalized fields with: (batch, channel)."""
+        pairs = [(draw.add, draw.mul) for draw in self.draws if draw is not None]
+        add, mul = (
+            None
+            if any(values is None for values in side)
+            else torch.from_numpy(np.stack(side)).to(self.input.device)  # type: ignore[arg-type]
+            for side in zip(*pairs, strict=True)
+        )
+        return add, mul
+
+
+class Batches:
+    """The batches of an epoch, read ahead.
+
+    Each iteration is one epoch. The next starts at sample ``start`` of epoch ``epoch``; set both
+    to resume.
+
+    Args:
+        dataset: The samples.
+        order: Their order.
+        size: Samples per batch (of this process).
+        share: Our rank and the number of processes.
+        vary: Whether samples are drawn anew each epoch (training) or left as they are.
+        threads: Threads that read ahead; 0 reads when asked.
+        pin: Whether batches are in page-locked memory.
+    """
+
+    def __init__(
+        self,
+        dataset: SampleDataset,
+        order: Order,
+        size: int = 1,
+        share: Share | None = None,
+        *,
+        vary: bool = False,
+        threads: int = 2,
+        pin: bool = False,
+    ) -> None:
+        if size < 1 or threads < 0:
+            raise RecipeError(
+                f"a batch has at least 1 sample and is read by 0 or more threads, not {size} and "
+                f"{threads}"
+            )
+        self.dataset, self.order, self.size = dataset, order, size
+        self.share = share or Share()
+        self.vary, self.threads, self.pin = vary, threads, pin
+        self.epoch, self.start = 0, 0
+
+    @property
+    def samples(self) -> int:
+        """Samples of one epoch of this process."""
+        return len(self._indices(0))
+
+    def __len__(self) -> int:
+        return ceil(self.samples / self.size)
+
+    def _indices(self, epoch: int) -> Sequence[int]:
+        runs, crops = len(self.dataset.runs), self.dataset.ncrop
+        # even shares in training, where all processes must take as many steps
+        return self.order.samples(epoch, runs, crops, self.share, even=self.vary).tolist()
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, start = self.epoch, self.start
+        if self.vary:
+            self.epoch += 1
+        self.start = 0
+        indices = self._indices(epoch)
+        parts = [indices[i : i + self.size] for i in range(start, len(indices), self.size)]
+        draw_epoch = epoch if self.vary else None
+        if self.threads == 0:
+            for part in parts:
+                batch = Batch(self.dataset, part, pin=self.pin)
+                for i in range(len(batch)):
+                    batch.fill(i, draw_epoch)
+                yield batch
+            return
+        yield from self._ahead(parts, draw_epoch)
+
+    def _ahead(self, parts: Sequence[Sequence[int]], epoch: int | None) -> Iterator[Batch]:
+        # one batch being used, one ready, and as many samples under way as there are threads
+        depth = 1 + ceil(self.threads / self.size)
+        queue: deque[tuple[Batch, list[Future[None]]]] = deque()
+        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="read")
+        try:
+            for part in parts:
+                batch = Batch(self.dataset, part, pin=self.pin)
+                queue.append(
+                    (batch, [pool.submit(batch.fill, i, epoch) for i in range(len(batch))])
+                )
+                if len(queue) > depth:
+                    yield _finished(*queue.popleft())
+            while queue:
+                yield _finished(*queue.popleft())
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _finished(batch: Batch, fills: Sequence["Future[None]"]) -> Batch:
+    for fill in fills:
+        fill.result()
+    return batch

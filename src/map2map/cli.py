@@ -1,0 +1,75 @@
+"""The command line: ``m2m train | inspect | simulate | recipes | map2map``.
+
+Commands are imported when they are called, so that ``m2m --help`` needs neither torch nor
+Lightning.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from map2map import __version__
+from map2map.errors import M2MError, near_names
+
+__all__ = ["main", "run"]
+
+COMMANDS = {
+    "train": ("map2map.commands.train", "train an emulator from a recipe"),
+    "inspect": ("map2map.commands.inspect", "say what is in a field file, recipe or emulator"),
+    "simulate": ("map2map.commands.simulate", "make data with a small, honest simulator"),
+    "recipes": ("map2map.commands.recipes", "list the recipes that come with map2map"),
+    "map2map": ("map2map.dialects.map2map", "the command line of map2map's m2m.py"),
+}
+
+DESCRIPTION = """\
+Neural-network emulators of simulation fields: train on pairs of files, apply at any size.
+
+commands:
+{commands}
+
+A first tour:
+  m2m simulate nbody --out data          make runs of a small universe
+  m2m inspect data/za_00.npy             see what is in a field
+  m2m recipes                            see what can be trained
+  m2m train cosmology_displacement --data.train...   train (see m2m train --help)
+  m2m inspect emulator.safetensors       read the card of what was trained
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``m2m``."""
+    commands = "\n".join(f"  {name:10} {text}" for name, (_, text) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="m2m",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=DESCRIPTION.format(commands=commands),
+        epilog="m2m COMMAND --help explains a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"map2map {__version__}")
+    parser.add_argument("command", help="one of the above", metavar="COMMAND")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.command not in COMMANDS:
+        parser.error(f"no command {options.command!r}{near_names(options.command, COMMANDS)}")
+    module, _ = COMMANDS[options.command]
+    return run(f"m2m {options.command}", lambda: import_module(module).main(options.arguments))
+
+
+def run(program: str, command: Callable[[], int | None]) -> int:
+    """Run a command; tell what the user can mend in one message, with exit status 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return command() or 0
+    except M2MError as error:
+        # processes that torchrun started would all say the same
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""``m2m inspect FILE``: what is in a field file, a recipe, a state or an emulator."""
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from map2map.commands.recipes import shipped
+from map2map.errors import SourceError
+from map2map.grids import Grid
+from map2map.sources import Source, Stored, open_source
+from map2map.windows import Window
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Say what is in a file."""
+    parser = argparse.ArgumentParser(
+        prog="m2m inspect",
+        description="Say what is in a file: of a field file the fields with shapes, dtypes, units, "
+        "range and NaNs; of a recipe its resolved settings; of a state or emulator its card.",
+    )
+    parser.add_argument("file", type=Path, help="npy, NetCDF, HDF5, Zarr, YAML, pt or safetensors")
+    parser.add_argument(
+        "--ndim", type=int, help="number of axes of the grid, if not told otherwise"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(argv)
+    path: Path = options.file
+    if str(path) in shipped():
+        path = shipped()[str(path)]
+    if path.suffix in (".yaml", ".yml"):
+        return _recipe(path)
+    if not path.exists():
+        raise SourceError(f"there is no file {path}")
+    if path.suffix == ".safetensors":
+        from map2map.emulator import Card
+
+        print(json.dumps(asdict(Card.read(path)), indent=2))
+    elif path.suffix in (".pt", ".pth", ".ckpt"):
+        print(json.dumps(_state(path), indent=2))
+    else:
+        _fields(open_source(path, ndim=options.ndim), as_json=options.json)
+    return 0
+
+
+def _recipe(path: Path) -> int:
+    from map2map.commands.train import train_recipe
+
+    return train_recipe(["--config", str(path), "--print_config"])
+
+
+def _state(path: Path) -> dict[str, object]:
+    from map2map.checkpoints import read_state
+
+    state = read_state(path)
+    return {
+        "kind": "state of map2map" + ("" if "loops" in state else ", of its first version"),
+        "epoch": state.get("epoch"),
+        "batch": state.get("cursor", {}).get("batch", 0),
+        "model": state.get("model_spec"),
+        "parameters": sum(
+            v.numel()
+            for k, v in state["model"].items()
+            if not k.endswith(("running_mean", "running_var", "num_batches_tracked"))
+        ),
+        "weights": {name: list(value.shape) for name, value in state["model"].items()},
+        "history": state.get("history"),
+    }
+
+
+def _fields(source: Source, *, as_json: bool) -> None:
+    rows = {name: _summary(source, stored) for name, stored in source.fields.items()}
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    columns = (
+        "field",
+        "channels",
+        "shape",
+        "dtype",
+        "units",
+        "min",
+        "max",
+        "mean",
+        "std",
+        "NaN/Inf",
+    )
+    table = Table(*columns, title=str(source.path), title_justify="left", box=None)
+    for name, row in rows.items():
+        table.add_row(name, *(_short(row[column]) for column in columns[1:]))
+    Console(width=None).print(table)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if isinstance(value, list):
+        return " x ".join(map(str, value))
+    return "-" if value is None else str(value)
+
+
+def _summary(source: Source, stored: Stored) -> dict[str, object]:
+    """What can be said of a field, in one pass, a slab at a time."""
+    count, bad, low, high = 0, 0, np.inf, -np.inf
+    shift, total, squares = None, 0.0, 0.0
+    for values in _slabs(source, stored):
+        finite = values[np.isfinite(values)]
+        bad += values.size - finite.size
+        if finite.size:
+            shift = float(finite[0]) if shift is None else shift
+            about = finite - shift
+            count += finite.size
+            total += float(about.sum())
+            squares += float(np.vdot(about, about))
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    known = count > 0 and shift is not None
+    mean = total / count if known else None
+    return {
+        "channels": stored.channels,
+        "shape": list(stored.shape),
+        "dtype": stored.dtype,
+        "units": stored.units,
+        "min": low if known else None,
+        "max": high if known else None,
+        "mean": None if mean is None else mean + (shift or 0.0),
+        "std": None if mean is None else float(np.sqrt(max(squares / count - mean**2, 0.0))),
+        "NaN/Inf": bad,
+    }
+
+
+def _slabs(source: Source, stored: Stored, cells: int = 1 << 20) -> Iterator[np.ndarray]:
+    shape = tuple(stored.shape)
+    rows = max(1, cells * shape[0] // max(1, int(np.prod(shape)) * stored.channels))
+    for start in range(0, shape[0], rows):
+        stop = (min(start + rows, shape[0]), *shape[1:])
+        window = Window((start, *(0,) * (len(shape) - 1)), stop)
+        out = np.empty((stored.channels, *window.shape), np.float64)
+        source.read(stored.name, window, out, Grid(shape))
+        yield out

@@ -1,0 +1,58 @@
+"""``m2m recipes``: the recipes that come with map2map."""
+
+import argparse
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from map2map.errors import RecipeError, near_names
+
+__all__ = ["find", "main", "shipped"]
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes of the package, by name."""
+    folder = Path(str(files("map2map") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find(name: str) -> Path:
+    """The file of a recipe, given by name or path.
+
+    Raises:
+        RecipeError: If there is none.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise RecipeError(f"there is no recipe {path}")
+        return path
+    if name not in shipped():
+        raise RecipeError(
+            f"no recipe is called {name!r}{near_names(name, shipped())}; "
+            f"a path ends in .yaml; `m2m recipes` lists those that come with map2map"
+        )
+    return shipped()[name]
+
+
+def summary(path: Path) -> str:
+    """The first comment line of a recipe."""
+    first = path.read_text().partition("\n")[0]
+    return first.lstrip("# ").strip()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print a line per recipe, or one recipe."""
+    parser = argparse.ArgumentParser(
+        prog="m2m recipes",
+        description="List the recipes that come with map2map, or print one, to start your own.",
+        epilog="example: m2m recipes cosmology_displacement > mine.yaml",
+    )
+    parser.add_argument("name", nargs="?", help="the recipe to print")
+    options = parser.parse_args(argv)
+    if options.name:
+        print(find(options.name).read_text(), end="")
+    else:
+        for name, path in shipped().items():
+            print(f"{name:26} {summary(path)}")
+    return 0

@@ -1,0 +1,141 @@
+"""``m2m train RECIPE``: train an emulator from a recipe.
+
+A recipe is YAML whose keys are arguments of classes: ``seed_everything``; ``trainer`` (Lightning's
+Trainer); ``model`` (`map2map.task.Task`); ``data`` (`map2map.data.FieldData`); ``output``
+(`map2map.train.Output`).
+"""
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+# their names may stand in recipes without a path
+import map2map.models
+import map2map.norms  # noqa: F401
+from map2map.checkpoints import Interrupted
+from map2map.commands.recipes import find
+from map2map.data import FieldData
+from map2map.errors import RecipeError
+from map2map.task import Task
+from map2map.train import Output, make_trainer, train
+from map2map.usercode import use_folder
+
+__all__ = ["RecipeCLI", "main", "make", "train_recipe"]
+
+log = logging.getLogger(__name__)
+
+
+class RecipeCLI(LightningCLI):
+    """Reads a recipe and makes what it describes.
+
+    Args:
+        args: ``--config FILE`` and overrides, or the recipe itself.
+        prog: Name of the command, for messages.
+    """
+
+    def __init__(self, args: Sequence[str] | dict[str, Any], prog: str) -> None:
+        _use_callbacks(args)
+        super().__init__(
+            Task,
+            FieldData,
+            args=args if isinstance(args, dict) else list(args),
+            run=False,
+            save_config_callback=None,
+            seed_everything_default=42,
+            auto_configure_optimizers=False,
+            parser_kwargs={"prog": prog, "description": __doc__, "exit_on_error": False},
+        )
+        network = self.config["model"]["model"]
+        self.model.model_arguments = {
+            **_plain(network.get("init_args")),
+            **_plain(network.get("dict_kwargs")),
+        }
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """What Lightning does not know of."""
+        parser.add_class_arguments(Output, "output")
+        parser.add_argument(
+            "--callback_at",
+            type=str | None,
+            help="folder of your own code; its file.py is the module map2map_callback.file",
+        )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Lightning's trainer, with our states and log."""
+        init = self.config_init
+        self.output: Output = init["output"]
+        options = {**init["trainer"], **kwargs}
+        shown = options.pop("enable_progress_bar", None)
+        progress = sys.stderr.isatty() if shown is None else bool(shown)
+        options = {key: value for key, value in options.items() if value is not None}
+        return make_trainer(self.output, progress=progress, **options)
+
+
+def _plain(arguments: Any) -> dict[str, Any]:
+    if arguments is None:
+        return {}
+    return arguments.as_dict() if hasattr(arguments, "as_dict") else dict(arguments)
+
+
+def _use_callbacks(args: Sequence[str] | dict[str, Any]) -> None:
+    """Make the user's folder importable before class paths are looked up."""
+    if isinstance(args, dict):
+        folder = args.get("callback_at")
+    else:
+        early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        early.add_argument("--config")
+        early.add_argument("--callback_at")
+        known, _ = early.parse_known_args(args)
+        folder = known.callback_at
+        if folder is None and known.config is not None:
+            try:
+                read = yaml.safe_load(Path(known.config).read_text())
+            except yaml.YAMLError as error:
+                raise RecipeError(f"{known.config} is not YAML: {' '.join(str(error).split())}") from error
+            folder = read.get("callback_at") if isinstance(read, dict) else None
+    if folder is not None:
+        use_folder(Path(folder))
+
+
+def make(arguments: Sequence[str] | dict[str, Any], prog: str) -> RecipeCLI:
+    """Read a recipe, and make what it describes.
+
+    Raises:
+        RecipeError: If a key or value is not allowed.
+    """
+    warnings.filterwarnings("ignore", module="lightning")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    try:
+        return RecipeCLI(arguments, prog)
+    except jsonargparse.ArgumentError as error:
+        raise RecipeError(" ".join(str(error).split())) from error
+
+
+def train_recipe(arguments: Sequence[str] | dict[str, Any], prog: str = "m2m train RECIPE") -> int:
+    """Train from ``--config FILE`` and overrides, or from a recipe as a dictionary."""
+    cli = make(arguments, prog)
+    record = {"recipe": yaml.safe_load(cli.parser.dump(cli.config, skip_none=True))}
+    try:
+        train(cli.model, cli.datamodule, cli.trainer, cli.output, record=record)
+    except Interrupted as interruption:
+        log.info("%s; the same command goes on from there", interruption)
+    return 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train the recipe named first; the rest overrides it."""
+    if not argv or argv[0].startswith("-"):
+        if {"-h", "--help"} & set(argv):
+            return train_recipe(argv)
+        raise RecipeError(
+            "which recipe? `m2m train NAME` or `m2m train PATH.yaml`; see m2m recipes"
+        )
+    return train_recipe(["--config", str(find(argv[0])), *argv[1:]])

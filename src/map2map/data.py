@@ -1,0 +1,173 @@
+"""The data of a recipe, for Lightning's trainer."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+
+from map2map.batches import Batch, Batches
+from map2map.errors import GeometryError
+from map2map.fields import Field
+from map2map.footprints import Footprint
+from map2map.order import Order, Share
+from map2map.runs import Files, Runs
+from map2map.samples import Augment, Crops, Domain, SampleDataset
+from map2map.windows import Halo, Window, per_axis
+
+__all__ = ["FieldData", "Reading"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How samples are read.
+
+    Args:
+        batch_size: Samples per batch, of each process.
+        threads: Threads that read ahead; 0 reads when asked.
+        local_order: Shuffle files, and crops only among neighboring files, so that each process
+            reads its share of the files one after another (map2map's ``--div-data``).
+        distance: How far a crop may be displaced when ``local_order``, in files.
+        mask: Whether cells that are NaN or infinite in the target are left out of the loss (and
+            become 0 in the normalized input); refused otherwise.
+    """
+
+    batch_size: int = 1
+    threads: int = 2
+    local_order: bool = False
+    distance: float = 1.0
+    mask: bool = False
+
+
+class FieldData(pl.LightningDataModule):
+    """Pairs of field files, cut into crops.
+
+    Args:
+        train: For each field, the files of the training split: a pattern, several, or a pattern
+            with the variable's name.
+        val: Likewise of the validation split; none, no validation.
+        crops: Where the crops are.
+        augment: What is varied from epoch to epoch in training.
+        domain: What the grids have in common.
+        reading: Batches, threads, order and mask.
+        seed: Of the order and of everything drawn.
+    """
+
+    def __init__(
+        self,
+        train: dict[str, str | list[str] | Files],
+        val: dict[str, str | list[str] | Files] | None = None,
+        crops: Crops | None = None,
+        augment: Augment | None = None,
+        domain: Domain | None = None,
+        reading: Reading | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.patterns = {"train": train} | ({"val": val} if val else {})
+        self.crops, self.augment = crops or Crops(), augment or Augment()
+        self.domain, self.reading, self.seed = domain or Domain(), reading or Reading(), seed
+        self.runs: dict[str, Runs] = {}
+        self._batches: dict[str, Batches] = {}
+
+    def open(self, inputs: list[Field], targets: list[Field]) -> Runs:
+        """Find the files of all splits and check them; the runs of the training split."""
+        for split, patterns in self.patterns.items():
+            self.runs[split] = Runs(
+                inputs,
+                targets,
+                patterns,
+                scale_factor=self.crops.scale_factor,
+                ndim=self.domain.ndim,
+            )
+        train, val = self.runs["train"], self.runs.get("val")
+        if val is not None and (val.inputs, val.targets) != (train.inputs, train.targets):
+            raise GeometryError(
+                f"the fields of the validation split, {val.inputs} and {val.targets}, are not "
+                f"those of the training split, {train.inputs} and {train.targets}"
+            )
+        return train
+
+    def resolve(self, footprint: Footprint) -> None:
+        """Settle the crops' halo for a model, and make the batches."""
+        self.aligned = self.crops.halo == "auto"
+        for split, runs in self.runs.items():
+            crops = self.crops
+            if self.aligned:
+                size = per_axis(crops.size, runs.shape, "crop")
+                crops = dataclasses.replace(crops, halo=sides(footprint.halo_for(size)))
+            training = split == "train"
+            dataset = SampleDataset(
+                runs,
+                crops,
+                self.augment if training else None,
+                self.domain,
+                seed=self.seed,
+                allow_nonfinite=self.reading.mask,
+            )
+            self._batches[split] = Batches(
+                dataset,
+                Order(
+                    shuffle=training,
+                    local=self.reading.local_order,
+                    distance=self.reading.distance,
+                    seed=self.seed,
+                ),
+                self.reading.batch_size,
+                self._share(),
+                vary=training,
+                threads=self.reading.threads,
+                pin=torch.cuda.is_available(),
+            )
+
+    def _share(self) -> Share:
+        trainer = self.trainer
+        return Share() if trainer is None else Share(trainer.global_rank, trainer.world_size)
+
+    def chunks(self, name: str, cells: int = 1 << 22) -> Iterator[torch.Tensor]:
+        """All values of a field in the training split, out of core: (channel, cell) at a time."""
+        runs = self.runs["train"]
+        fields = runs.inputs if name in runs.inputs.names else runs.targets
+        channels = fields[name].channels
+        shape = runs.shape
+        if name in runs.targets.names and name not in runs.inputs.names:
+            shape = tuple(n * runs.scale_factor for n in shape)
+        rows = max(1, cells // max(1, int(np.prod(shape[1:]))))
+        for k in range(len(runs)):
+            source, variable = runs.source(name, k)
+            for start in range(0, shape[0], rows):
+                window = Window(
+                    (start, *(0,) * (len(shape) - 1)), (min(start + rows, shape[0]), *shape[1:])
+                )
+                out = np.empty((channels or 1, *window.shape), np.float32)
+                source.read(variable, window, out, self.domain.grid(shape))
+                yield torch.from_numpy(out.reshape(len(out), -1))
+
+    def start_at(self, epoch: int, sample: int) -> None:
+        """Let the next epoch of training be ``epoch``, from its ``sample`` on (of this process)."""
+        self._start = epoch, sample
+        if "train" in self._batches:
+            self._batches["train"].epoch, self._batches["train"].start = self._start
+
+    def train_dataloader(self) -> Batches:
+        """The batches of the training split."""
+        return self._batches["train"]
+
+    def val_dataloader(self) -> Any:
+        """The batches of the validation split; nothing if there is none."""
+        return self._batches.get("val", [])
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Copy a batch to the device, asynchronously from page-locked memory."""
+        if isinstance(batch, Batch):
+            return batch.to(device)
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+
+def sides(halo: Halo) -> list[int]:
+    """Low and high per axis, as a recipe writes them."""
+    return [n for pair in zip(halo.low, halo.high, strict=True) for n in pair]

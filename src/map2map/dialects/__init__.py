@@ -1,0 +1,1 @@
+"""Older command lines and files, translated to recipes."""

@@ -1,0 +1,300 @@
+"""Emulator: norms + model + fields + grid, as one module and one self-describing file.
+
+The file is in the safetensors format: the weights, and in its header one JSON text, the *card*,
+that says all else. It is read without running any code that it could contain.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from map2map.errors import ArtefactError, FieldError, GeometryError, near_names
+from map2map.fields import FieldSet, field_channels
+from map2map.files import replacing
+from map2map.footprints import Footprint, footprint_of
+from map2map.grids import Grid, Pad
+from map2map.norms import Identity, Norm
+from map2map.specs import Spec, build, describe
+from map2map.windows import Window, pieces
+
+__all__ = ["Card", "Emulator"]
+
+FORMAT = 1
+"""Version of the card; a reader refuses one that it does not know."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What an emulator file says about itself, readable without its weights.
+
+    Args:
+        format: Version of this card.
+        inputs: The fields it takes: name, units, kind, channels.
+        targets: The fields it gives.
+        norms: The norm of each field, by name.
+        model: The network.
+        footprint: What the network sees.
+        grid: Number of axes, spacing, periodic axes and pad of the grids it was trained on.
+        training: Files with their digests, splits, seed, options.
+        scores: How well it did on its own training and validation splits.
+        versions: Of the libraries that made it.
+    """
+
+    format: int
+    inputs: list[dict[str, Any]]
+    targets: list[dict[str, Any]]
+    norms: dict[str, Spec]
+    model: Spec
+    footprint: dict[str, Any]
+    grid: dict[str, Any]
+    training: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path | str) -> "Card":
+        """Read the card of an emulator file, and nothing else of it.
+
+        Raises:
+            ArtefactError: If it is no emulator file, or one of an unknown format.
+        """
+        path = Path(path)
+        try:
+            with safetensors.safe_open(path, framework="numpy") as opened:
+                text = (opened.metadata() or {}).get("map2map")
+        except FileNotFoundError as error:
+            raise ArtefactError(f"there is no emulator {path}") from error
+        except (safetensors.SafetensorError, OSError) as error:
+            raise ArtefactError(
+                f"{path} is not an emulator, or is truncated ({error}); an emulator is a "
+                f"safetensors file that `m2m train` has written"
+            ) from error
+        if text is None:
+            raise ArtefactError(f"{path} holds weights, but no card; it is not an emulator")
+        entries = json.loads(text)
+        if entries.get("format") != FORMAT:
+            raise ArtefactError(
+                f"{path} has format {entries.get('format')}, but this version reads {FORMAT}; "
+                f"use the version of map2map that wrote it, {entries.get('versions')}"
+            )
+        return cls(**entries)
+
+
+class Emulator(nn.Module):
+    """Physical fields in, physical fields out.
+
+    Args:
+        inputs: The fields it takes, resolved.
+        targets: The fields it gives, resolved.
+        norms: Norms by field name; a field without one is left as it is.
+        model: The network, from normalized inputs to normalized targets.
+        grid: What the grids it was trained on have in common: ``ndim``, ``periodic``, ``pad``,
+            ``spacing``.
+        model_spec: How to make the network again; by default from the arguments that it keeps.
+
+    Attributes:
+        footprint: What the network sees.
+    """
+
+    def __init__(
+        self,
+        inputs: FieldSet,
+        targets: FieldSet,
+        norms: Mapping[str, Norm],
+        model: nn.Module,
+        grid: Mapping[str, Any],
+        model_spec: Spec | None = None,
+    ) -> None:
+        super().__init__()
+        names = (*inputs.names, *targets.names)
+        for name in norms:
+            if name not in names:
+                raise FieldError(f"a norm is given for {name!r}{near_names(name, names)}")
+        self.inputs, self.targets = inputs, targets
+        self.norms = nn.ModuleList([norms.get(name, Identity()) for name in names])
+        self.model = model
+        self.model_spec = model_spec or describe(model)
+        self.grid = {"ndim": 3, "periodic": True, "pad": "refuse", "spacing": None} | dict(grid)
+        self.footprint: Footprint = footprint_of(model, inputs.channels, self.grid["ndim"])
+        self.training_record: dict[str, Any] = {}
+        self.scores: dict[str, Any] = {}
+        self.versions: dict[str, str] = {}
+
+    def norm(self, name: str) -> Norm:
+        """The norm of a field."""
+        norm = self.norms[(*self.inputs.names, *self.targets.names).index(name)]
+        assert isinstance(norm, Norm)
+        return norm
+
+    def _side(self, fields: FieldSet, x: Tensor, *, inverse: bool = False) -> Tensor:
+        parts = []
+        for name, channels in fields.slices.items():
+            norm, part = self.norm(name), x[:, channels]
+            parts.append(norm.inverse(part) if inverse else norm(part))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def encode_input(self, x: Tensor) -> Tensor:
+        """Normalize inputs, shape (batch, channel, *space)."""
+        return self._side(self.inputs, x)
+
+    def decode_input(self, x: Tensor) -> Tensor:
+        """Undo the norms of inputs, shape (batch, channel, *space)."""
+        return self._side(self.inputs, x, inverse=True)
+
+    def encode_target(self, x: Tensor) -> Tensor:
+        """Normalize targets, shape (batch, channel, *space)."""
+        return self._side(self.targets, x)
+
+    def decode_target(self, y: Tensor) -> Tensor:
+        """Undo the norms of targets, shape (batch, channel, *space)."""
+        return self._side(self.targets, y, inverse=True)
+
+    def forward(self, x: Tensor | Mapping[str, NDArray[Any]]) -> Any:
+        """Physical inputs to physical outputs.
+
+        Args:
+            x: Either windows of the inputs, a tensor (batch, channel, *space), of which the
+                output keeps what the footprint leaves; or whole fields by name, arrays of shape
+                (channel, *space) or, of one channel, (*space).
+
+        Returns:
+            Windows of the targets, or whole fields by name, of shape (channel, *space).
+
+        Raises:
+            FieldError: If a field is missing, unknown or has other channels.
+            GeometryError: If shapes do not fit.
+        """
+        if isinstance(x, Tensor):
+            return self.decode_target(self.model(self.encode_input(x)))
+        return self._whole(x)
+
+    @torch.no_grad()
+    def _whole(self, fields: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        values = self._joined(fields)
+        pad: Pad = self.grid["pad"]
+        periodic = self.grid["periodic"]
+        grid = Grid(
+            values.shape[1:],
+            periodic=periodic if isinstance(periodic, bool) else tuple(periodic),
+            pad=pad,
+        )
+        window = Window.whole(grid.shape).grow(self.footprint.halo_for(grid.shape))
+        read = np.empty((len(values), *window.shape), np.float32)
+        for piece in pieces(window, grid):
+            source = values[(slice(None), *piece.source)]
+            read[(slice(None), *piece.target)] = (
+                0 if piece.is_zero else np.flip(source, [1 + axis for axis in piece.reverse])
+            )
+        state = next(self.model.parameters(), torch.empty(0))
+        x = torch.from_numpy(read).to(state)[None]
+        y = self(x)[0][(slice(None), *self.footprint.kept(grid.shape))].float().cpu().numpy()
+        return {name: y[channels] for name, channels in self.targets.slices.items()}
+
+    def _joined(self, fields: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        ndim = self.grid["ndim"]
+        unknown = [name for name in fields if name not in self.inputs.names]
+        missing = [name for name in self.inputs.names if name not in fields]
+        if unknown or missing:
+            raise FieldError(
+                f"the emulator takes the fields {', '.join(self.inputs.names)}"
+                + (f"; missing: {', '.join(missing)}" if missing else "")
+                + (f"; unknown: {', '.join(unknown)}" if unknown else "")
+            )
+        arrays = []
+        for entry in self.inputs:
+            array = np.asarray(fields[entry.name])
+            array = array[None] if array.ndim == ndim else array
+            if array.ndim != ndim + 1 or len(array) != field_channels(entry):
+                raise FieldError(
+                    f"field {entry.name!r} has shape {array.shape}, but the emulator takes "
+                    f"{entry.channels} channels on {ndim} axes: ({entry.channels}, *space)"
+                )
+            arrays.append(array)
+        if len({array.shape[1:] for array in arrays}) > 1:
+            shapes = {n: a.shape[1:] for n, a in zip(self.inputs.names, arrays, strict=True)}
+            raise GeometryError(f"the input fields are on different grids: {shapes}")
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+    def card(self) -> Card:
+        """What the emulator says about itself."""
+        names = (*self.inputs.names, *self.targets.names)
+        return Card(
+            format=FORMAT,
+            inputs=self.inputs.as_dicts(),
+            targets=self.targets.as_dicts(),
+            norms={name: describe(self.norm(name)) for name in names},
+            model=self.model_spec,
+            footprint=asdict(self.footprint),
+            grid=dict(self.grid),
+            training=self.training_record,
+            scores=self.scores,
+            versions=self.versions,
+        )
+
+    def save(self, path: Path | str) -> None:
+        """Write one file that needs no other: no statistics, no recipe, no data folder.
+
+        Raises:
+            SaveError: If it cannot be written; a former file is unchanged.
+        """
+        path = Path(path)
+        card = json.dumps(asdict(self.card()))
+        weights = {
+            name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()
+        }
+        with replacing(path) as temporary:
+            try:
+                save_file(weights, temporary, metadata={"map2map": card})
+            except safetensors.SafetensorError as error:
+                raise OSError(str(error)) from error
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        trust: tuple[str, ...] = (),
+        callback_at: Path | None = None,
+    ) -> "Emulator":
+        """Read an emulator; needs nothing but its file.
+
+        Args:
+            path: The file.
+            trust: Import paths outside map2map and torch.nn that its card may import.
+            callback_at: Folder with the user's code that its card needs.
+
+        Raises:
+            ArtefactError: If it is no emulator, its card is not trusted, or its weights do not fit.
+        """
+        card = Card.read(path)
+        norms = {
+            name: build(spec, trust=trust, callback_at=callback_at)
+            for name, spec in card.norms.items()
+        }
+        model = build(card.model, trust=trust, callback_at=callback_at)
+        emulator = cls(
+            FieldSet.from_dicts(card.inputs),
+            FieldSet.from_dicts(card.targets),
+            {name: norm for name, norm in norms.items() if isinstance(norm, Norm)},
+            model,
+            card.grid,
+            card.model,
+        )
+        with safetensors.safe_open(path, framework="pt") as opened:
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        try:
+            emulator.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ArtefactError(f"the card and the weights of {path} disagree: {error}") from error
+        emulator.training_record, emulator.scores = card.training, card.scores
+        emulator.versions = card.versions
+        return emulator.eval()

@@ -1,0 +1,49 @@
+"""Writing files so that nothing is half-written: a temporary name, then a rename."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from map2map.errors import SaveError
+
+__all__ = ["link", "replacing"]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its name once all is written and on disk.
+
+    Raises:
+        SaveError: If it cannot be written; what was at ``path`` is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        # torch's zip writer turns a full disk into a RuntimeError
+        full = isinstance(error, OSError) or "write" in str(error) or "iostream" in str(error)
+        if not full:
+            raise
+        kept = "; the file that was there is unchanged" if path.exists() else ""
+        raise SaveError(
+            f"cannot write {path}: {error}{kept}; make room or choose another folder"
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def link(path: Path, target: str) -> None:
+    """Make ``path`` a symbolic link to ``target``, replacing what it was at once."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.link")
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(path)
+    except OSError as error:
+        raise SaveError(f"cannot link {path} to {target}: {error}") from error

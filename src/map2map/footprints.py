@@ -1,0 +1,275 @@
+"""Footprint: which input cells an output cell depends on. Stated by a model, or measured.
+
+Training and applying both ask it for the halo to read around a crop, so what was trained is what
+is applied. In one dimension, for a crop of n cells that starts at a multiple of `multiple`:
+
+```
+        low                n               high
+   ├───────────┼───────────────────────┼───────────┤   input that is read: `halo_for`
+       ├───────┼───────────────────────┼───────┤       output: `cut` cells fewer per side
+               ├───────────────────────┤               what is kept of it: `kept`
+```
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+from torch import nn
+
+from map2map.errors import GeometryError
+from map2map.probes import Prober, same_random_numbers
+from map2map.typing import Shape
+from map2map.windows import Halo, round_up
+
+__all__ = ["Footprint", "footprint_of", "measure"]
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Which input cells an output cell depends on, alike on every axis.
+
+    Args:
+        margin: Cells that have to be read on each side of a block of outputs that starts and ends
+            at multiples of ``multiple``, for the block to be what it is in an infinite field.
+        multiple: Shifts of the input by a multiple of this shift the output; tiles start there.
+        scale: Output cells per input cell.
+        cut: Output cells that are missing on each side, compared with the input. If not given,
+            those of the margin: valid convolutions. Zero: a model that pads.
+        remainder: What input sizes leave when divided by ``multiple``.
+        minimum: The smallest input size; if not given, the smallest that leaves an output.
+        whole: Not None if an output cell depends on the whole domain; then names the cause, and
+            the model must not be tiled. ``margin`` is what is cut off.
+
+    >>> unet = Footprint(margin=20, multiple=4)
+    >>> unet.halo_for((32, 30))
+    Halo(low=(20, 20), high=(20, 22))
+    >>> unet.kept((32, 30))
+    (slice(0, 32, None), slice(0, 30, None))
+    """
+
+    margin: int
+    multiple: int = 1
+    scale: int = 1
+    cut: int = -1
+    remainder: int = 0
+    minimum: int = -1
+    whole: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.margin < 0 or self.multiple < 1 or self.scale < 1:
+            raise GeometryError(
+                f"{self}: `margin` must be 0 or more, `multiple` and `scale` 1 or more"
+            )
+        if self.cut < 0:
+            object.__setattr__(self, "cut", self.margin * self.scale)
+        if self.minimum < 0:
+            object.__setattr__(self, "minimum", self.fitting(2 * self.cut // self.scale + 1))
+        if self.cut > self.margin * self.scale:
+            raise GeometryError(f"{self}: `cut` cannot be more than `margin` times `scale`")
+        if not 0 <= self.remainder < self.multiple:
+            raise GeometryError(f"{self}: `remainder` must be from 0 to {self.multiple - 1}")
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the model cuts off every output for which it would have to make up inputs."""
+        return ceil(self.cut / self.scale) == self.margin
+
+    @property
+    def low(self) -> int:
+        """Input cells to read below a crop, the same for every crop.
+
+        A model that pads accepts only multiples, and the phase of its levels is that of a whole
+        field, read from cell 0; so it needs the margin rounded up. (A halo of the bare margin
+        moves the phase: the result is wrong by as much as the field itself.)
+        """
+        return self.margin if self.is_valid else round_up(self.margin, self.multiple)
+
+    def input_size(self, crop: int) -> int:
+        """Input cells to read for ``crop`` input cells of output: the halo and what rounds it up.
+
+        Raises:
+            GeometryError: If the crop is empty.
+        """
+        if crop < 1:
+            raise GeometryError(f"a crop needs at least one cell, not {crop}")
+        filled = crop if self.is_valid else round_up(crop, self.multiple)
+        return self.fitting(self.low + filled + self.margin)
+
+    def halo_for(self, crop: Shape) -> Halo:
+        """The halo to read around a crop (input cells); larger on the high side if it must be.
+
+        Raises:
+            GeometryError: If the crop is empty.
+        """
+        high = tuple(self.input_size(n) - self.low - n for n in crop)
+        return Halo((self.low,) * len(crop), high)
+
+    def kept(self, crop: Shape) -> tuple[slice, ...]:
+        """The cells of the output that are the crop, if its halo is `halo_for`."""
+        start = self.scale * self.low - self.cut
+        return tuple(slice(start, start + self.scale * n) for n in crop)
+
+    def output_size(self, size: int) -> int:
+        """Output cells for so many input cells.
+
+        Raises:
+            GeometryError: If the model does not take this size.
+        """
+        if not self.accepts(size):
+            raise GeometryError(f"{size} cells do not fit: {self.sizes_near(size)}")
+        return self.scale * size - 2 * self.cut
+
+    def accepts(self, size: int) -> bool:
+        """Whether the model takes so many input cells."""
+        return size >= self.minimum and size % self.multiple == self.remainder
+
+    def sizes_near(self, size: int) -> str:
+        """The allowed sizes, and the nearest, for a message."""
+        above = self.fitting(max(size, self.minimum))
+        below = above - self.multiple
+        near = f"{below} or {above}" if below >= self.minimum else f"{above}"
+        first = self.minimum
+        return f"sizes are {first}, {first + self.multiple}, …; the nearest is {near}"
+
+    def check_input(self, shape: Sequence[int], *, ndim: int, who: str) -> None:
+        """Refuse an input of another rank or size.
+
+        Args:
+            shape: (batch, channel, *space).
+            ndim: Number of axes of space.
+            who: The model, for the message.
+
+        Raises:
+            GeometryError: If the model does not take this shape.
+        """
+        if len(shape) != ndim + 2:
+            raise GeometryError(
+                f"{who} takes (batch, channel, and {ndim} axes of space), not a tensor of shape "
+                f"{tuple(shape)}"
+            )
+        for axis, size in enumerate(shape[2:]):
+            if not self.accepts(size):
+                raise GeometryError(
+                    f"{who} cannot take {size} cells (axis {axis} of {tuple(shape[2:])}): "
+                    f"{self.sizes_near(size)}; it cuts off {self.cut} cells per side, so read a "
+                    f"halo of {self.low} around a crop"
+                )
+
+    def require_local(self, who: str) -> None:
+        """Refuse to tile a model that sees the whole domain.
+
+        Raises:
+            GeometryError: If it does; names the cause.
+        """
+        if self.whole is not None:
+            raise GeometryError(
+                f"{who} cannot be tiled exactly, because every output cell depends on the whole "
+                f"domain: {self.whole}; apply it to the whole domain at once, or replace that layer"
+            )
+
+    def fitting(self, size: int) -> int:
+        """The smallest allowed input size that is not below ``size``."""
+        size = max(size, self.minimum, 1)
+        return size + (self.remainder - size) % self.multiple
+
+
+def footprint_of(module: nn.Module, in_chan: int, ndim: int) -> Footprint:
+    """The footprint that a module states, or else the one measured; the caller may keep it."""
+    stated = getattr(module, "footprint", None)
+    return stated if isinstance(stated, Footprint) else measure(module, in_chan, ndim)
+
+
+def measure(module: nn.Module, in_chan: int, ndim: int, *, max_reach: int = 0) -> Footprint:
+    """The footprint of any module, found by running a copy with random weights on the CPU.
+
+    A NaN is put into the input, to see which outputs it reaches, and the input is shifted, to see
+    by how much it must be for the output to shift along.
+
+    Args:
+        module: Takes (batch, in_chan, *space); not changed.
+        in_chan: Channels of its input.
+        ndim: Axes of its input.
+        max_reach: A cell that reaches further is taken to reach the whole domain. If not given,
+            1000 cells in 1-D, 200 in 2-D and 100 in 3-D.
+
+    Raises:
+        GeometryError: If the module takes no input, or its output is no multiple of it.
+    """
+    with same_random_numbers():
+        prober = Prober(module, in_chan, ndim)
+        rule = prober.sizes()
+        if rule is None:
+            cause = prober.culprit(prober.maximum)[0]
+            return Footprint(0, minimum=prober.minimum, whole=f"{cause} spreads every cell")
+        multiple, remainder, minimum, scale, cut = rule
+        bare = Footprint(ceil(cut / scale), multiple, scale, cut, remainder, minimum)
+        reach, whole = _reach(prober, bare, max_reach or {1: 1000, 2: 200}.get(ndim, 100))
+        if whole is None:
+            return _local(prober, bare, reach)
+        return replace(bare, whole=whole)
+
+
+def _reach(prober: Prober, bare: Footprint, max_reach: int) -> tuple[int, str | None]:
+    """How many input cells away from the middle one outputs depend on it, or why on all."""
+    # long where the other axes allow it, so that a wide dilation does not step over the edges
+    spare = min(512, 2**16 // bare.minimum ** (prober.ndim - 1))
+    size = bare.fitting(bare.minimum + max(8, 2 * bare.multiple, spare))
+    if prober.is_random(size):
+        return 0, "it draws random numbers, which differ from tile to tile"
+    suspect = ""
+    while True:
+        middle, reach, reached = size // 2, 0, [True]
+        for axis in range(prober.ndim):
+            reached = prober.reached(size, axis, middle)
+            if reached[0] or reached[-1]:
+                break
+            cells = [input_cell(bare, j) - middle for j, hit in enumerate(reached) if hit]
+            reach = max([reach, *map(abs, cells)])
+        else:
+            return reach, None
+        culprit, is_conv = prober.culprit(size)
+        # a layer that spreads a cell over a field, and over a larger one, has no reach
+        if all(reached) and culprit == suspect and not is_conv:
+            return 0, f"{culprit} spreads every cell"
+        if suspect and size - bare.minimum > 2 * max_reach:
+            return 0, f"a cell reaches more than {size // 2} others on each side"
+        suspect = culprit
+        size = bare.fitting(2 * size - bare.minimum)
+
+
+def input_cell(footprint: Footprint, output: int) -> int:
+    """The input cell that an output cell lies in."""
+    return (footprint.cut + output) // footprint.scale
+
+
+def _local(prober: Prober, bare: Footprint, reach: int) -> Footprint:
+    """The footprint of a model whose reach in cells is known."""
+    step, scale = bare.multiple, bare.scale
+    for shift in range(step, max(2 * reach + 1, step) + 1, step):
+        edge = reach + shift  # outputs nearer to an edge may depend on what lies beyond it
+        size = bare.fitting(bare.minimum + 2 * edge + shift + 8)
+        drop = max(0, scale * edge - bare.cut)
+        if not prober.moves_with(shift, size, drop, scale):
+            continue
+        found = replace(bare, multiple=shift)
+        if drop == 0 or prober.moves_with(shift, size, 0, scale):
+            return found
+        return replace(found, margin=max(bare.margin, _margin(prober, bare, shift, edge)))
+    return replace(bare, whole="no shift of the input shifts its output, so it knows positions")
+
+
+def _margin(prober: Prober, bare: Footprint, multiple: int, edge: int) -> int:
+    """How far beyond blocks of ``multiple`` cells they see, over every cell of a block."""
+    size = bare.fitting(bare.minimum + 2 * (edge + multiple) + 8)
+    first = round_up(size // 2, multiple)
+    margin = 0
+    for axis in range(prober.ndim):
+        for cell in range(first, first + multiple):
+            reached = [j for j, hit in enumerate(prober.reached(size, axis, cell)) if hit]
+            if reached:
+                low, high = (
+                    input_cell(bare, j) // multiple * multiple for j in (reached[0], reached[-1])
+                )
+                margin = max(margin, high - cell, cell - (low + multiple - 1))
+    return margin

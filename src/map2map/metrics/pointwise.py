@@ -1,0 +1,76 @@
+"""Scores that compare cell by cell, added up over any number of windows or runs."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from map2map.typing import Array
+
+__all__ = ["Pointwise"]
+
+
+@dataclass
+class Pointwise:
+    """RMSE, MAE, bias, relative error and R² of one field, over all cells that are given.
+
+    Sums are in float64. R² = 1 - sum (p - t)² / sum (t - mean t)², with the mean per channel over
+    everything given; cells where truth or prediction is not finite are left out.
+
+    >>> scores = Pointwise()
+    >>> scores.add(np.array([[1.0, 2.0]]), np.array([[1.0, 4.0]]))
+    >>> round(scores.result()["r2"], 3), scores.result()["rmse"] ** 2
+    (0.111, 2.0000000000000004)
+    """
+
+    count: int = 0
+    error: float = 0.0
+    absolute: float = 0.0
+    squared: float = 0.0
+    largest: float = 0.0
+    truth: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
+    truth_squared: float = 0.0
+    _shift: NDArray[np.float64] | None = None
+    _cells: int = 0
+
+    def add(self, prediction: Array, truth: Array) -> None:
+        """Take in a window; both of shape (channel, *space), in physical units."""
+        channels = len(truth)
+        p, t = (np.asarray(x, np.float64).reshape(channels, -1) for x in (prediction, truth))
+        finite = np.isfinite(p).all(axis=0) & np.isfinite(t).all(axis=0)
+        if not finite.all():
+            p, t = p[:, finite], t[:, finite]
+        if t.size == 0:
+            return
+        error = p - t
+        self.count += t.size
+        self._cells += t.shape[1]
+        self.error += float(error.sum())
+        self.absolute += float(np.abs(error).sum())
+        self.squared += float((error**2).sum())
+        self.largest = max(self.largest, float(np.abs(error).max()))
+        if self._shift is None:
+            self._shift = t.mean(axis=1)
+            self.truth = np.zeros(channels)
+        # about a shift near the mean, so that the difference of squares does not cancel
+        about = t - self._shift[:, None]
+        self.truth = self.truth + about.sum(axis=1)
+        self.truth_squared += float((about**2).sum())
+
+    def result(self) -> dict[str, float]:
+        """The scores; NaN where they are not defined."""
+        if self.count == 0 or self._shift is None:
+            nan = float("nan")
+            return dict.fromkeys(("rmse", "mae", "bias", "max_error", "relative_error", "r2"), nan)
+        variance = self.truth_squared - float((self.truth**2).sum()) / self._cells
+        mean = self._shift + self.truth / self._cells
+        power = variance + float((mean**2).sum()) * self._cells
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return {
+                "rmse": float(np.sqrt(self.squared / self.count)),
+                "mae": self.absolute / self.count,
+                "bias": self.error / self.count,
+                "max_error": self.largest,
+                "relative_error": float(np.sqrt(np.float64(self.squared) / power)),
+                "r2": float(1 - np.float64(self.squared) / variance),
+            }

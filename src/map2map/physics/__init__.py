@@ -1,0 +1,9 @@
+"""Physics that norms, losses, metrics and simulators share: pure functions.
+
+- `cosmology`: growth and linear power spectrum;
+- `lagrangian`: cloud-in-cell between particles and grids;
+- `perturbations`: Gaussian fields, displacements of first and second order;
+- `spectra`: power, cross-correlation and transfer of periodic fields;
+- `operators`: gradient, divergence and curl of periodic fields;
+- `spacing`: cell sizes, one for all axes or one each.
+"""

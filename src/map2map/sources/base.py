@@ -1,0 +1,342 @@
+"""What every source does: know its fields, and read a window of one into a caller's buffer."""
+
+import os
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from threading import RLock
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from map2map.errors import FieldError, GeometryError, M2MError, SourceError, near_names
+from map2map.grids import Grid
+from map2map.typing import Array, Shape
+from map2map.windows import Window, pieces
+
+__all__ = ["LIBRARIES", "Axis", "Copy", "Pool", "Source", "Stored"]
+
+T = TypeVar("T")
+
+Copy = tuple[tuple[slice, ...], Array]
+"""The slices to read, one per axis of the stored array, and the view where their values go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What a file says of a spatial axis: its name, its coordinates (cells,) and their units."""
+
+    name: str
+    values: NDArray[Any] | None = field(default=None, compare=False, repr=False)
+    units: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a file says of a field; also what a new file shall hold.
+
+    Args:
+        name: Its name in the file.
+        shape: Cells per spatial axis.
+        channels: Numbers per cell.
+        dtype: Their type, as numpy writes it; of packed numbers, the type when decoded.
+        units: Its units, if the file has them.
+        axes: The spatial axes, if the file names them.
+        attrs: Whatever else the file says in words or numbers.
+        leading: The axes before the spatial ones, which together make the channels.
+    """
+
+    name: str
+    shape: Shape
+    channels: int = 1
+    dtype: str = "float32"
+    units: str | None = None
+    axes: tuple[Axis, ...] = ()
+    attrs: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    leading: Shape | None = None
+
+    def __post_init__(self) -> None:
+        leading = (self.channels,) if self.leading is None else tuple(self.leading)
+        object.__setattr__(self, "leading", leading)
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        if prod(leading) != self.channels or not self.shape or min(self.shape) < 1:
+            raise GeometryError(
+                f"field {self.name!r} with {self.channels} channels (axes {leading}) on a grid of "
+                f"{self.shape} cells; at least one cell per axis and one channel are needed"
+            )
+        if self.axes and len(self.axes) != len(self.shape):
+            raise GeometryError(
+                f"field {self.name!r} has {len(self.axes)} named axes but {len(self.shape)} in its "
+                f"shape {self.shape}; name all or none"
+            )
+
+    @property
+    def full_shape(self) -> Shape:
+        """Shape of the array in the file."""
+        return (*(self.leading or ()), *self.shape)
+
+
+class Pool(Generic[T]):
+    """The most recently used open files, so that ten thousand of them cost what ten do.
+
+    A file that was replaced since it was opened is opened anew. A forked process starts with an
+    empty pool and leaves its parent's handles alone.
+
+    Args:
+        size: How many are open at most.
+        close: How one is closed when it has to make room.
+    """
+
+    def __init__(self, size: int, close: Callable[[T], object] | None = None) -> None:
+        self._size = size
+        self._close = close
+        self._open: OrderedDict[tuple[object, ...], T] = OrderedDict()
+        self._inherited: list[object] = []
+        self.lock = RLock()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        # kept, because collecting them would close what the parent still reads
+        self._inherited.append(self._open)
+        self._open = OrderedDict()
+        self.lock = RLock()
+
+    def get(self, path: Path, opener: Callable[[Path], T]) -> T:
+        """The open file; hold ``lock`` while using it if closing it elsewhere would hurt."""
+        info = path.stat()
+        key = (opener, str(path), info.st_ino, info.st_mtime_ns, info.st_size)
+        with self.lock:
+            if key in self._open:
+                self._open.move_to_end(key)
+                return self._open[key]
+            handle = opener(path)
+            self._open[key] = handle
+            while len(self._open) > self._size:
+                _, oldest = self._open.popitem(last=False)
+                if self._close is not None:
+                    self._close(oldest)
+            return handle
+
+
+LIBRARIES: Pool[Any] = Pool(32, close=lambda handle: handle.close())
+"""Open HDF5 and NetCDF files. These libraries serve one thread at a time: hold its ``lock``."""
+
+
+class Source(ABC):
+    """One run on disk, readable by field and window.
+
+    The last ``ndim`` axes of an array are spatial; those before them, flattened, are its channels
+    (none: one channel). A source holds no open file and can be pickled.
+
+    Args:
+        path: The file or folder.
+        ndim: Number of spatial axes. If not given: all but the first of an array with more than
+            one (map2map's convention, channel first), and the only one of an array with one.
+
+    Raises:
+        SourceError: If there is nothing at ``path``.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]]
+    """How the names of such files end."""
+
+    cheap_header: ClassVar[bool] = False
+    """Whether ten thousand files can be asked for their fields in a few seconds."""
+
+    __slots__ = ("_found", "ndim", "path")
+
+    def __init__(self, path: Path | str, *, ndim: int | None = None) -> None:
+        self.path = Path(path)
+        self.ndim = ndim
+        self._found: dict[str, Stored | str] | None = None
+        if not self.path.exists():
+            raise missing(self.path)
+        if ndim is not None and ndim < 1:
+            raise GeometryError(f"a field has at least 1 spatial axis, not ndim={ndim}")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r}, ndim={self.ndim})"
+
+    @classmethod
+    def claims(cls, path: Path) -> bool:
+        """Whether the file or folder at ``path`` is of this format, by its name."""
+        return path.is_file() and path.suffix.lower() in cls.suffixes
+
+    @abstractmethod
+    def _scan(self) -> dict[str, Stored | str]:
+        """All fields: what is stored, or why it cannot be read."""
+
+    @abstractmethod
+    def _fill(self, stored: Stored, copies: list[Copy]) -> None:
+        """Copy slices of a stored array into views, converting to the views' type."""
+
+    def _find(self, name: str) -> Stored | str | None:  # noqa: ARG002 - for formats with links
+        """A field that `_scan` does not list."""
+        return None
+
+    def _scanned(self) -> dict[str, Stored | str]:
+        if self._found is None:
+            try:
+                self._found = self._scan()
+            except M2MError:
+                raise
+            except UNREADABLE as error:
+                raise SourceError(
+                    f"cannot read {self.path}: {error}; the file is truncated, damaged or of "
+                    f"another format; copy or make it again"
+                ) from error
+        return self._found
+
+    @property
+    def fields(self) -> Mapping[str, Stored]:
+        """The fields that can be read, by name.
+
+        Raises:
+            SourceError: If there are none.
+        """
+        found = self._scanned()
+        fields = {name: item for name, item in found.items() if isinstance(item, Stored)}
+        if not fields:
+            reasons = [item for item in found.values() if isinstance(item, str)][:3]
+            raise SourceError("; ".join(reasons) or f"no field in {self.path}: it is empty")
+        return fields
+
+    def stored(self, field: str) -> Stored:
+        """What the file says of one field.
+
+        Raises:
+            FieldError: If there is no such field.
+            SourceError: If it cannot be read.
+        """
+        found = self._scanned()
+        item = found.get(field) or found.get(field.strip("/")) or self._find(field)
+        if isinstance(item, Stored):
+            return item
+        if item is not None:
+            raise SourceError(item)
+        names = [name for name, other in found.items() if isinstance(other, Stored)]
+        raise FieldError(f"no field {field!r} in {self.path}{near_names(field, names)}")
+
+    def read(self, field: str, window: Window, out: Array, grid: Grid | None = None) -> None:
+        """Read one window of one field.
+
+        Args:
+            field: Name of the field.
+            window: Cells to read; it may reach beyond the grid.
+            out: Where the values go, (channels, *window.shape), of any floating type; they are
+                converted once, while they are copied.
+            grid: What lies beyond the edges; if not given, all axes are periodic.
+
+        Raises:
+            FieldError: If there is no such field, or ``out`` is not floating.
+            GeometryError: If ``window``, ``out`` or ``grid`` do not fit the field.
+            SourceError: If the file cannot be read.
+        """
+        stored = self.stored(field)
+        check_target(stored, window, out, grid)
+        copies: list[Copy] = []
+        leading = stored.leading or ()
+        for piece in pieces(window, grid or Grid(stored.shape)):
+            target = out[(slice(None), *piece.target)]
+            if piece.is_zero:
+                target[...] = 0
+                continue
+            # mirrored cells are read forwards into a view that runs backwards
+            target = np.flip(target, tuple(axis + 1 for axis in piece.reverse))
+            # splitting the first axis of an array is always a view
+            view = target.reshape(*leading, *target.shape[1:])
+            copies.append(((*(slice(0, n) for n in leading), *piece.source), view))
+        try:
+            self._fill(stored, copies)
+        except M2MError:
+            raise
+        except UNREADABLE as error:
+            raise SourceError(
+                f"cannot read field {field!r} of {self.path}, window {window.start} to "
+                f"{window.stop}: {error}; the file is truncated or damaged, or was removed; copy "
+                f"or make it again"
+            ) from error
+
+    def _describe(
+        self,
+        name: str,
+        shape: Shape,
+        dtype: np.dtype[Any],
+        guess: int | None = None,
+        **about: Any,
+    ) -> Stored | str:
+        """What is stored in an array, or why it is not a field of real numbers.
+
+        Args:
+            name: Name of the field.
+            shape: Shape of the whole array.
+            dtype: Its type.
+            guess: Number of spatial axes, if nobody gave it.
+            about: More for `Stored`.
+        """
+        where = f"array {name!r} of {self.path}"
+        if dtype.hasobject:
+            return (
+                f"{where} holds Python objects, which are never unpickled; "
+                f"save real numbers, without pickling"
+            )
+        if dtype.kind not in "fiub":
+            return (
+                f"{where} has dtype {dtype}; a field has real numbers (float, int or bool); "
+                f"save real and imaginary parts, or members, as channels or fields of their own"
+            )
+        ndim = self.ndim or guess or max(1, len(shape) - 1)
+        if len(shape) < ndim or not shape:
+            return (
+                f"{where} has {len(shape)} axes, {shape}, but {ndim} spatial axes were asked for; "
+                f"give the ndim that it has, or save it with (channels, *cells)"
+            )
+        if 0 in shape:
+            return f"{where} of shape {shape} holds no cell; make it again"
+        leading = tuple(shape[: len(shape) - ndim])
+        return Stored(
+            name,
+            tuple(shape[len(leading) :]),
+            prod(leading),
+            str(dtype),
+            leading=leading,
+            **about,
+        )
+
+
+UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError)
+"""What the libraries raise on files that are damaged."""
+
+
+def missing(path: Path) -> SourceError:
+    """The error for a path where there is nothing."""
+    folder = path.parent
+    if not folder.is_dir():
+        return SourceError(f"no file or folder {path}, nor its folder {folder}; correct the path")
+    near = near_names(path.name, (entry.name for entry in folder.iterdir()))
+    hint = near if "did you mean" in near else "; correct the path"
+    return SourceError(f"no file or folder {path}{hint}")
+
+
+def check_target(stored: Stored, window: Window, out: Array, grid: Grid | None) -> None:
+    """Refuse a buffer or grid that does not fit a field and a window."""
+    if not np.issubdtype(out.dtype, np.floating):
+        raise FieldError(
+            f"cannot read field {stored.name!r} into a buffer of dtype {out.dtype}; "
+            f"use a floating one"
+        )
+    if grid is not None and grid.shape != stored.shape:
+        raise GeometryError(
+            f"field {stored.name!r} has {stored.shape} cells, but the grid has {grid.shape}"
+        )
+    expected = (stored.channels, *window.shape)
+    if out.shape != expected:
+        raise GeometryError(
+            f"a window of {window.shape} cells of field {stored.name!r}, which has "
+            f"{stored.channels} channels, needs a buffer of shape {expected}, not {out.shape}"
+        )

@@ -1,0 +1,145 @@
+"""HDF5: data sets at any path of a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from map2map.errors import SaveError
+from map2map.sources.base import LIBRARIES, Copy, Source, Stored
+from map2map.sources.sinks import Sink
+from map2map.typing import Shape
+
+__all__ = ["Hdf5Source"]
+
+
+class Hdf5Source(Source):
+    """An HDF5 file. A field is a data set of real numbers, named by its path: ``group/data``.
+
+    Its ``units`` attribute is kept; packed values are not decoded, as HDF5 knows no such rule
+    (NetCDF does).
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".h5", ".hdf5", ".hdf", ".he5")
+    __slots__ = ()
+
+    @classmethod
+    def create(
+        cls,
+        path: Path | str,
+        fields: Sequence[Stored],
+        *,
+        overwrite: bool = False,
+        chunks: Shape | None = None,
+        compression: str | None = None,
+    ) -> "Hdf5Sink":
+        """Write a run.
+
+        Args:
+            path: The file.
+            fields: What it shall hold.
+            overwrite: Whether it may replace another file.
+            chunks: Cells per chunk, on every spatial axis; if not given, the data are contiguous
+                (or, if compressed, chunked as the library thinks fit).
+            compression: As h5py names it, e.g. "gzip".
+        """
+        return Hdf5Sink(path, fields, overwrite=overwrite, chunks=chunks, compression=compression)
+
+    def _scan(self) -> dict[str, Stored | str]:
+        with LIBRARIES.lock:
+            file = LIBRARIES.get(self.path, open_file)
+            found: dict[str, Stored | str] = {}
+
+            def visit(name: str, item: object) -> None:
+                if isinstance(item, h5py.Dataset):
+                    found[name] = self._about(name, item)
+
+            file.visititems(visit)
+        return found
+
+    def _find(self, name: str) -> Stored | str | None:
+        # soft and external links are not visited, but can be asked for by name
+        with LIBRARIES.lock:
+            try:
+                item = LIBRARIES.get(self.path, open_file)[name]
+            except (KeyError, OSError, ValueError):
+                return None
+            return self._about(name, item) if isinstance(item, h5py.Dataset) else None
+
+    def _about(self, name: str, item: Any) -> Stored | str:
+        if item.shape is None:
+            return f"data set {name!r} of {self.path} is empty; make it again"
+        attrs = {key: plain(value) for key, value in item.attrs.items() if plain(value) is not None}
+        units = attrs.pop("units", None)
+        units = None if units is None else str(units)
+        return self._describe(name, item.shape, item.dtype, units=units, attrs=attrs)
+
+    def _fill(self, stored: Stored, copies: list[Copy]) -> None:
+        with LIBRARIES.lock:
+            values = LIBRARIES.get(self.path, open_file)[stored.name]
+            for index, target in copies:
+                np.copyto(target, values[index], casting="same_kind")
+
+
+def open_file(path: Path) -> Any:
+    """Open for reading, without a lock that would keep others from writing."""
+    return h5py.File(path, "r", locking=False)
+
+
+def plain(value: Any) -> str | int | float | None:
+    """An attribute that is one word or number; None if it is anything else."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, np.generic | np.ndarray) and np.size(value) == 1:
+        value = value.item()
+    return value if isinstance(value, str | int | float) else None
+
+
+class Hdf5Sink(Sink):
+    """Writes an HDF5 file."""
+
+    def __init__(
+        self,
+        path: Path | str,
+        fields: Sequence[Stored],
+        *,
+        overwrite: bool = False,
+        chunks: Shape | None = None,
+        compression: str | None = None,
+    ) -> None:
+        super().__init__(path, fields, overwrite=overwrite)
+        self.chunks = chunks
+        self.compression = compression
+
+    def _prepare(self, path: Path) -> None:
+        with LIBRARIES.lock:
+            self._file = h5py.File(path, "w")
+            for name, stored in self.fields.items():
+                chunks = None
+                if self.chunks is not None:
+                    cells = (min(n, m) for n, m in zip(self.chunks, stored.shape, strict=True))
+                    chunks = (stored.channels, *cells)
+                try:
+                    item = self._file.create_dataset(
+                        name,
+                        stored.full_shape,
+                        stored.dtype,
+                        chunks=chunks,
+                        compression=self.compression,
+                    )
+                except ValueError as error:
+                    raise SaveError(f"cannot make data set {name!r}: {error}") from error
+                item.attrs.update(stored.attrs)
+                if stored.units is not None:
+                    item.attrs["units"] = stored.units
+
+    def _put(self, stored: Stored, index: tuple[slice, ...], values: NDArray[Any]) -> None:
+        with LIBRARIES.lock:
+            self._file[stored.name][index] = values
+
+    def _close(self) -> None:
+        with LIBRARIES.lock:
+            self._file.close()

@@ -1,0 +1,284 @@
+"""NetCDF, classic and 4: packed and missing values decoded, units and coordinates kept."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, Literal
+
+import netCDF4
+import numpy as np
+from numpy.typing import NDArray
+
+from map2map.errors import SaveError, SourceError
+from map2map.sources.base import LIBRARIES, Axis, Copy, Source, Stored
+from map2map.sources.sinks import Sink
+
+__all__ = ["NetcdfSource"]
+
+Version = Literal["NETCDF4", "NETCDF3_64BIT_OFFSET", "NETCDF3_64BIT_DATA", "NETCDF3_CLASSIC"]
+
+SPATIAL = {"x", "y", "z", "lat", "lon", "latitude", "longitude"}
+DECODED = {
+    *("units", "scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned"),
+    *("valid_min", "valid_max", "valid_range"),
+}
+"""Attributes that have been acted on."""
+
+
+class NetcdfSource(Source):
+    """A NetCDF file. A field is a variable of real numbers that is not a coordinate.
+
+    Packed values are decoded, and what is missing (fill values, beyond the valid range) is NaN.
+
+    If ``ndim`` is not given, the spatial axes are those after a dimension named "channel", if
+    there is one first; else the last ones as long as they are named x, y, z, lat, lon, latitude or
+    longitude, or their coordinates have an attribute ``axis`` of X, Y or Z, or units of degrees
+    north or east; else all but the first. Time and pressure levels thus make channels; to read
+    single steps of (time, y, x) as windows, open with ``ndim=3``.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".nc", ".nc4", ".cdf", ".netcdf")
+    __slots__ = ()
+
+    @classmethod
+    def create(
+        cls,
+        path: Path | str,
+        fields: Sequence[Stored],
+        *,
+        overwrite: bool = False,
+        version: Version = "NETCDF4",
+    ) -> "NetcdfSink":
+        """Write a run.
+
+        Args:
+            path: The file.
+            fields: What it shall hold; axes without a name are called z, y, x.
+            overwrite: Whether it may replace another file.
+            version: Which NetCDF.
+        """
+        return NetcdfSink(path, fields, overwrite=overwrite, version=version)
+
+    def _scan(self) -> dict[str, Stored | str]:
+        with LIBRARIES.lock:
+            file = LIBRARIES.get(self.path, open_file)
+            groups = [file]
+            found: dict[str, Stored | str] = {}
+            for group in groups:
+                groups.extend(group.groups.values())
+                for variable in group.variables.values():
+                    if variable.name not in variable.dimensions and variable.ndim > 0:
+                        name = f"{group.path}/{variable.name}".lstrip("/")
+                        found[name] = self._about(name, variable, group)
+        return found
+
+    def _about(self, name: str, variable: Any, group: Any) -> Stored | str:
+        if not isinstance(variable.datatype, np.dtype):
+            return (
+                f"variable {name!r} of {self.path} is of type {variable.datatype}; a field has "
+                f"real numbers; save it as such"
+            )
+        attrs = {key: variable.getncattr(key) for key in variable.ncattrs()}
+        scales = [attrs[key] for key in ("scale_factor", "add_offset") if key in attrs]
+        dtype = np.result_type(*(np.asarray(scale) for scale in scales), np.float32)
+        axes = [axis_of(dimension, group) for dimension in variable.dimensions]
+        units = attrs.get("units")
+        plain = {
+            key: value
+            for key, value in attrs.items()
+            if isinstance(value, str | int | float | np.number) and key not in DECODED
+        }
+        about = self._describe(
+            name,
+            variable.shape,
+            dtype if scales else variable.datatype,
+            spatial_axes(variable.dimensions, [is_spatial for _, is_spatial in axes]),
+            units=None if units is None else str(units),
+            attrs=plain,
+        )
+        if isinstance(about, str):
+            return about
+        kept = tuple(axis for axis, _ in axes[len(axes) - len(about.shape) :])
+        return replace(about, axes=kept)
+
+    def _fill(self, stored: Stored, copies: list[Copy]) -> None:
+        with LIBRARIES.lock:
+            variable = LIBRARIES.get(self.path, open_file)[stored.name]
+            for index, target in copies:
+                values = variable[index]
+                np.copyto(target, np.ma.getdata(values), casting="same_kind")
+                absent = np.ma.getmask(values)
+                if absent is not np.ma.nomask:
+                    np.copyto(target, np.nan, where=absent)
+
+
+def open_file(path: Path) -> Any:
+    """Open for reading.
+
+    Raises:
+        SourceError: If a classic file is shorter than it should be; the library would read zeros.
+    """
+    with path.open("rb") as file:
+        if file.read(3) == b"CDF":
+            expected, found = classic_size(file), path.stat().st_size
+            if found < expected:
+                raise SourceError(
+                    f"{path} is truncated: its header announces {expected} bytes, but there are "
+                    f"{found}; copy or make it again"
+                )
+    return netCDF4.Dataset(path, "r")
+
+
+def axis_of(dimension: str, group: Any) -> tuple[Axis, bool]:
+    """A dimension with its coordinates, and whether it looks spatial."""
+    while group is not None and dimension not in group.dimensions:
+        group = group.parent
+    coord = None if group is None else group.variables.get(dimension)
+    if coord is None or coord.ndim != 1 or not isinstance(coord.datatype, np.dtype):
+        return Axis(dimension), dimension.lower() in SPATIAL
+    units = str(getattr(coord, "units", ""))
+    is_spatial = (
+        dimension.lower() in SPATIAL
+        or str(getattr(coord, "axis", "")).upper() in {"X", "Y", "Z"}
+        or units in {"degrees_north", "degrees_east"}
+    )
+    return Axis(
+        dimension, np.ma.filled(coord[:].astype(np.float64), np.nan), units or None
+    ), is_spatial
+
+
+def spatial_axes(dimensions: Sequence[str], is_spatial: Sequence[bool]) -> int | None:
+    """How many of the last dimensions are spatial; None to take all but the first."""
+    if len(dimensions) > 1 and dimensions[0] == "channel":
+        return len(dimensions) - 1
+    count = 0
+    while count < len(dimensions) and is_spatial[-1 - count]:
+        count += 1
+    return count or None
+
+
+def classic_size(file: BinaryIO) -> int:
+    """Bytes that a classic file announces in its header, of which "CDF" has been read.
+
+    The format is specified in the appendix "File Format Specifications" of the NetCDF Users Guide.
+    """
+    version = file.read(1)[0]
+    wide = 8 if version == 5 else 4
+
+    def number(size: int = wide) -> int:
+        return int.from_bytes(file.read(size), "big")
+
+    def skip(size: int) -> None:
+        file.seek(size + -size % 4, 1)
+
+    def entries() -> int:
+        number(4)  # the tag of the list
+        return number()
+
+    def skip_attributes() -> None:
+        for _ in range(entries()):
+            skip(number())
+            item = BYTES[number(4)]
+            skip(number() * item)
+
+    records = number()
+    lengths = []
+    for _ in range(entries()):
+        skip(number())
+        lengths.append(number())
+    skip_attributes()
+    fixed, per_record = [0], []
+    for _ in range(entries()):
+        skip(number())
+        shape = [lengths[number()] for _ in range(number())]
+        skip_attributes()
+        item = BYTES[number(4)]
+        number()  # the size; redundant, and wrong for large variables
+        begin = number(4 if version == 1 else 8)
+        if shape and shape[0] == 0:
+            per_record.append((begin, prod(shape[1:]) * item))
+        else:
+            fixed.append(begin + prod(shape) * item)
+    # records are padded to 4 bytes each, unless there is one variable only
+    stride = sum(size + (-size % 4 if len(per_record) > 1 else 0) for _, size in per_record)
+    if records in (0, STREAMING[wide]):
+        return max(fixed)
+    return max(fixed + [begin + (records - 1) * stride + size for begin, size in per_record])
+
+
+BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8, 7: 1, 8: 2, 9: 4, 10: 8, 11: 8}
+"""Size of a number, by its type in classic files."""
+
+STREAMING = {4: 2**32 - 1, 8: 2**64 - 1}
+"""Number of records where it is not known."""
+
+
+class NetcdfSink(Sink):
+    """Writes a NetCDF file."""
+
+    def __init__(
+        self,
+        path: Path | str,
+        fields: Sequence[Stored],
+        *,
+        overwrite: bool = False,
+        version: Version = "NETCDF4",
+    ) -> None:
+        super().__init__(path, fields, overwrite=overwrite)
+        self.version = version
+
+    def _prepare(self, path: Path) -> None:
+        with LIBRARIES.lock:
+            self._file = netCDF4.Dataset(path, "w", format=self.version)
+            for name, stored in self.fields.items():
+                ndim = len(stored.shape)
+                default = (
+                    ("z", "y", "x")[-ndim:] if ndim <= 3 else map("axis_{}".format, range(ndim))
+                )
+                axes = stored.axes or tuple(Axis(name) for name in default)
+                names = [axis.name for axis in axes]
+                for axis, size in zip(axes, stored.shape, strict=True):
+                    self._add_axis(name, axis, size)
+                # a field of one channel needs no such axis where the others are seen to be spatial
+                if (
+                    stored.channels > 1
+                    or spatial_axes(names, [n in SPATIAL for n in names]) != ndim
+                ):
+                    size = stored.channels
+                    names.insert(0, "channel")
+                    self._add_axis(name, Axis("channel"), size)
+                item = self._file.createVariable(name, stored.dtype, names, fill_value=False)
+                item.setncatts(dict(stored.attrs))
+                if stored.units is not None:
+                    item.units = stored.units
+
+    def _add_axis(self, field: str, axis: Axis, size: int) -> None:
+        if axis.name in self._file.dimensions:
+            found = self._file.dimensions[axis.name].size
+            if found != size:
+                raise SaveError(
+                    f"axis {axis.name!r} of field {field!r} has {size} cells, but {found} in "
+                    f"another field of {self.path}; name their axes differently, or write two files"
+                )
+            return
+        self._file.createDimension(axis.name, size)
+        if axis.values is not None:
+            values = np.asarray(axis.values)
+            coord = self._file.createVariable(axis.name, values.dtype, (axis.name,))
+            coord[:] = values
+            if axis.units is not None:
+                coord.units = axis.units
+
+    def _put(self, stored: Stored, index: tuple[slice, ...], values: NDArray[Any]) -> None:
+        with LIBRARIES.lock:
+            variable = self._file[stored.name]
+            if variable.ndim == len(index):
+                variable[index] = values
+            else:
+                variable[index[1:]] = values[0]
+
+    def _close(self) -> None:
+        with LIBRARIES.lock:
+            if self._file.isopen():
+                self._file.close()

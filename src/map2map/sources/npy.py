@@ -1,0 +1,171 @@
+"""Arrays saved by numpy: one file per field, memory-mapped."""
+
+import os
+from collections.abc import Sequence
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from map2map.errors import SaveError, SourceError
+from map2map.sources.base import Copy, Pool, Source, Stored
+from map2map.sources.sinks import Sink
+
+__all__ = ["NpySource"]
+
+MAPS: Pool[NDArray[Any]] = Pool(64)
+"""Maps in use. Setting one up anew costs half as much as copying a crop out of it."""
+
+
+class NpySource(Source):
+    """An ``.npy`` file, which is a run of one field named by the file, or a folder of them.
+
+    Any byte order, real dtype and memory order. Nothing is ever unpickled.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".npy",)
+    cheap_header: ClassVar[bool] = True
+    __slots__ = ()
+
+    @classmethod
+    def claims(cls, path: Path) -> bool:
+        """Whether ``path`` is an ``.npy`` file or has some in it."""
+        return super().claims(path) or (path.is_dir() and any(path.glob("*.npy")))
+
+    @classmethod
+    def create(
+        cls, path: Path | str, fields: Sequence[Stored], *, overwrite: bool = False
+    ) -> "NpySink":
+        """Write a run: a file if ``path`` ends in ``.npy`` (one field), else a folder.
+
+        Units, axes and other attributes are not kept; the format has no place for them.
+        """
+        return NpySink(path, fields, overwrite=overwrite)
+
+    def _file(self, name: str) -> Path:
+        return self.path / f"{name}.npy" if self.path.is_dir() else self.path
+
+    def _scan(self) -> dict[str, Stored | str]:
+        folder = self.path.is_dir()
+        files = sorted(self.path.glob("*.npy")) if folder else [self.path]
+        found: dict[str, Stored | str] = {}
+        for file in files:
+            try:
+                shape, _, dtype, _ = read_header(file)
+                found[file.stem] = self._describe(file.stem, shape, dtype)
+            except SourceError as error:
+                found[file.stem] = str(error)
+        return found
+
+    def _fill(self, stored: Stored, copies: list[Copy]) -> None:
+        file = self._file(stored.name)
+        values = MAPS.get(file, map_array)
+        if values.shape != stored.full_shape:
+            raise SourceError(
+                f"{file} now has shape {values.shape}; when it was opened, it had "
+                f"{stored.full_shape}; open it again"
+            )
+        for index, target in copies:
+            np.copyto(target, values[index], casting="same_kind")
+
+
+def read_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, whether in Fortran order, dtype, and the position of the first value.
+
+    Raises:
+        SourceError: If it is not an array of plain numbers saved by numpy, or is not complete.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+            file.seek(0)
+            version = npy_format.read_magic(file)
+            if version == (1, 0):
+                shape, fortran, dtype = npy_format.read_array_header_1_0(file)
+            elif version == (2, 0):
+                shape, fortran, dtype = npy_format.read_array_header_2_0(file)
+            else:
+                raise ValueError(f"npy version {version} is for records")
+            offset = file.tell()
+            size = os.fstat(file.fileno()).st_size
+    except ValueError as error:
+        raise SourceError(
+            f"{path} is not an array of numbers saved by numpy.save: it begins with {start!r} "
+            f"({error}); files are never unpickled; save the array with numpy.save"
+        ) from error
+    expected = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize
+    # an array of objects is as long as its pickle, and refused for what it is
+    if size < expected and not dtype.hasobject:
+        raise SourceError(
+            f"{path} is truncated: its header announces an array {shape} of {dtype}, "
+            f"{expected} bytes with the header, but there are {size}; copy or make it again"
+        )
+    return shape, fortran, dtype, offset
+
+
+def map_array(path: Path) -> NDArray[Any]:
+    """The array in a file, memory-mapped so that only what is used is read."""
+    shape, fortran, dtype, offset = read_header(path)
+    if dtype.hasobject:
+        raise SourceError(f"{path} holds Python objects, which are never unpickled")
+    with path.open("rb") as file:
+        buffer = mmap(file.fileno(), 0, access=ACCESS_READ)
+    return np.ndarray(shape, dtype, buffer, offset, order="F" if fortran else "C")
+
+
+class NpySink(Sink):
+    """Writes ``.npy`` files."""
+
+    def _prepare(self, path: Path) -> None:
+        self._arrays: dict[str, np.memmap[Any, Any]] = {}
+        single = self.path.suffix.lower() == ".npy"
+        if single and len(self.fields) != 1:
+            raise SaveError(
+                f"{self.path} is one file, but {len(self.fields)} fields shall be written: "
+                f"{list(self.fields)}; give a folder (a name without .npy)"
+            )
+        if not single:
+            path.mkdir()
+        for name, stored in self.fields.items():
+            if Path(name).name != name:
+                raise SaveError(f"field {name!r} cannot be the name of a file; rename it")
+            self._arrays[name] = new_array(path if single else path / f"{name}.npy", stored)
+
+    def _put(self, stored: Stored, index: tuple[slice, ...], values: NDArray[Any]) -> None:
+        self._arrays[stored.name][index] = values
+
+    def _close(self) -> None:
+        for values in self._arrays.values():
+            values.flush()
+        self._arrays.clear()
+
+    def _may_replace(self) -> bool:
+        return self.path.is_file() or all(
+            entry.suffix == ".npy" and entry.is_file() for entry in self.path.iterdir()
+        )
+
+
+def new_array(path: Path, stored: Stored) -> "np.memmap[Any, Any]":
+    """A new file with room for a field, memory-mapped for writing."""
+    shape, dtype = stored.full_shape, np.dtype(stored.dtype)
+    header = {
+        "descr": npy_format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    with path.open("wb") as file:
+        npy_format.write_array_header_1_0(file, header)
+        offset = file.tell()
+        size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+        file.flush()
+        # room is taken now, because a full disk under a memory map would kill the process
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, offset + size)
+        else:
+            block = bytes(1 << 20)
+            for start in range(0, size, len(block)):
+                file.write(block[: size - start])
+    return np.memmap(path, dtype, "r+", offset, shape)

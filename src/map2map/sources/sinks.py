@@ -1,0 +1,213 @@
+"""How every format writes a run: beside its destination, renamed when it is complete."""
+
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from secrets import token_hex
+from threading import Lock
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from map2map.errors import FieldError, GeometryError, SaveError, SourceError, near_names
+from map2map.sources.base import Stored
+from map2map.windows import Window
+
+__all__ = ["Sink"]
+
+
+class Sink(ABC):
+    """A run that is being written, as a context manager.
+
+    Everything goes to a temporary name beside ``path``, which takes its place when the ``with``
+    block ends. If anything fails before that, the temporary is removed and what was at ``path``
+    is still there. Cells that are never written are zero.
+
+    Args:
+        path: Where the run shall be.
+        fields: What it shall hold; leading axes are written as one axis of channels.
+        overwrite: Whether a run that is already there may be replaced.
+
+    Raises:
+        SaveError: If there is something at ``path`` that may not be replaced, or on the disk's
+            refusal at any time.
+    """
+
+    def __init__(
+        self, path: Path | str, fields: Sequence[Stored], *, overwrite: bool = False
+    ) -> None:
+        self.path = Path(path)
+        self.overwrite = overwrite
+        self.fields = {item.name: replace(item, leading=(item.channels,)) for item in fields}
+        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.{token_hex(4)}.part")
+        self._lock = Lock()
+        self._is_open = False
+        if len(self.fields) != len(fields) or not fields:
+            raise FieldError(
+                f"a run needs fields of different names, not {[item.name for item in fields]}"
+            )
+        for item in fields:
+            if np.dtype(item.dtype).kind not in "fiub":
+                raise FieldError(
+                    f"field {item.name!r} cannot be written with dtype {item.dtype}; "
+                    f"use a real one (float, int or bool)"
+                )
+        self._check_destination()
+
+    @abstractmethod
+    def _prepare(self, path: Path) -> None:
+        """Make the file or folder, with room for all fields, and leave it open."""
+
+    @abstractmethod
+    def _put(self, stored: Stored, index: tuple[slice, ...], values: NDArray[Any]) -> None:
+        """Write values at slices of (channels, *cells)."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Write out what is pending and close."""
+
+    def _may_replace(self) -> bool:
+        """Whether what is at ``path`` is a run of this format, rather than something dear."""
+        return self.path.is_file()
+
+    def _check_destination(self) -> None:
+        if not self.path.exists():
+            return
+        if not self.overwrite:
+            raise SaveError(
+                f"{self.path} exists already; choose another name, or ask to overwrite it"
+            )
+        if not self._may_replace():
+            raise SaveError(
+                f"{self.path} will not be overwritten: it is not a run of this format; "
+                f"choose another name or remove it yourself"
+            )
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Turn the libraries' errors into one that says what to do."""
+        try:
+            yield
+        except (SaveError, SourceError):
+            raise
+        except (OSError, RuntimeError) as error:
+            raise SaveError(
+                f"cannot write {self.path}: {error}; what was there before is unchanged; check "
+                f"free space, quota and permissions of {self.path.parent}"
+            ) from error
+
+    def __enter__(self) -> Self:
+        try:
+            with self._guarded():
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._prepare(self._part)
+        except BaseException:
+            self._discard()
+            raise
+        self._is_open = True
+        return self
+
+    def write(self, field: str, window: Window, values: NDArray[Any]) -> None:
+        """Write one window of one field.
+
+        Args:
+            field: Name of the field.
+            window: Cells to write; they lie inside the grid.
+            values: What to write, (channels, *window.shape).
+
+        Raises:
+            FieldError: If there is no such field, or the file's dtype cannot hold the values.
+            GeometryError: If the window leaves the grid, or the values do not fit it.
+            SaveError: If the disk refuses.
+        """
+        if not self._is_open:
+            raise SaveError(f"{self.path} is not open for writing; write inside its `with` block")
+        if field not in self.fields:
+            raise FieldError(
+                f"no field {field!r} is being written to {self.path}"
+                f"{near_names(field, self.fields)}"
+            )
+        stored = self.fields[field]
+        check_values(stored, window, values)
+        cells = (slice(a, b) for a, b in zip(window.start, window.stop, strict=True))
+        with self._lock, self._guarded():
+            self._put(stored, (slice(0, stored.channels), *cells), values)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._is_open = False
+        try:
+            if kind is None:
+                with self._guarded():
+                    self._close()
+                    self._check_destination()
+                    move(self._part, self.path)
+        finally:
+            self._discard()
+
+    def _discard(self) -> None:
+        """Remove the temporary, if it is still there."""
+        if self._part.exists():
+            # the file is given up; that it cannot be closed in order is no news
+            with suppress(Exception):
+                self._close()
+            if self._part.is_dir():
+                shutil.rmtree(self._part, ignore_errors=True)
+            else:
+                self._part.unlink(missing_ok=True)
+
+
+def check_values(stored: Stored, window: Window, values: NDArray[Any]) -> None:
+    """Refuse values that do not fit a window of a field."""
+    beyond = window.ndim != len(stored.shape) or any(
+        a < 0 or b > n for a, b, n in zip(window.start, window.stop, stored.shape, strict=False)
+    )
+    if beyond:
+        raise GeometryError(
+            f"cannot write the window from {window.start} to {window.stop} of field "
+            f"{stored.name!r}: it must lie inside the grid of {stored.shape} cells; "
+            f"wrap it before, one write per part"
+        )
+    expected = (stored.channels, *window.shape)
+    if values.shape != expected:
+        raise GeometryError(
+            f"a window of {window.shape} cells of field {stored.name!r} takes values of shape "
+            f"{expected}, not {values.shape}"
+        )
+    if not np.can_cast(values.dtype, stored.dtype, "same_kind"):
+        raise FieldError(
+            f"values of dtype {values.dtype} would be cut short in field {stored.name!r}, which "
+            f"is written as {stored.dtype}; write it with a dtype that holds them"
+        )
+
+
+def move(part: Path, path: Path) -> None:
+    """Put a complete file or folder in its place, in one step if it is a file."""
+    if part.is_file():
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+    if not (path.is_dir() or (part.is_dir() and path.exists())):
+        part.replace(path)
+        return
+    # a folder cannot be replaced in one step: the former one steps aside until the new one is there
+    aside = part.with_name(f"{part.name}.former")
+    path.replace(aside)
+    try:
+        part.replace(path)
+    except BaseException:
+        aside.replace(path)
+        raise
+    if aside.is_dir():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        aside.unlink()

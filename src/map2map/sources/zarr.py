@@ -1,0 +1,199 @@
+"""Zarr, formats 2 and 3: an array or a group of them, sharded or not."""
+
+import base64
+import struct
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from map2map.sources.base import Axis, Copy, Pool, Source, Stored
+from map2map.sources.sinks import Sink
+from map2map.typing import Shape
+
+__all__ = ["ZarrSource"]
+
+METADATA = ("zarr.json", ".zgroup", ".zarray")
+STORES: Pool[Any] = Pool(64)
+MISSING = ("_FillValue", "missing_value")
+
+
+class ZarrSource(Source):
+    """A Zarr store on disk. A field is an array of real numbers, named by its path in the group.
+
+    The store may be one array, which is then named by the folder. Names, coordinates and units of
+    axes are kept where the dimensions are named (as xarray writes them), and values packed by
+    ``scale_factor`` and ``add_offset`` are decoded.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".zarr",)
+    __slots__ = ()
+
+    @classmethod
+    def claims(cls, path: Path) -> bool:
+        """Whether ``path`` is a folder with Zarr's metadata."""
+        return any((path / name).is_file() for name in METADATA)
+
+    @classmethod
+    def create(
+        cls,
+        path: Path | str,
+        fields: Sequence[Stored],
+        *,
+        overwrite: bool = False,
+        chunks: Shape | None = None,
+        shards: Shape | None = None,
+    ) -> "ZarrSink":
+        """Write a run as a Zarr 3 group.
+
+        Args:
+            path: The folder.
+            fields: What it shall hold.
+            overwrite: Whether it may replace another store.
+            chunks: Cells per chunk, on every spatial axis; at most 64 if not given.
+            shards: Cells per file, a multiple of ``chunks``; if not given, a file per chunk.
+        """
+        return ZarrSink(path, fields, overwrite=overwrite, chunks=chunks, shards=shards)
+
+    def _scan(self) -> dict[str, Stored | str]:
+        root = STORES.get(self.path, open_store)
+        if isinstance(root, zarr.Array):
+            return {self.path.stem: self._about(self.path.stem, root, {})}
+        arrays = {
+            name: item
+            for name, item in root.members(max_depth=None)
+            if isinstance(item, zarr.Array)
+        }
+        coords = {name: item for name, item in arrays.items() if is_coordinate(name, item)}
+        return {
+            name: self._about(name, item, coords)
+            for name, item in sorted(arrays.items())
+            if name not in coords
+        }
+
+    def _about(self, name: str, item: Any, coords: dict[str, Any]) -> Stored | str:
+        attrs = dict(item.attrs)
+        units = attrs.get("units")
+        scale = [attrs[key] for key in ("scale_factor", "add_offset") if key in attrs]
+        about = self._describe(
+            name,
+            item.shape,
+            np.dtype(np.float64) if scale else item.dtype,
+            units=None if units is None else str(units),
+            attrs={key: attrs[key] for key in attrs.keys() - UNSAID},
+        )
+        names = dimension_names(item)
+        if isinstance(about, str) or len(names) != len(item.shape):
+            return about
+        folder = name.rpartition("/")[0]
+        axes = []
+        for dimension in names[len(names) - len(about.shape) :]:
+            coord = coords.get(f"{folder}/{dimension}".lstrip("/"), coords.get(dimension))
+            values = None if coord is None else np.asarray(coord[:])
+            unit = None if coord is None else coord.attrs.get("units")
+            axes.append(Axis(dimension, values, None if unit is None else str(unit)))
+        return replace(about, axes=tuple(axes))
+
+    def _fill(self, stored: Stored, copies: list[Copy]) -> None:
+        root = STORES.get(self.path, open_store)
+        item = root if isinstance(root, zarr.Array) else root[stored.name]
+        for index, target in copies:
+            values, absent = decode(np.asarray(item[index]), item)
+            np.copyto(target, values, casting="same_kind")
+            if absent is not None:
+                np.copyto(target, np.nan, where=absent)
+
+
+def open_store(path: Path) -> Any:
+    """The array or group at a path, for reading."""
+    return zarr.open(path, mode="r")
+
+
+def dimension_names(item: Any) -> tuple[str, ...]:
+    """The names of an array's axes, as Zarr 3 or xarray write them; empty if there are none."""
+    names = getattr(item.metadata, "dimension_names", None) or item.attrs.get("_ARRAY_DIMENSIONS")
+    return tuple(names) if names and all(isinstance(name, str) for name in names) else ()
+
+
+def is_coordinate(name: str, item: Any) -> bool:
+    """Whether an array holds the coordinates of the axis that it is named after."""
+    return dimension_names(item) == (name.rpartition("/")[2],)
+
+
+UNSAID = {"units", "scale_factor", "add_offset", "_ARRAY_DIMENSIONS", *MISSING}
+"""Attributes that have been acted on."""
+
+
+def decode(values: NDArray[Any], item: Any) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Physical values, and where there are none, by the attributes that xarray writes."""
+    attrs = item.attrs
+    fills = [attrs[key] for key in MISSING if key in attrs]
+    # xarray's _FillValue is the fill value of a Zarr 2 array; 0 is Zarr's own default
+    if item.metadata.zarr_format == 2 and "_ARRAY_DIMENSIONS" in attrs and item.fill_value:
+        fills.append(item.fill_value)
+    absent: NDArray[np.bool_] | None = None
+    for fill in fills:
+        # in Zarr 3, xarray writes floating fill values as the base64 of a double
+        number = struct.unpack("<d", base64.b64decode(fill))[0] if isinstance(fill, str) else fill
+        here = np.asarray(values == np.asarray(number).astype(values.dtype))
+        absent = here if absent is None else absent | here
+    if "scale_factor" in attrs or "add_offset" in attrs:
+        scale, offset = attrs.get("scale_factor", 1.0), attrs.get("add_offset", 0.0)
+        values = values.astype(np.float64) * scale + offset
+    return values, absent
+
+
+class ZarrSink(Sink):
+    """Writes a Zarr 3 group."""
+
+    def __init__(
+        self,
+        path: Path | str,
+        fields: Sequence[Stored],
+        *,
+        overwrite: bool = False,
+        chunks: Shape | None = None,
+        shards: Shape | None = None,
+    ) -> None:
+        super().__init__(path, fields, overwrite=overwrite)
+        self.chunks = chunks
+        self.shards = shards
+
+    def _prepare(self, path: Path) -> None:
+        group = zarr.open_group(path, mode="w", zarr_format=3)
+        self._arrays: dict[str, Any] = {}
+        for name, stored in self.fields.items():
+            chunks = self.chunks or tuple(min(64, n) for n in stored.shape)
+            names = ("channel", *(axis.name for axis in stored.axes)) if stored.axes else None
+            array = group.create_array(
+                name,
+                shape=stored.full_shape,
+                dtype=np.dtype(stored.dtype),
+                chunks=(stored.channels, *chunks),
+                shards=None if self.shards is None else (stored.channels, *self.shards),
+                dimension_names=names,
+                attributes=dict(stored.attrs)
+                | ({} if stored.units is None else {"units": stored.units}),
+            )
+            self._arrays[name] = array
+            for axis in stored.axes:
+                if axis.values is not None and axis.name not in group:
+                    group.create_array(
+                        axis.name,
+                        data=np.asarray(axis.values),
+                        dimension_names=(axis.name,),
+                        attributes={} if axis.units is None else {"units": axis.units},
+                    )
+
+    def _put(self, stored: Stored, index: tuple[slice, ...], values: NDArray[Any]) -> None:
+        self._arrays[stored.name][index] = values
+
+    def _close(self) -> None:
+        self._arrays.clear()
+
+    def _may_replace(self) -> bool:
+        return ZarrSource.claims(self.path)

@@ -1,0 +1,302 @@
+"""A particle-mesh simulator of dark matter: linear displacement → non-linear displacement.
+
+Each run starts from a Gaussian random field with the linear power spectrum of a flat ΛCDM universe
+and follows as many particles as cells in a periodic box to z = 0, in steps of FastPM (F16: Feng,
+Chu, Seljak & McDonald 2016, MNRAS 463, 2273), which grow linear modes exactly, however few they
+are.
+
+Lengths are comoving, in Mpc/h. Momenta are p = a^3 E dx/da, with E = H / H(z = 0) [Mpc/h].
+"""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from map2map.errors import RecipeError, SaveError
+from map2map.physics.cosmology import (
+    expansion,
+    growth_factor,
+    growth_factor_second,
+    growth_rate,
+    growth_rate_second,
+    linear_power,
+)
+from map2map.physics.lagrangian import deposit, displaced, interpolate
+from map2map.physics.perturbations import (
+    Displacement,
+    check_displacement,
+    gaussian_field,
+    inverse_gradient,
+    second_order,
+    zeldovich,
+)
+from map2map.physics.spacing import Spacing
+from map2map.typing import Array
+
+__all__ = ["Cosmology", "evolve", "simulate"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cosmology:
+    """A flat ΛCDM universe.
+
+    Args:
+        Om: Matter density today, in units of the critical density.
+        Ob: The part of it in baryons.
+        h: Hubble constant [100 km/s/Mpc].
+        ns: Spectral index of the primordial perturbations.
+        sigma8: Deviation of the linear overdensity at z = 0 in spheres of 8 Mpc/h.
+    """
+
+    Om: float = 0.31
+    Ob: float = 0.049
+    h: float = 0.677
+    ns: float = 0.967
+    sigma8: float = 0.83
+
+    def __post_init__(self) -> None:
+        if not 0 < self.Ob < self.Om <= 1:
+            raise RecipeError(f"densities must obey 0 < Ob < Om <= 1, not {self.Ob}, {self.Om}")
+        if not (self.h > 0 and self.sigma8 > 0):
+            raise RecipeError(f"h and sigma8 must be positive, not {self.h}, {self.sigma8}")
+
+    def power(self, k: Array) -> Array:
+        """Linear power spectrum at z = 0 [(Mpc/h)^3] for wavenumbers [h/Mpc]."""
+        return linear_power(k, **asdict(self))
+
+
+FIDUCIAL = Cosmology()
+
+START = 0.1
+"""Scale factor at which `simulate` starts."""
+
+RECORD = "simulation.json"
+
+
+def simulate(
+    out: Path,
+    *,
+    runs: int = 6,
+    size: int = 64,
+    box: float = 128.0,
+    cosmology: Cosmology = FIDUCIAL,
+    steps: int = 20,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Simulate dark matter in periodic boxes, from linear to non-linear displacements.
+
+    Each run writes three float32 files of shape (3, size, size, size), all of them displacements
+    at z = 0 [Mpc/h] of the particles of a grid: ``za_SEED.npy`` linear (Zel'dovich), the input;
+    ``lpt_SEED.npy`` of second order, a baseline; ``pm_SEED.npy`` non-linear, the target. The
+    parameters are written beside them, in ``simulation.json``.
+
+    A run depends on its seed, not on how many there are, and its modes are the same in a larger
+    ``size`` of the same box.
+
+    Args:
+        out: Folder to write to.
+        runs: Number of runs; their seeds are ``seed``, ``seed`` + 1, …
+        size: Particles and mesh cells per axis.
+        box: Side of the box [Mpc/h].
+        cosmology: Parameters of the universe.
+        steps: Time steps between a = 0.1 and a = 1.
+        seed: Seed of the first run.
+        overwrite: Whether existing files may be replaced.
+
+    Returns:
+        The files of displacements.
+
+    Raises:
+        RecipeError: If a parameter is not allowed.
+        SaveError: If files exist, or cannot be written.
+    """
+    if runs < 1 or seed < 0 or size < 4 or not box > 0:
+        raise RecipeError(
+            f"simulate needs runs >= 1, seed >= 0, size >= 4 and box > 0, not runs {runs}, seed "
+            f"{seed}, size {size}, box {box}"
+        )
+    check_times(START, 1.0, steps)
+    seeds = range(seed, seed + runs)
+    files = [out / f"{name}_{run:02d}.npy" for run in seeds for name in ("za", "lpt", "pm")]
+    parameters = {"size": size, "box": box, "start": START, "steps": steps} | asdict(cosmology)
+    others = check_folder(out, files, parameters, overwrite=overwrite)
+    spacing = box / size
+    for run in seeds:
+        linear = zeldovich(gaussian_field(size, box, run, cosmology.power), spacing)
+        second = float(growth_factor_second(0, cosmology.Om)) * second_order(linear, spacing)
+        final, _ = evolve(linear, spacing, cosmology, steps=steps)
+        for name, values in (("za", linear), ("lpt", linear + second), ("pm", final)):
+            write_array(out / f"{name}_{run:02d}.npy", values)
+        others = sorted({*others, run})
+        write_record(out / RECORD, parameters, others)
+        log.info("simulated run %d of %d to %s (seed %d)", run - seed + 1, runs, out, run)
+    return files
+
+
+def evolve(
+    zeldovich: Displacement,
+    spacing: Spacing,
+    cosmology: Cosmology = FIDUCIAL,
+    *,
+    start: float = START,
+    stop: float = 1.0,
+    steps: int = 20,
+    refine: int = 1,
+) -> tuple[Displacement, Displacement]:
+    """Follow particles by a particle-mesh method, kick-drift-kick, from second-order displacements.
+
+    Steps are equal in the scale factor a. With D the growth factor and G = a^3 E dD/da, the time
+    integrals of the steps are those of F16, for which a mode that grows linearly does so exactly:
+    a kick is p += g (G1 - G0) / D, a drift x += p (D1 - D0) / G, with the divisors at the time of
+    the acceleration g = -grad laplacian^-1 delta, or of the momentum p.
+
+    Args:
+        zeldovich: Linear displacement at z = 0 of the particles of a periodic grid [Mpc/h].
+        spacing: Distance of the particles [Mpc/h]; one per axis, or one for all.
+        cosmology: Parameters of the universe, of which the matter density is needed.
+        start: Scale factor of the second-order displacement from which to start.
+        stop: Scale factor at which to end.
+        steps: Number of time steps.
+        refine: Cells of the force mesh per particle and axis.
+
+    Returns:
+        Displacement [Mpc/h] from the initial grid, and peculiar velocity [km/s], at ``stop``.
+    """
+    check_displacement(zeldovich, spacing)
+    check_times(start, stop, steps)
+    Om = cosmology.Om
+    second = second_order(zeldovich, spacing)
+    z = 1 / start - 1
+    growth, growth2 = (float(D(z, Om)) for D in (growth_factor, growth_factor_second))
+    rate, rate2 = (float(f(z, Om)) for f in (growth_rate, growth_rate_second))
+    x = growth * zeldovich + growth2 * second
+    p = rate * growth * zeldovich + rate2 * growth2 * second
+    p = start**2 * float(expansion(start, Om)) * p
+    g = acceleration(x, spacing, refine)
+    times = np.linspace(start, stop, 2 * steps + 1)
+    D = growth_factor(1 / times - 1, Om)
+    G = times**2 * expansion(times, Om) * growth_rate(1 / times - 1, Om) * D  # noqa: N806
+    for now in range(0, 2 * steps, 2):
+        half, end = now + 1, now + 2
+        p = p + g * float((G[half] - G[now]) / D[now])
+        x = x + p * float((D[end] - D[now]) / G[half])
+        g = acceleration(x, spacing, refine)
+        p = p + g * float((G[end] - G[half]) / D[end])
+    return x, p * (100 / stop)
+
+
+def acceleration(displacement: Displacement, spacing: Spacing, refine: int = 1) -> Displacement:
+    """Minus the gradient of laplacian^-1 of the overdensity, at particles of a periodic box [L].
+
+    The gradient is by central differences of fourth order, and the same cloud-in-cell that gives
+    the density reads the force, so that no particle pulls at itself.
+
+    Args:
+        displacement: Of the particles of a grid [L].
+        spacing: Distance of the particles in this grid [L]; one per axis, or one for all.
+        refine: Cells of the mesh per particle and axis.
+    """
+    sizes = check_displacement(displacement, spacing)
+    positions = displaced(displacement[None], sizes, refine)
+    density = deposit(positions, None, [refine * n for n in displacement.shape[1:]])[0, 0]
+    mesh = [size / refine for size in sizes]
+    force = -inverse_gradient(density * refine**3, mesh, spectral=False)
+    read: Tensor = interpolate(force[None], positions)[0]
+    return read
+
+
+def check_times(start: float, stop: float, steps: int) -> None:
+    """Refuse times that do not advance.
+
+    Raises:
+        RecipeError: Unless 0 < start < stop and there is a step.
+    """
+    if not 0 < start < stop or steps < 1:
+        raise RecipeError(
+            f"time goes from `start` > 0 to a later `stop` in at least 1 step, not from {start} to "
+            f"{stop} in {steps}"
+        )
+
+
+def check_folder(
+    out: Path, files: Sequence[Path], parameters: dict[str, Any], *, overwrite: bool
+) -> list[int]:
+    """The seeds that a folder already holds, if more may be added to it.
+
+    Raises:
+        SaveError: If files would be replaced, or those there have other parameters.
+    """
+    existing = [path.name for path in files if path.exists()]
+    if existing and not overwrite:
+        raise SaveError(
+            f"{out} already holds {', '.join(existing[:3])}{', …' if existing[3:] else ''}; choose "
+            f"another folder or seed, or allow to overwrite"
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        record = json.loads((out / RECORD).read_text())
+        before, seeds = dict(record["parameters"]), [int(seed) for seed in record["seeds"]]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SaveError(f"cannot add simulations to {out}: {error}") from error
+    if before == parameters:
+        return seeds
+    if not overwrite:
+        raise SaveError(
+            f"{out} holds simulations with {before}, not {parameters}; choose another folder, or "
+            f"allow to overwrite"
+        )
+    return []
+
+
+def write_array(path: Path, values: Tensor) -> None:
+    """Write a float32 array, all or nothing."""
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            np.save(file, values.to(torch.float32).numpy())
+
+    write_whole(path, write)
+
+
+def write_record(path: Path, parameters: dict[str, Any], seeds: Sequence[int]) -> None:
+    """Write what the files beside it are."""
+    record = {
+        "simulator": "map2map.synthetic.nbody",
+        "parameters": parameters,
+        "seeds": list(seeds),
+        "files": {
+            "za": "linear displacement at z = 0 [Mpc/h]",
+            "lpt": "second-order displacement at z = 0 [Mpc/h]",
+            "pm": "non-linear displacement at z = 0 [Mpc/h]",
+        },
+    }
+    write_whole(path, lambda part: part.write_text(json.dumps(record, indent=2) + "\n"))
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write under another name first, so that a file is there whole or not at all.
+
+    Raises:
+        SaveError: If it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        part.replace(path)
+    except OSError as error:
+        raise SaveError(f"cannot write {path}: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,390 @@
+"""Task: one training step for any emulator and loss. Knows nothing of files."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from map2map.batches import Batch
+from map2map.checkpoints import load_weights
+from map2map.emulator import Emulator
+from map2map.errors import FieldError, GeometryError, M2MError, RecipeError
+from map2map.fields import Field
+from map2map.norms import Norm
+from map2map.runs import Runs
+from map2map.samples import Domain
+from map2map.specs import Spec, describe, describe_call
+
+log = logging.getLogger(__name__)
+
+__all__ = ["ModelFactory", "Options", "Schedule", "Task"]
+
+
+class ModelFactory(Protocol):
+    """Makes a network for so many channels and axes."""
+
+    def __call__(self, in_chan: int, out_chan: int, /, *, ndim: int) -> nn.Module:
+        """Make it."""
+
+
+OptimizerFactory = Callable[[Any], Optimizer]
+SchedulerFactory = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate changes.
+
+    Args:
+        scheduler: A scheduler of torch.optim.lr_scheduler.
+        interval: Whether it steps after every epoch or every optimizer step.
+        monitor: The loss that ReduceLROnPlateau watches; by default that of the validation split
+            if there is one, else of the training split.
+    """
+
+    scheduler: SchedulerFactory | None = None
+    interval: Literal["epoch", "step"] = "epoch"
+    monitor: Literal["train", "val"] | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the network is set up.
+
+    Args:
+        channels_last: Whether tensors keep the channels of a cell together, which convolutions
+            prefer; changes results by round-off only.
+        compile: Whether the network goes through ``torch.compile``; likewise.
+        init_weight_std: Draw the weights of convolutions and linear layers from a normal
+            distribution of this deviation, those of norm layers around 1, instead of as PyTorch
+            does.
+    """
+
+    channels_last: bool = False
+    compile: bool = False
+    init_weight_std: float | None = None
+
+
+class Task(pl.LightningModule):
+    """Learn targets from inputs.
+
+    Args:
+        inputs: Fields the network sees.
+        targets: Fields it learns.
+        model: The network's class and its arguments; channels and axes come from the files.
+        norms: Norms by field name; a field without one is left as it is.
+        loss: Compares normalized output and target; by default the mean squared error.
+        optimizer: The optimizer's class and its arguments; by default AdamW at 1e-3.
+        schedule: How the learning rate changes.
+        options: How the network is set up.
+    """
+
+    def __init__(
+        self,
+        inputs: list[Field],
+        targets: list[Field],
+        model: ModelFactory,
+        norms: dict[str, Norm] | None = None,
+        loss: nn.Module | None = None,
+        optimizer: OptimizerFactory | None = None,
+        schedule: Schedule | None = None,
+        options: Options | None = None,
+    ) -> None:
+        super().__init__()
+        self.inputs, self.targets = inputs, targets
+        self.make_model, self.norms = model, norms or {}
+        self.loss: nn.Module = loss or nn.MSELoss()
+        self.make_optimizer = optimizer or torch.optim.AdamW
+        self.schedule, self.options = schedule or Schedule(), options or Options()
+        self.emulator: Emulator | None = None
+        self.scheduler: LRScheduler | ReduceLROnPlateau | None = None
+        # sums of losses and numbers of samples, of the epoch under way
+        self.sums = {"train": [0.0, 0], "val": [0.0, 0]}
+        self.epoch_losses: dict[str, float] = {}
+        self.model_arguments: dict[str, Any] | None = None
+        self.scheduler_state: dict[str, Any] | None = None
+        self._resumed: tuple[dict[str, Any], Path, bool] | None = None
+        self.history: dict[str, list[float]] = {"train": [], "val": []}
+        self._closed = -1
+        self.examples: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+
+    # --- before training -------------------------------------------------------------------
+
+    def build(self, runs: Runs, domain: Domain) -> Emulator:
+        """Make the emulator, now that channels and axes are known."""
+        channels = runs.inputs.channels, runs.targets.channels
+        try:
+            model = self.make_model(*channels, ndim=runs.ndim)
+        except M2MError:
+            raise
+        except TypeError as error:
+            raise FieldError(
+                f"the model cannot be made for {channels[0]} input and {channels[1]} output "
+                f"channels on {runs.ndim} axes: {error}"
+            ) from error
+        if self.options.init_weight_std is not None:
+            _draw_weights(model, self.options.init_weight_std)
+        grid = {
+            "ndim": runs.ndim,
+            "periodic": domain.periodic,
+            "pad": domain.pad,
+            "spacing": domain.spacing,
+            "scale_factor": runs.scale_factor,
+        }
+        self.emulator = Emulator(
+            runs.inputs, runs.targets, self.norms, model, grid, self._spec(model, runs)
+        )
+        if self.options.channels_last:
+            self.emulator.model.to(memory_format=_channels_last(runs.ndim))
+        self._network: Callable[[Tensor], Tensor] = self.emulator.model
+        if self.options.compile:
+            self._network = torch.compile(self.emulator.model)
+        return self.emulator
+
+    def _spec(self, model: nn.Module, runs: Runs) -> Spec:
+        """How to make the model again."""
+        try:
+            return describe(model)
+        except RecipeError:
+            if self.model_arguments is None:
+                raise
+        # a model that does not keep its arguments, but a recipe that does
+        channels = runs.inputs.channels, runs.targets.channels
+        return describe_call(type(model), *channels, ndim=runs.ndim, **self.model_arguments)
+
+    def setup(self, stage: str) -> None:
+        """Open the data, make the emulator, fit its norms."""
+        if self.emulator is None:
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            runs = data.open(self.inputs, self.targets)
+            emulator = self.build(runs, data.domain)
+            self._take_up(emulator)
+            self._fit_norms(data, emulator)
+            data.resolve(emulator.footprint)
+            self._check_sizes(data)
+
+    def resume(self, state: dict[str, Any], path: Path, *, strict: bool = True) -> None:
+        """Start from the weights and norms of a state, ours or map2map's, read from ``path``."""
+        self._resumed = state, path, strict
+
+    def _take_up(self, emulator: Emulator) -> None:
+        if self._resumed is None:
+            return
+        state, path, strict = self._resumed
+        load_weights(emulator.model, state["model"], path, strict=strict)
+        prefix = "emulator.norms."
+        for name, value in state.get("state_dict", {}).items():
+            if name.startswith(prefix):
+                owner, _, leaf = name.removeprefix(prefix).rpartition(".")
+                setattr(emulator.norms.get_submodule(owner), leaf, value)
+
+    def _fit_norms(self, data: Any, emulator: Emulator) -> None:
+        for name in (*emulator.inputs.names, *emulator.targets.names):
+            norm = emulator.norm(name)
+            if not norm.fitted:
+                # once, not by every process
+                if self.trainer.is_global_zero:
+                    norm.fit(lambda name=name: data.chunks(name))  # type: ignore[misc]
+                buffers = self.trainer.strategy.broadcast(dict(norm.named_buffers()))
+                for key, value in buffers.items():
+                    owner, _, leaf = key.rpartition(".")
+                    setattr(norm.get_submodule(owner), leaf, value)
+                log.info("norm of %s, fitted: %s", name, norm.found())
+
+    def _check_sizes(self, data: Any) -> None:
+        """Refuse crops that the model cannot take, or whose output the target cannot meet."""
+        emulator = self.built
+        dataset = data.train_dataloader().dataset
+        _, window, _ = dataset.windows(0, dataset.draw(0, 0))
+        self._aligned = data.aligned
+        if not self._aligned and emulator.footprint.whole is None:
+            sizes = tuple(emulator.footprint.output_size(n) for n in window.shape)
+            self._check_output(sizes, dataset.target_size)
+
+    def _check_output(self, output: tuple[int, ...], target: tuple[int, ...]) -> None:
+        if any(n > m for n, m in zip(output, target, strict=True)):
+            footprint = self.built.footprint
+            raise GeometryError(
+                f"the model's output has {output} cells, more than the target's {target}: the "
+                f"halo around the input is too large, or that around the target too small; this "
+                f"model cuts off {footprint.cut} cells per side, which `halo: auto` knows"
+            )
+
+    @property
+    def built(self) -> Emulator:
+        """The emulator, once the data have told channels and axes."""
+        if self.emulator is None:
+            raise GeometryError("the task has no emulator yet; `build` makes it from the data")
+        return self.emulator
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimizer; the scheduler is ours to step, so that resuming is exact."""
+        optimizer = self.make_optimizer(self.built.model.parameters())
+        if self.schedule.scheduler is not None:
+            self.scheduler = self.schedule.scheduler(optimizer)
+        return optimizer
+
+    # --- steps -----------------------------------------------------------------------------
+
+    def step(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Loss, and normalized inputs, outputs and targets, of a batch on the device."""
+        emulator = self.built
+        physical_x, physical_y = batch.settle()
+        x, y = emulator.encode_input(physical_x), emulator.encode_target(physical_y)
+        add, mul = batch.noise()
+        if add is not None:
+            x, y = x + _spread(add, x), y + _spread(add, y)
+        if mul is not None:
+            x, y = x * _spread(mul, x), y * _spread(mul, y)
+        if batch.dataset.allow_nonfinite:
+            x = torch.where(torch.isfinite(x), x, 0.0)
+        x = x.to(self.dtype)
+        if self.options.channels_last:
+            x = x.contiguous(memory_format=_channels_last(x.ndim - 2))
+        output = self._network(x)
+        output, y = self._fit_together(output, y, batch)
+        output = output.to(y.dtype)
+        return self._loss(output, y, batch), x, output, y
+
+    def _fit_together(self, output: Tensor, y: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        space = tuple(y.shape[2:])
+        if self._aligned:
+            kept = self.built.footprint.kept(batch.dataset.size)
+            return output[(..., *kept)], y
+        self._check_output(tuple(output.shape[2:]), space)
+        starts = [(n - m) // 2 for n, m in zip(space, output.shape[2:], strict=True)]
+        inner = [slice(a, a + n) for a, n in zip(starts, output.shape[2:], strict=True)]
+        return output, y[(..., *inner)]
+
+    def _loss(self, output: Tensor, y: Tensor, batch: Batch) -> Tensor:
+        if not batch.dataset.allow_nonfinite:
+            loss: Tensor = self.loss(output, y)
+            return loss
+        valid = torch.isfinite(y)
+        count = valid.sum()
+        # where nothing is to be learnt, the target is what came out; the mean is over the rest
+        loss = self.loss(output, torch.where(valid, y, output.detach()))
+        return loss * (valid.numel() / count.clamp(min=1))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of a batch."""
+        loss, x, output, y = self.step(batch)
+        self._count("train", loss, len(batch))
+        if batch_idx + 1 == self.trainer.num_training_batches:
+            self._keep("train", x, output, y)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The loss of a batch, added up."""
+        loss, x, output, y = self.step(batch)
+        self._count("val", loss, len(batch))
+        if batch_idx + 1 == self.trainer.num_val_batches[0]:
+            self._keep("val", x, output, y)
+
+    def _count(self, split: str, loss: Tensor, n: int) -> None:
+        # kept on the device, so that the processor does not wait for the GPU
+        total = self.sums[split]
+        total[0] = total[0] + loss.detach().double() * n
+        total[1] += n
+
+    @torch.no_grad()
+    def _keep(self, split: str, x: Tensor, output: Tensor, y: Tensor) -> None:
+        """Keep one sample for figures: input, output and target, physical (channel, *space)."""
+        emulator = self.built
+        physical = (
+            emulator.decode_input(x[:1].float()),
+            emulator.decode_target(output[:1].detach().float()),
+            emulator.decode_target(y[:1].float()),
+        )
+        self.examples[split] = tuple(t[0].cpu() for t in physical)  # type: ignore[assignment]
+
+    def _epoch_loss(self, split: str) -> float:
+        total, n = self.sums[split]
+        pair = torch.tensor([float(total), float(n)], dtype=torch.float64, device=self.device)
+        pair = self.trainer.strategy.reduce(pair, reduce_op="sum")  # type: ignore[assignment]
+        self.sums[split] = [0.0, 0]
+        return float(pair[0] / pair[1])
+
+    def on_validation_epoch_end(self) -> None:
+        """The validation loss of the epoch."""
+        if not self.trainer.sanity_checking and self.sums["val"][1]:
+            self.epoch_losses["val"] = self._epoch_loss("val")
+            # for early stopping, which looks it up by name
+            self.log("loss/val", self.epoch_losses["val"], logger=False)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Step a scheduler that steps with the optimizer."""
+        due = self.trainer.fit_loop.epoch_loop._should_accumulate()
+        if self.schedule.interval == "step" and isinstance(self.scheduler, LRScheduler) and not due:
+            self.scheduler.step()
+
+    def close_epoch(self) -> dict[str, float]:
+        """The losses of the epoch; steps the scheduler the first time it is asked."""
+        if self._closed == self.current_epoch:
+            return self.epoch_losses
+        self._closed = self.current_epoch
+        self.epoch_losses["train"] = self._epoch_loss("train")
+        for split, loss in self.epoch_losses.items():
+            self.history[split].append(loss)
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            watched = self.schedule.monitor or ("val" if "val" in self.epoch_losses else "train")
+            if watched not in self.epoch_losses:
+                raise FieldError("the schedule monitors 'val', but there is no validation split")
+            self.scheduler.step(self.epoch_losses[watched])
+        elif self.scheduler is not None and self.schedule.interval == "epoch":
+            self.scheduler.step()
+        return self.epoch_losses
+
+    def on_train_epoch_end(self) -> None:
+        """Close the epoch before its state is saved."""
+        self.close_epoch()
+
+    # --- saving ----------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what resuming exactly needs, and the weights under map2map's key."""
+        emulator = self.built
+        checkpoint["model"] = emulator.model.state_dict()
+        checkpoint["model_spec"] = emulator.model_spec
+        checkpoint["scheduler"] = None if self.scheduler is None else self.scheduler.state_dict()
+        checkpoint["sums"] = {k: [float(a), n] for k, (a, n) in self.sums.items()}
+        checkpoint["history"] = {k: list(v) for k, v in self.history.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the sums and the scheduler."""
+        self.sums = {k: list(v) for k, v in checkpoint["sums"].items()}
+        self.history = {k: list(v) for k, v in checkpoint["history"].items()}
+        self.scheduler_state = checkpoint["scheduler"]
+
+    def on_train_start(self) -> None:
+        """Restore the scheduler, which exists only now."""
+        if self.scheduler is not None and self.scheduler_state is not None:
+            self.scheduler.load_state_dict(self.scheduler_state)
+
+
+def _spread(values: Tensor, x: Tensor) -> Tensor:
+    return values.reshape(*values.shape, *(1,) * (x.ndim - 2))
+
+
+def _draw_weights(model: nn.Module, std: float) -> None:
+    for module in model.modules():
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+            nn.init.normal_(module.weight, 0.0, std)
+        elif isinstance(weight, nn.Parameter):
+            nn.init.normal_(weight, 1.0, std)
+            if isinstance(bias, nn.Parameter):
+                nn.init.zeros_(bias)
+
+
+def _channels_last(ndim: int) -> torch.memory_format:
+    if ndim == 2:
+        return torch.channels_last
+    return torch.channels_last_3d if ndim == 3 else torch.contiguous_format

@@ -1,0 +1,188 @@
+"""What people watch: TensorBoard scalars and figures, a progress bar, a line per epoch."""
+
+import logging
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
+from torch.utils.tensorboard import SummaryWriter
+
+from map2map import plots
+from map2map.batches import Batch
+from map2map.fields import Field
+from map2map.physics.lagrangian import displacement_to_density
+from map2map.task import Task
+
+__all__ = ["EpochLines", "Progress", "Tracker"]
+
+log = logging.getLogger(__name__)
+
+LENGTHS = ("Mpc/h", "kpc/h", "Mpc", "kpc", "km", "m")
+
+
+class Tracker(pl.Callback):
+    """Scalars and figures for TensorBoard, under map2map's tags and a few more.
+
+    Every ``interval`` optimizer steps: ``loss/batch/train``, ``grad/first`` and ``grad/last`` (norm
+    of the gradient of the first and last weights), ``grad/all``, ``lr``, ``samples/s``. After every
+    epoch: ``loss/epoch/train`` and ``/val``; figures ``fig/train`` and ``fig/val`` (slices), and
+    their power spectra ``/power/lag``; for displacements also in Eulerian space, ``/power/eul``.
+
+    Args:
+        interval: Optimizer steps between scalars.
+        figures: Epochs between figures; 0: none.
+    """
+
+    def __init__(self, interval: int = 100, figures: int = 1) -> None:
+        self.interval, self.figures = max(1, interval), figures
+        self._samples, self._since = 0, time.perf_counter()
+
+    @staticmethod
+    def _writer(trainer: pl.Trainer) -> SummaryWriter | None:
+        for logger in trainer.loggers:
+            if isinstance(logger.experiment, SummaryWriter):
+                return logger.experiment
+        return None
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock: figures and validation are not training."""
+        self._samples, self._since = 0, time.perf_counter()
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any
+    ) -> None:
+        """Norms of the gradients, before they are clipped."""
+        step = trainer.global_step + 1
+        writer = self._writer(trainer) if step % self.interval == 0 else None
+        if writer is None:
+            return
+        named = [(name, p.grad) for name, p in pl_module.named_parameters() if p.grad is not None]
+        weights = [grad for name, grad in named if name.endswith("weight")]
+        for tag, grads in (("first", weights[:1]), ("last", weights[-1:]), ("all", named)):
+            norms = [(g[1] if isinstance(g, tuple) else g).norm() for g in grads]
+            if norms:
+                writer.add_scalar(f"grad/{tag}", torch.stack(norms).norm().item(), step)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, idx: int
+    ) -> None:
+        """Loss, learning rate and rate."""
+        self._samples += len(batch) if isinstance(batch, Batch) else 1
+        step = trainer.global_step
+        if step % self.interval or (idx + 1) % trainer.accumulate_grad_batches:
+            return
+        loss = trainer.strategy.reduce(outputs["loss"].detach(), reduce_op="mean")
+        now = time.perf_counter()
+        rate, self._samples = self._samples * trainer.world_size / (now - self._since), 0
+        self._since = now
+        writer = self._writer(trainer)
+        if writer is not None:
+            writer.add_scalar("loss/batch/train", float(loss), step)
+            writer.add_scalar("samples/s", rate, step)
+            writer.add_scalar("lr", trainer.optimizers[0].param_groups[0]["lr"], step)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Figures of the validation split."""
+        if not trainer.sanity_checking and isinstance(pl_module, Task):
+            self._draw(trainer, pl_module, "val")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Losses of the epoch, figures of the training split."""
+        if not isinstance(pl_module, Task):
+            return
+        losses = pl_module.close_epoch()
+        writer = self._writer(trainer)
+        if writer is not None:
+            for split, loss in losses.items():
+                writer.add_scalar(f"loss/epoch/{split}", loss, trainer.current_epoch + 1)
+        self._draw(trainer, pl_module, "train")
+
+    def _draw(self, trainer: pl.Trainer, task: Task, split: str) -> None:
+        writer, epoch = self._writer(trainer), trainer.current_epoch + 1
+        example = task.examples.get(split)
+        if writer is None or example is None or not self.figures or epoch % self.figures:
+            return
+        x, output, target = example
+        panels = [("input", x), ("output", output), ("target", target)]
+        emulator = task.built
+        spacing = emulator.grid["spacing"]
+        dx = float(spacing[0] if isinstance(spacing, list) else spacing or 1.0)
+        fine = dx / emulator.grid.get("scale_factor", 1)
+        field = next(iter(emulator.targets))
+        figure = plots.slices(
+            [(name, values.numpy()) for name, values in panels],
+            [("output - target", (output - target).numpy())],
+            units=field.units,
+            spacing=dx if spacing else None,
+        )
+        writer.add_figure(f"fig/{split}", figure, epoch)
+        spectra = {"lag": (target, output)}
+        if spacing and is_displacement(field):
+            spectra["eul"] = tuple(
+                displacement_to_density(side[None, : field.channels], fine)[0]
+                for side in (target, output)
+            )
+        for space, (truth, other) in spectra.items():
+            figure = plots.spectra(
+                ("target", truth.numpy()),
+                [("output", other.numpy())],
+                fine,
+                quantity=f"power of {field.name if space == 'lag' else 'density'}",
+                length=field.units if spacing and is_displacement(field) else "",
+            )
+            writer.add_figure(f"fig/{split}/power/{space}", figure, epoch)
+
+
+def is_displacement(field: Field) -> bool:
+    """Whether a field moves things: a vector in units of length."""
+    return field.kind == "vector" and field.units in LENGTHS and field.channels == 3
+
+
+class Progress(TQDMProgressBar):
+    """Lightning's bar (rate and remaining time), without its version number."""
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Only what helps."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
+
+
+class EpochLines(pl.Callback):
+    """A line per epoch: losses, rate, and the time that remains."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._start, self._first = time.perf_counter(), trainer.current_epoch
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The line."""
+        if not isinstance(pl_module, Task):
+            return
+        losses = ", ".join(f"{k} {v:.6g}" for k, v in sorted(pl_module.close_epoch().items()))
+        if trainer.is_global_zero:
+            done, total = trainer.current_epoch + 1, trainer.max_epochs or 0
+            each = (time.perf_counter() - self._start) / (done - self._first)
+            log.info(
+                "epoch %d of %d: loss %s; lr %.3g; %.1f s per epoch, %s left",
+                done,
+                total,
+                losses,
+                trainer.optimizers[0].param_groups[0]["lr"],
+                each,
+                clock((total - done) * each),
+            )
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds.
+
+    >>> clock(3725)
+    '1:02:05'
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

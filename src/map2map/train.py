@@ -1,0 +1,212 @@
+"""Train: a task and data in, states, a log and an emulator out."""
+
+import hashlib
+import logging
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from map2map.checkpoints import AtomicCheckpointIO, States, read_state
+from map2map.data import FieldData
+from map2map.emulator import Emulator
+from map2map.errors import ArtefactError
+from map2map.task import Task
+from map2map.tracking import EpochLines, Progress, Tracker
+
+__all__ = ["Output", "make_trainer", "train"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a run leaves behind.
+
+    Args:
+        folder: Where states, ``runs/`` (for TensorBoard) and the emulator go.
+        emulator: The emulator's file name.
+        every: Also save the state after every so many optimizer steps; 0: after epochs only.
+        keep: How many of the latest ``state_{i}.pt`` to keep; not given, all.
+        log_interval: Optimizer steps between scalars.
+        figures: Epochs between figures; 0: none.
+        strict: Whether the weights of a state to resume from must be those of the model.
+        resume: "auto" goes on from ``checkpoint.pt`` in the folder if there is one; "never" starts
+            anew; else the path of a state.
+    """
+
+    folder: Path = Path()
+    emulator: str = "emulator.safetensors"
+    every: int = 0
+    keep: int | None = None
+    log_interval: int = 100
+    figures: int = 1
+    strict: bool = True
+    resume: str = "auto"
+
+    def state(self) -> Path | None:
+        """The state to resume from."""
+        path = self.folder / "checkpoint.pt"
+        if self.resume == "never":
+            return None
+        if self.resume == "auto":
+            return path if path.exists() else None
+        return Path(self.resume)
+
+
+def make_trainer(output: Output, *, progress: bool = True, **options: Any) -> pl.Trainer:
+    """Lightning's trainer with our states, log and progress.
+
+    Args:
+        output: What the run leaves behind.
+        progress: Whether to show a bar.
+        options: Any other arguments of ``lightning.Trainer``.
+    """
+    callbacks = [
+        *(options.pop("callbacks", None) or []),
+        Tracker(output.log_interval, output.figures),
+        EpochLines(),
+        States(output.folder, output.every, output.keep),
+        *([Progress()] if progress else []),
+    ]
+    logger = options.pop("logger", None)
+    if logger is None or logger is True:
+        logger = TensorBoardLogger(output.folder, name="runs")
+    defaults = {
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 1,
+        "default_root_dir": output.folder,
+    }
+    ours = {
+        "callbacks": callbacks,
+        "logger": logger,
+        "plugins": [AtomicCheckpointIO(), *(options.pop("plugins", None) or [])],
+        "enable_progress_bar": progress,
+        # the order shares the samples out itself
+        "use_distributed_sampler": False,
+    }
+    return pl.Trainer(**(defaults | options | ours))
+
+
+class _ForeignState(pl.Callback):
+    """Goes on from a state of map2map's: weights, optimizer, scheduler and epoch."""
+
+    def __init__(self, state: dict[str, Any], path: Path) -> None:
+        self.old, self.path = state, path
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        optimizer = self.old.get("optimizer")
+        if optimizer is not None:
+            try:
+                trainer.optimizers[0].load_state_dict(optimizer)
+            except ValueError as error:
+                raise ArtefactError(
+                    f"the optimizer state in {self.path} is of another optimizer or network: "
+                    f"{error}"
+                ) from error
+        if isinstance(pl_module, Task):
+            pl_module.scheduler_state = self.old.get("scheduler")
+        epoch = int(self.old.get("epoch", 0))
+        progress = trainer.fit_loop.epoch_progress.current
+        progress.ready = progress.started = progress.processed = progress.completed = epoch
+
+
+def train(
+    task: Task,
+    data: FieldData,
+    trainer: pl.Trainer,
+    output: Output | None = None,
+    record: dict[str, Any] | None = None,
+) -> Emulator:
+    """Train, or go on training, and save the emulator.
+
+    Args:
+        task: What is learnt.
+        data: From what.
+        trainer: From `make_trainer`.
+        output: What the run leaves behind.
+        record: What the emulator's card is to say of the training besides its data.
+
+    Returns:
+        The emulator, also saved by the first process.
+
+    Raises:
+        Interrupted: If a signal stopped it; its state is saved.
+        M2MError: If data, recipe or state do not fit.
+    """
+    output = output or Output()
+    output.folder.mkdir(parents=True, exist_ok=True)
+    path = output.state()
+    checkpoint = None
+    if path is not None:
+        state = read_state(path)
+        task.resume(state, path, strict=output.strict)
+        log.info("resuming from %s, after %d epochs", path, state.get("epoch", 0))
+        if "loops" in state:
+            checkpoint = path
+            cursor = state["cursor"]
+            data.start_at(cursor["epoch"], cursor["batch"] * data.reading.batch_size)
+        else:
+            trainer.callbacks.append(_ForeignState(state, path))  # type: ignore[attr-defined]
+            data.start_at(int(state.get("epoch", 0)), 0)
+    trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
+    emulator = task.built
+    emulator.eval()
+    emulator.training_record = {
+        "files": _files(data) if trainer.is_global_zero else {},
+        "seed": data.seed,
+        "epochs": trainer.current_epoch,
+        "optimizer_steps": trainer.global_step,
+        **_commit(),
+        **(record or {}),
+    }
+    emulator.scores = {"loss": task.history}
+    emulator.versions = _versions()
+    if trainer.is_global_zero:
+        target = output.folder / output.emulator
+        emulator.save(target)
+        log.info("saved %s", target)
+    return emulator
+
+
+def _files(data: FieldData) -> dict[str, list[dict[str, Any]]]:
+    return {
+        split: [{field: digest(path) for field, path in run.paths.items()} for run in runs]
+        for split, runs in data.runs.items()
+    }
+
+
+def digest(path: Path, whole: int = 1 << 26) -> dict[str, Any]:
+    """A file's size and digest; of a file above ``whole`` bytes, only samples are read."""
+    if path.is_dir():
+        return {"path": str(path)}
+    size, hashed = path.stat().st_size, hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        if size <= whole:
+            while block := file.read(1 << 22):
+                hashed.update(block)
+        else:
+            for i in range(64):
+                file.seek(i * (size - 65536) // 63)
+                hashed.update(file.read(65536))
+    kind = "blake2b" if size <= whole else "blake2b_of_64_blocks"
+    return {"path": str(path), "bytes": size, kind: hashed.hexdigest()}
+
+
+def _versions() -> dict[str, str]:
+    names = ("map2map", "torch", "lightning", "numpy")
+    return {name: version(name) for name in names} | {"python": platform.python_version()}
+
+
+def _commit() -> dict[str, str]:
+    """The commit of the folder that training was started in, if it has one."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    )
+    return {"commit": done.stdout.strip()} if done.returncode == 0 else {}

@@ -1,0 +1,196 @@
+"""The laws of every model: they are the definition of a model."""
+
+import inspect
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import map2map.models
+from map2map.errors import GeometryError
+from map2map.footprints import Footprint, measure
+
+NAMES = map2map.models.__all__
+EVERY = [(name, ndim) for name in NAMES for ndim in (1, 2, 3)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Arrays are tiny, and threads that wait for each other slow them down."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def small(name, ndim, in_chan=2, out_chan=3):
+    """A small instance, with statistics of batches as if it had been trained."""
+    torch.manual_seed(0)
+    kind = getattr(map2map.models, name)
+    options = {"width": 4} if "width" in inspect.signature(kind).parameters else {}
+    model = kind(in_chan, out_chan, ndim=ndim, **options)
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            buffer.uniform_(0.5, 1.5)
+    return model
+
+
+def noise(ndim, size, in_chan=2, dtype=torch.float32, batch=1):
+    rng = np.random.default_rng(0)
+    return torch.from_numpy(rng.normal(size=(batch, in_chan, *[size] * ndim))).to(dtype)
+
+
+@pytest.mark.parametrize(("name", "ndim"), EVERY)
+class TestEveryModelOnEveryGrid:
+    def test_it_sees_exactly_its_footprint(self, name, ndim):
+        model = small(name, ndim)
+        assert isinstance(model.footprint, Footprint)
+        assert measure(model, 2, ndim) == model.footprint
+
+    def test_tiles_give_what_the_whole_periodic_field_gives(self, name, ndim):
+        model = small(name, ndim).double().eval()
+        f = model.footprint
+        if f.whole is not None:
+            pytest.skip(f"{name} is not tiled: {f.whole}")
+        n, scale = {1: 40, 2: 24, 3: 8}[ndim] // f.multiple * f.multiple, f.scale
+        field = noise(ndim, n, dtype=torch.float64)[0].numpy()
+        # the reference does not go through halos: as many copies as are needed, one model call
+        low = -(-f.margin // f.multiple) * f.multiple
+        high = next(h for h in range(f.margin, 9999) if f.accepts(low + n + h))
+        wrapped = np.pad(field, [(0, 0), *[(low, high)] * ndim], mode="wrap")
+        with torch.no_grad():
+            whole = model(torch.from_numpy(wrapped)[None])[0]
+        first = slice(low * scale - f.cut, (low + n) * scale - f.cut)
+        whole = whole[(slice(None), *[first] * ndim)]
+
+        for tile in {1: (4, 12, 16), 2: (12, 16), 3: (4,)}[ndim]:
+            tile = -(-tile // f.multiple) * f.multiple
+            stitched = torch.full_like(whole, torch.nan)
+            for start in product(range(0, n, tile), repeat=ndim):
+                crop = tuple(min(tile, n - a) for a in start)
+                halo = f.halo_for(crop)
+                cells = [
+                    np.arange(a - lo, a + c + hi) % n
+                    for a, c, lo, hi in zip(start, crop, halo.low, halo.high, strict=True)
+                ]
+                read = torch.from_numpy(field[np.ix_(range(2), *cells)])[None]
+                box = tuple(
+                    slice(scale * a, scale * (a + c)) for a, c in zip(start, crop, strict=True)
+                )
+                with torch.no_grad():
+                    stitched[(slice(None), *box)] = model(read)[(0, slice(None), *f.kept(crop))]
+            torch.testing.assert_close(stitched, whole, rtol=1e-10, atol=1e-10)
+
+    def test_it_moves_with_its_input(self, name, ndim):
+        model = small(name, ndim).double().eval()
+        f = model.footprint
+        if f.cut == 0 or f.whole is not None:
+            pytest.skip(f"{name} makes up values at the edges, or knows them")
+        size, step = f.minimum + 2 * f.multiple, f.multiple
+        x = noise(ndim, size + step, dtype=torch.float64)
+        with torch.no_grad():
+            for axis in range(2, ndim + 2):
+                here, there = model(cube(x, axis, 0, size)), model(cube(x, axis, step, size))
+                moved = there.narrow(axis, 0, there.shape[axis] - f.scale * step)
+                still = here.narrow(axis, f.scale * step, moved.shape[axis])
+                torch.testing.assert_close(moved, still, rtol=1e-10, atol=1e-10)
+
+    def test_one_step_lowers_the_loss(self, name, ndim):
+        model = small(name, ndim)
+        x = noise(ndim, model.footprint.fitting(model.footprint.minimum + 1), batch=2)
+        target = torch.randn_like(model(x))
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        before = torch.nn.functional.mse_loss(model(x), target)
+        before.backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+        optimizer.step()
+        assert torch.nn.functional.mse_loss(model(x), target) < before
+
+    def test_it_refuses_sizes_and_ranks_that_do_not_fit(self, name, ndim):
+        model = small(name, ndim)
+        f = model.footprint
+        for size in (f.minimum - 1, f.minimum + 1):
+            if size > 0 and not f.accepts(size):
+                with pytest.raises(GeometryError, match=f"{name} cannot take {size} cells"):
+                    model(noise(ndim, size))
+        with pytest.raises(GeometryError, match=f"{name} takes"):
+            model(torch.zeros(2, *[f.minimum] * ndim))
+
+    def test_bf16_and_channels_last_change_little(self, name, ndim):
+        model = small(name, ndim).eval()
+        x = noise(ndim, model.footprint.minimum)
+        with torch.no_grad():
+            expected = model(x)
+            layout = {2: torch.channels_last, 3: torch.channels_last_3d}.get(ndim)
+            if layout:
+                model, x = model.to(memory_format=layout), x.to(memory_format=layout)
+            torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                low = model(x).float()
+        assert (low - expected).square().mean().sqrt() < 0.05 * expected.square().mean().sqrt()
+
+
+def cube(x, axis, start, size):
+    """``size`` cells on every axis, from ``start`` on one and from 0 on the others."""
+    for other in range(2, x.ndim):
+        x = x.narrow(other, start if other == axis else 0, size)
+    return x
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestEveryModel:
+    def test_its_arguments_are_its_attributes(self, name):
+        model = small(name, 2)
+        parameters = inspect.signature(type(model)).parameters
+        assert list(parameters)[:2] == ["in_chan", "out_chan"]
+        assert all(p.kind is p.KEYWORD_ONLY for p in list(parameters.values())[2:])
+        assert "ndim" in parameters
+        card = {key: getattr(model, key) for key in parameters}
+        assert (card["in_chan"], card["out_chan"], card["ndim"]) == (2, 3, 2)
+        defaults = {k: p.default for k, p in parameters.items() if p.default is not p.empty}
+        assert {k: card[k] for k in defaults if k not in ("ndim", "width")} == {
+            k: v for k, v in defaults.items() if k not in ("ndim", "width")
+        }
+        again = type(model)(**card)
+        again.load_state_dict(model.state_dict())
+
+    def test_weights_survive_saving(self, name, tmp_path):
+        model = small(name, 1).eval()
+        save_file(model.state_dict(), tmp_path / "weights.safetensors")
+        torch.manual_seed(1)
+        other = small(name, 1).eval()
+        for parameter in other.parameters():
+            torch.nn.init.zeros_(parameter)
+        other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+        x = noise(1, model.footprint.minimum)
+        assert torch.equal(model(x), other(x))
+        assert model(x).abs().max() > 0
+
+    @pytest.mark.parametrize("channels", [(2, 3), (2, 2)])
+    def test_it_can_fit_a_negative_target(self, name, channels):
+        model = small(name, 1, *channels)
+        x = noise(1, model.footprint.fitting(model.footprint.minimum + 20), batch=4)
+        target = torch.full_like(model(x), -2.0)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+        for _ in range(60):
+            loss = torch.nn.functional.mse_loss(model(x), target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        assert loss < 0.8
+
+    def test_applying_changes_neither_the_input_nor_the_state(self, name):
+        model = small(name, 1, 2, 2).eval()
+        x = noise(1, model.footprint.minimum)
+        kept, state = x.clone(), {k: v.clone() for k, v in model.state_dict().items()}
+        model(x)
+        assert torch.equal(x, kept)
+        assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+
+    def test_a_batch_is_what_its_members_are(self, name):
+        model = small(name, 1).double().eval()
+        x = noise(1, model.footprint.minimum, dtype=torch.float64, batch=3)
+        one_by_one = torch.cat([model(sample[None]) for sample in x])
+        torch.testing.assert_close(model(x), one_by_one, rtol=1e-10, atol=1e-10)
