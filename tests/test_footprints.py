@@ -165,6 +165,12 @@ def test_the_halo_of_a_u_net_that_pads_is_rounded_up_to_the_multiple():
     assert padded.kept((14,)) == (slice(24, 38),)
 
 
+def test_the_smallest_size_is_one_that_fits_and_leaves_an_output():
+    assert Footprint(margin=22, multiple=8, cut=0, minimum=4).minimum == 8
+    assert Footprint(margin=44, multiple=8, remainder=4).minimum == 92
+    assert Footprint(margin=3, scale=8, cut=21).minimum == 6
+
+
 def test_super_resolution_keeps_the_cells_that_belong_to_the_crop():
     eightfold = Footprint(margin=3, scale=8, cut=21)  # srsgan: n + 2·3 cells give 8 n + 6
     assert eightfold.input_size(10) == 16

@@ -15,7 +15,7 @@ from map2map.footprints import Footprint
 from map2map.order import Order, Share
 from map2map.runs import Files, Runs
 from map2map.samples import Augment, Crops, Domain, SampleDataset
-from map2map.windows import Halo, Window, per_axis
+from map2map.windows import Halo, per_axis, slabs
 
 __all__ = ["FieldData", "Reading"]
 
@@ -126,7 +126,7 @@ class FieldData(pl.LightningDataModule):
         trainer = self.trainer
         return Share() if trainer is None else Share(trainer.global_rank, trainer.world_size)
 
-    def chunks(self, name: str, cells: int = 1 << 22) -> Iterator[torch.Tensor]:
+    def chunks(self, name: str) -> Iterator[torch.Tensor]:
         """All values of a field in the training split, out of core: (channel, cell) at a time."""
         runs = self.runs["train"]
         fields = runs.inputs if name in runs.inputs.names else runs.targets
@@ -134,15 +134,11 @@ class FieldData(pl.LightningDataModule):
         shape = runs.shape
         if name in runs.targets.names and name not in runs.inputs.names:
             shape = tuple(n * runs.scale_factor for n in shape)
-        rows = max(1, cells // max(1, int(np.prod(shape[1:]))))
         for k in range(len(runs)):
             source, variable = runs.source(name, k)
-            for start in range(0, shape[0], rows):
-                window = Window(
-                    (start, *(0,) * (len(shape) - 1)), (min(start + rows, shape[0]), *shape[1:])
-                )
-                out = np.empty((channels or 1, *window.shape), np.float32)
-                source.read(variable, window, out, self.domain.grid(shape))
+            for slab in slabs(shape, channels or 1):
+                out = np.empty((channels or 1, *slab.shape), np.float32)
+                source.read(variable, slab, out, self.domain.grid(shape))
                 yield torch.from_numpy(out.reshape(len(out), -1))
 
     def start_at(self, epoch: int, sample: int) -> None:
@@ -150,6 +146,12 @@ class FieldData(pl.LightningDataModule):
         self._start = epoch, sample
         if "train" in self._batches:
             self._batches["train"].epoch, self._batches["train"].start = self._start
+
+    def in_order(self, split: str) -> Batches:
+        """All samples of a split, one after another, as they are."""
+        former = self._batches[split]
+        dataset = former.dataset
+        return Batches(dataset, Order(shuffle=False), former.size, threads=former.threads)
 
     def train_dataloader(self) -> Batches:
         """The batches of the training split."""

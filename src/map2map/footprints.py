@@ -63,12 +63,12 @@ class Footprint:
             )
         if self.cut < 0:
             object.__setattr__(self, "cut", self.margin * self.scale)
-        if self.minimum < 0:
-            object.__setattr__(self, "minimum", self.fitting(2 * self.cut // self.scale + 1))
         if self.cut > self.margin * self.scale:
             raise GeometryError(f"{self}: `cut` cannot be more than `margin` times `scale`")
         if not 0 <= self.remainder < self.multiple:
             raise GeometryError(f"{self}: `remainder` must be from 0 to {self.multiple - 1}")
+        minimum = self.fitting(2 * self.cut // self.scale + 1)  # leaves an output
+        object.__setattr__(self, "minimum", minimum)
 
     @property
     def is_valid(self) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from map2map.assemble import fit_together
 from map2map.batches import Batch
 from map2map.checkpoints import load_weights
 from map2map.emulator import Emulator
@@ -21,6 +22,7 @@ from map2map.norms import Norm
 from map2map.runs import Runs
 from map2map.samples import Domain
 from map2map.specs import Spec, describe, describe_call
+from map2map.windows import crop_window
 
 log = logging.getLogger(__name__)
 
@@ -200,22 +202,13 @@ class Task(pl.LightningModule):
 
     def _check_sizes(self, data: Any) -> None:
         """Refuse crops that the model cannot take, or whose output the target cannot meet."""
-        emulator = self.built
+        emulator, self._aligned = self.built, data.aligned
         dataset = data.train_dataloader().dataset
-        _, window, _ = dataset.windows(0, dataset.draw(0, 0))
-        self._aligned = data.aligned
         if not self._aligned and emulator.footprint.whole is None:
-            sizes = tuple(emulator.footprint.output_size(n) for n in window.shape)
-            self._check_output(sizes, dataset.target_size)
-
-    def _check_output(self, output: tuple[int, ...], target: tuple[int, ...]) -> None:
-        if any(n > m for n, m in zip(output, target, strict=True)):
-            footprint = self.built.footprint
-            raise GeometryError(
-                f"the model's output has {output} cells, more than the target's {target}: the "
-                f"halo around the input is too large, or that around the target too small; this "
-                f"model cuts off {footprint.cut} cells per side, which `halo: auto` knows"
-            )
+            shape = crop_window((0,) * len(dataset.size), dataset.size, dataset.halo).shape
+            sizes = [emulator.footprint.output_size(n) for n in shape]
+            output, target = (torch.empty(1, 1, *n) for n in (sizes, dataset.target_size))
+            fit_together(output, target, dataset, emulator, aligned=False)
 
     @property
     def built(self) -> Emulator:
@@ -249,19 +242,9 @@ class Task(pl.LightningModule):
         if self.options.channels_last:
             x = x.contiguous(memory_format=_channels_last(x.ndim - 2))
         output = self._network(x)
-        output, y = self._fit_together(output, y, batch)
+        output, y = fit_together(output, y, batch.dataset, self.built, aligned=self._aligned)
         output = output.to(y.dtype)
         return self._loss(output, y, batch), x, output, y
-
-    def _fit_together(self, output: Tensor, y: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        space = tuple(y.shape[2:])
-        if self._aligned:
-            kept = self.built.footprint.kept(batch.dataset.size)
-            return output[(..., *kept)], y
-        self._check_output(tuple(output.shape[2:]), space)
-        starts = [(n - m) // 2 for n, m in zip(space, output.shape[2:], strict=True)]
-        inner = [slice(a, a + n) for a, n in zip(starts, output.shape[2:], strict=True)]
-        return output, y[(..., *inner)]
 
     def _loss(self, output: Tensor, y: Tensor, batch: Batch) -> Tensor:
         if not batch.dataset.allow_nonfinite:

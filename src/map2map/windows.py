@@ -4,10 +4,10 @@ A window is a box of cells that may reach beyond its grid. Reading one means cop
 contiguous slices (`pieces`): at most two per axis where the grid is periodic, so 2^d in all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import ceil
+from math import ceil, prod
 
 import numpy as np
 
@@ -15,7 +15,18 @@ from map2map.errors import GeometryError
 from map2map.grids import Grid
 from map2map.typing import Shape
 
-__all__ = ["Halo", "Piece", "Run", "Window", "anchors", "crop_window", "per_axis", "pieces"]
+__all__ = [
+    "Halo",
+    "Piece",
+    "Run",
+    "Window",
+    "anchors",
+    "crop_window",
+    "per_axis",
+    "pieces",
+    "round_up",
+    "slabs",
+]
 
 
 @dataclass(frozen=True)
@@ -264,6 +275,14 @@ def crop_window(
     high = tuple((halo.low if flip else halo.high)[i] for i, flip in zip(new, flips, strict=True))
     stop = tuple(a + crop[i] for a, i in zip(anchor, new, strict=True))
     return Window(tuple(anchor), stop).grow(Halo(low, high))
+
+
+def slabs(shape: Shape, channels: int = 1, cells: int = 1 << 22) -> Iterator[Window]:
+    """Windows along the first axis that cover a grid once, each of about ``cells`` numbers."""
+    rows = max(1, cells // (channels * prod(shape[1:])))
+    rest = (0,) * (len(shape) - 1)
+    for start in range(0, shape[0], rows):
+        yield Window((start, *rest), (min(start + rows, shape[0]), *shape[1:]))
 
 
 def round_up(size: int, multiple: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -14,7 +15,7 @@ from map2map.commands.recipes import shipped
 from map2map.errors import SourceError
 from map2map.grids import Grid
 from map2map.sources import Source, Stored, open_source
-from map2map.windows import Window
+from map2map.windows import slabs
 
 __all__ = ["main"]
 
@@ -135,12 +136,8 @@ def _summary(source: Source, stored: Stored) -> dict[str, object]:
     }
 
 
-def _slabs(source: Source, stored: Stored, cells: int = 1 << 20) -> Iterator[np.ndarray]:
-    shape = tuple(stored.shape)
-    rows = max(1, cells * shape[0] // max(1, int(np.prod(shape)) * stored.channels))
-    for start in range(0, shape[0], rows):
-        stop = (min(start + rows, shape[0]), *shape[1:])
-        window = Window((start, *(0,) * (len(shape) - 1)), stop)
-        out = np.empty((stored.channels, *window.shape), np.float64)
-        source.read(stored.name, window, out, Grid(shape))
+def _slabs(source: Source, stored: Stored) -> Iterator[NDArray[np.float64]]:
+    for slab in slabs(tuple(stored.shape), stored.channels, 1 << 20):
+        out = np.empty((stored.channels, *slab.shape))
+        source.read(stored.name, slab, out, Grid(tuple(stored.shape)))
         yield out

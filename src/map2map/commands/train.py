@@ -99,7 +99,9 @@ def _use_callbacks(args: Sequence[str] | dict[str, Any]) -> None:
             try:
                 read = yaml.safe_load(Path(known.config).read_text())
             except yaml.YAMLError as error:
-                raise RecipeError(f"{known.config} is not YAML: {' '.join(str(error).split())}") from error
+                raise RecipeError(
+                    f"{known.config} is not YAML: {' '.join(str(error).split())}"
+                ) from error
             folder = read.get("callback_at") if isinstance(read, dict) else None
     if folder is not None:
         use_folder(Path(folder))

@@ -6,6 +6,7 @@ line means. Beyond map2map: ``--in-pad auto`` computes the halo from the model.
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -16,8 +17,11 @@ from typing import Any
 import yaml
 
 from map2map.errors import RecipeError, near_names
+from map2map.files import replacing
 
 __all__ = ["main", "parser", "recipe"]
+
+log = logging.getLogger(__name__)
 
 ADVERSARIAL = (
     "adv_model", "adv_model_spectral_norm", "adv_criterion", "adv_r1_reg_interval", "cgan",
@@ -444,9 +448,54 @@ def execute(argv: Sequence[str], prog: str) -> int:
         from map2map.commands.train import train_recipe
 
         return train_recipe(made, prog=f"{prog} train")
-    from map2map.dialects.map2map_test import test
+    return test(made, options, f"{prog} test")
 
-    return test(made, options)
+
+def test(made: dict[str, Any], options: argparse.Namespace, prog: str) -> int:
+    """Apply a state to test fields: ``*_out.npy`` and ``metrics.json`` in the current folder."""
+    import torch
+
+    from map2map.assemble import assemble
+    from map2map.checkpoints import load_weights, read_state
+    from map2map.commands.train import make
+
+    if options.num_threads is not None:
+        torch.set_num_threads(options.num_threads)
+    state_path = Path(options.load_state)
+    state = read_state(state_path)
+    cli = make({**made, "trainer": {"logger": False}}, prog)
+    task, data = cli.model, cli.datamodule
+    runs = data.open(task.inputs, task.targets)
+    emulator = task.build(runs, data.domain)
+    strict = not options.load_state_non_strict
+    load_weights(emulator.model, state["model"], state_path, strict=strict)
+    log.info("model state at epoch %s loaded from %s", state.get("epoch"), state_path)
+    data.resolve(emulator.footprint)
+    emulator.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    batches = data.in_order("train")
+    root = common_folder(runs)
+    report = assemble(
+        emulator, batches, lambda path: output_path(path, root), task.loss, aligned=data.aligned
+    )
+    with replacing(Path("metrics.json")) as temporary:
+        temporary.write_text(json.dumps(report, indent=2))
+    print(f"mean loss: {report['loss']:.6g}")
+    for field, scores in report["fields"].items():
+        print(f"{field}: " + ", ".join(f"{name} {value:.6g}" for name, value in scores.items()))
+    return 0
+
+
+def common_folder(runs: Any) -> Path:
+    """What the files of the first two runs have in common."""
+    paths = [path.resolve() for run in runs.runs[:2] for path in run.paths.values()]
+    return Path(os.path.commonpath([path.parent for path in paths]))
+
+
+def output_path(target: Path, root: Path) -> Path:
+    """Where the output for a target goes: relative to the current folder, ``_out`` appended."""
+    resolved = target.resolve()
+    relative = resolved.relative_to(root) if resolved.is_relative_to(root) else Path(target.name)
+    return relative.with_name(f"{relative.stem}_out.npy")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -187,7 +187,7 @@ class Source(ABC):
                 raise
             except UNREADABLE as error:
                 raise SourceError(
-                    f"cannot read {self.path}: {error}; the file is truncated, damaged or of "
+                    f"cannot read {self.path}: {one_line(error)}; the file is truncated, damaged or of "
                     f"another format; copy or make it again"
                 ) from error
         return self._found
@@ -258,7 +258,7 @@ class Source(ABC):
         except UNREADABLE as error:
             raise SourceError(
                 f"cannot read field {field!r} of {self.path}, window {window.start} to "
-                f"{window.stop}: {error}; the file is truncated or damaged, or was removed; copy "
+                f"{window.stop}: {one_line(error)}; the file is truncated or damaged, or was removed; copy "
                 f"or make it again"
             ) from error
 
@@ -311,6 +311,11 @@ class Source(ABC):
 
 UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError)
 """What the libraries raise on files that are damaged."""
+
+
+def one_line(error: Exception) -> str:
+    """What a library says, without its line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def missing(path: Path) -> SourceError:

@@ -150,7 +150,7 @@ def axis_of(dimension: str, group: Any) -> tuple[Axis, bool]:
 
 def spatial_axes(dimensions: Sequence[str], is_spatial: Sequence[bool]) -> int | None:
     """How many of the last dimensions are spatial; None to take all but the first."""
-    if len(dimensions) > 1 and dimensions[0] == "channel":
+    if len(dimensions) > 1 and dimensions[0].startswith("channel"):
         return len(dimensions) - 1
     count = 0
     while count < len(dimensions) and is_spatial[-1 - count]:
@@ -232,26 +232,31 @@ class NetcdfSink(Sink):
         with LIBRARIES.lock:
             self._file = netCDF4.Dataset(path, "w", format=self.version)
             for name, stored in self.fields.items():
-                ndim = len(stored.shape)
-                default = (
-                    ("z", "y", "x")[-ndim:] if ndim <= 3 else map("axis_{}".format, range(ndim))
-                )
-                axes = stored.axes or tuple(Axis(name) for name in default)
-                names = [axis.name for axis in axes]
-                for axis, size in zip(axes, stored.shape, strict=True):
-                    self._add_axis(name, axis, size)
-                # a field of one channel needs no such axis where the others are seen to be spatial
-                if (
-                    stored.channels > 1
-                    or spatial_axes(names, [n in SPATIAL for n in names]) != ndim
-                ):
-                    size = stored.channels
-                    names.insert(0, "channel")
-                    self._add_axis(name, Axis("channel"), size)
-                item = self._file.createVariable(name, stored.dtype, names, fill_value=False)
-                item.setncatts(dict(stored.attrs))
-                if stored.units is not None:
-                    item.units = stored.units
+                self._add_field(name, stored)
+
+    def _add_field(self, name: str, stored: Stored) -> None:
+        ndim = len(stored.shape)
+        default = ("z", "y", "x")[-ndim:] if ndim <= 3 else [f"axis_{i}" for i in range(ndim)]
+        axes = stored.axes or tuple(Axis(dimension) for dimension in default)
+        names = [axis.name for axis in axes]
+        for axis, size in zip(axes, stored.shape, strict=True):
+            self._add_axis(name, axis, size)
+        # a field of one channel needs no axis for it where the others are seen to be spatial
+        if stored.channels > 1 or spatial_axes(names, [n in SPATIAL for n in names]) != ndim:
+            channel = self._file.dimensions.get("channel")
+            other = channel is not None and channel.size != stored.channels
+            names.insert(0, f"channel_{stored.channels}" if other else "channel")
+            self._add_axis(name, Axis(names[0]), stored.channels)
+        try:
+            item = self._file.createVariable(name, stored.dtype, names, fill_value=False)
+        except (TypeError, RuntimeError) as error:
+            raise SaveError(
+                f"{self.version} cannot hold field {name!r} of dtype {stored.dtype}: {error}; "
+                f"write it as float32 or float64"
+            ) from error
+        item.setncatts(dict(stored.attrs))
+        if stored.units is not None:
+            item.units = stored.units
 
     def _add_axis(self, field: str, axis: Axis, size: int) -> None:
         if axis.name in self._file.dimensions:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from map2map.errors import FieldError, GeometryError, SaveError, SourceError, near_names
-from map2map.sources.base import Stored
+from map2map.sources.base import Stored, one_line
 from map2map.windows import Window
 
 __all__ = ["Sink"]
@@ -98,7 +98,7 @@ class Sink(ABC):
             raise
         except (OSError, RuntimeError) as error:
             raise SaveError(
-                f"cannot write {self.path}: {error}; what was there before is unchanged; check "
+                f"cannot write {self.path}: {one_line(error)}; what was there before is unchanged; check "
                 f"free space, quota and permissions of {self.path.parent}"
             ) from error
 

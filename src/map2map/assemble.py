@@ -1,0 +1,187 @@
+"""Whole fields from crops: apply an emulator crop by crop, put the outputs together, score them."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from map2map.batches import Batches
+from map2map.emulator import Emulator
+from map2map.errors import GeometryError
+from map2map.files import replacing
+from map2map.metrics import Pointwise
+from map2map.samples import SampleDataset
+from map2map.windows import Halo, Window, crop_window, pieces, slabs
+
+__all__ = ["assemble", "fit_together"]
+
+log = logging.getLogger(__name__)
+
+
+def fit_together(
+    output: Tensor, target: Tensor, dataset: SampleDataset, emulator: Emulator, *, aligned: bool
+) -> tuple[Tensor, Tensor]:
+    """Cut output and target to the cells that both have.
+
+    Args:
+        output: From the network, shape (batch, channel, *space).
+        target: From the data, likewise.
+        dataset: Where the samples are from.
+        emulator: Whose network it is.
+        aligned: Whether the halo was computed from the footprint: the output then starts at the
+            crop. Otherwise both have the same center; an odd cell is left over on the high side.
+
+    Raises:
+        GeometryError: If the output is larger than the target.
+    """
+    if aligned:
+        return output[(..., *emulator.footprint.kept(dataset.size))], target
+    have, found = tuple(target.shape[2:]), tuple(output.shape[2:])
+    if any(n > m for n, m in zip(found, have, strict=True)):
+        raise GeometryError(
+            f"the model's output has {found} cells, more than the target's {have}: the halo around "
+            f"the input is too large, or that around the target too small; this model cuts off "
+            f"{emulator.footprint.cut} cells per side, which `halo: auto` (--in-pad auto) knows"
+        )
+    starts = [(m - n) // 2 for n, m in zip(found, have, strict=True)]
+    return output, target[(..., *(slice(a, a + n) for a, n in zip(starts, found, strict=True)))]
+
+
+def assemble(
+    emulator: Emulator,
+    batches: Batches,
+    name: Callable[[Path], Path],
+    loss: nn.Module,
+    *,
+    aligned: bool,
+) -> dict[str, Any]:
+    """Apply an emulator to every crop of a data set, write whole fields, and score them.
+
+    Patches are written in order, later ones over earlier ones; cells that none covers are 0.
+
+    Args:
+        emulator: In evaluation mode, on its device.
+        batches: The crops, in their natural order.
+        name: The file to write, from a target's file.
+        loss: Compares normalized outputs and targets of every batch.
+        aligned: See `fit_together`.
+
+    Returns:
+        The mean loss; the scores of each field over all runs, in physical units; and the files
+        written and scores of each run.
+
+    Raises:
+        GeometryError: If crops are further apart than outputs are large.
+        SaveError: If a file cannot be written.
+    """
+    dataset = batches.dataset
+    runs, losses = dataset.runs, list[float]()
+    total = {field: Pointwise() for field in runs.targets.names}
+    report = []
+    stream = _patches(emulator, batches, loss, losses, aligned=aligned)
+    for number, run in enumerate(runs):
+        with ExitStack() as stack:
+            files, arrays = {}, {}
+            for field in runs.targets:
+                target = run.paths[field.name]
+                files[field.name] = name(target)
+                temporary = stack.enter_context(replacing(files[field.name]))
+                shape = (field.channels or 1, *dataset.target_grid.shape)
+                arrays[field.name] = open_memmap(temporary, "w+", np.float32, shape)
+            for _ in range(dataset.ncrop):
+                index, patch = next(stream)
+                _put(arrays, patch, dataset, index, aligned=aligned)
+            scores = _score(arrays, dataset, number, total)
+            for array in arrays.values():
+                array.flush()
+        report.append({"files": {key: str(path) for key, path in files.items()}, "fields": scores})
+        log.info("wrote %s", ", ".join(str(path) for path in files.values()))
+    return {
+        "loss": float(np.mean(losses)),
+        "fields": {field: scores.result() for field, scores in total.items()},
+        "runs": report,
+    }
+
+
+def _patches(
+    emulator: Emulator, batches: Batches, loss: nn.Module, losses: list[float], *, aligned: bool
+) -> Iterator[tuple[int, dict[str, NDArray[np.float32]]]]:
+    """Outputs in physical units, by field, of one crop after another."""
+    device = next(emulator.parameters(), torch.empty(0)).device
+    slices = emulator.targets.slices
+    for number, batch in enumerate(batches):
+        with torch.no_grad():
+            x, y = batch.to(device).settle()
+            output = emulator.model(emulator.encode_input(x))
+            shape = list(output.shape)
+            output, y = fit_together(output, y, batches.dataset, emulator, aligned=aligned)
+            losses.append(float(loss(output, emulator.encode_target(y))))
+            physical = emulator.decode_target(output).float().cpu().numpy()
+        if number < 5:
+            log.info("##### sample : %d", number)
+            log.info("input shape : %s", list(x.shape))
+            log.info("output shape : %s", shape)
+            log.info("target shape : %s", list(y.shape))
+        log.info("sample %d loss: %g", number, losses[-1])
+        for index, values in zip(batch.indices, physical, strict=True):
+            yield index, {field: values[channels] for field, channels in slices.items()}
+
+
+def _put(
+    arrays: dict[str, NDArray[np.float32]],
+    patches: dict[str, NDArray[np.float32]],
+    dataset: SampleDataset,
+    index: int,
+    *,
+    aligned: bool,
+) -> None:
+    """Write the patches of one crop where they belong, around periodic edges."""
+    factor, halo = dataset.scale_factor, dataset.target_halo
+    anchor = tuple(factor * a for a in dataset.anchor(index))
+    crop = tuple(factor * n for n in dataset.size)
+    window = crop_window(anchor, crop, Halo.parse(0, len(crop)) if aligned else halo)
+    for field, patch in patches.items():
+        size = patch.shape[1:]
+        steps = (
+            {b - a for a, b in pairwise(axis)} for axis in dataset.anchors
+        )
+        if any(abs(s) * factor > n for each, n in zip(steps, size, strict=True) for s in each):
+            raise GeometryError(
+                f"the outputs have {size} cells, too few to tile the field with crops that are "
+                f"further apart; use a crop step of at most that, or a halo that keeps the crop "
+                f"whole (--in-pad auto)"
+            )
+        low = [(n - m) // 2 for n, m in zip(window.shape, size, strict=True)]
+        start = tuple(a + d for a, d in zip(window.start, low, strict=True))
+        there = Window(start, tuple(a + n for a, n in zip(start, size, strict=True)))
+        for piece in pieces(there, dataset.target_grid):
+            arrays[field][(slice(None), *piece.source)] = patch[(slice(None), *piece.target)]
+
+
+def _score(
+    arrays: dict[str, NDArray[np.float32]],
+    dataset: SampleDataset,
+    run: int,
+    total: dict[str, Pointwise],
+) -> dict[str, dict[str, float]]:
+    """Compare whole fields with the truth, a slab at a time."""
+    scores = {}
+    for field, array in arrays.items():
+        mine = Pointwise()
+        source, variable = dataset.runs.source(field, run)
+        for slab in slabs(array.shape[1:], len(array)):
+            truth = np.empty((len(array), *slab.shape), np.float32)
+            source.read(variable, slab, truth, dataset.target_grid)
+            inside = array[:, slab.start[0] : slab.stop[0]]
+            mine.add(inside, truth)
+            total[field].add(inside, truth)
+        scores[field] = mine.result()
+    return scores
