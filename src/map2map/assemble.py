@@ -1,7 +1,7 @@
 """Whole fields from crops: apply an emulator crop by crop, put the outputs together, score them."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -43,7 +43,7 @@ def fit_together(
         GeometryError: If the output is larger than the target.
     """
     if aligned:
-        return output[(..., *emulator.footprint.kept(dataset.size))], target
+        return output[(slice(None), slice(None), *emulator.footprint.kept(dataset.size))], target
     have, found = tuple(target.shape[2:]), tuple(output.shape[2:])
     if any(n > m for n, m in zip(found, have, strict=True)):
         raise GeometryError(
@@ -52,7 +52,8 @@ def fit_together(
             f"{emulator.footprint.cut} cells per side, which `halo: auto` (--in-pad auto) knows"
         )
     starts = [(m - n) // 2 for n, m in zip(found, have, strict=True)]
-    return output, target[(..., *(slice(a, a + n) for a, n in zip(starts, found, strict=True)))]
+    inner = (slice(a, a + n) for a, n in zip(starts, found, strict=True))
+    return output, target[(slice(None), slice(None), *inner)]
 
 
 def assemble(
@@ -89,7 +90,7 @@ def assemble(
     stream = _patches(emulator, batches, loss, losses, aligned=aligned)
     for number, run in enumerate(runs):
         with ExitStack() as stack:
-            files, arrays = {}, {}
+            files, arrays = dict[str, Path](), dict[str, np.memmap[Any, Any]]()
             for field in runs.targets:
                 target = run.paths[field.name]
                 files[field.name] = name(target)
@@ -136,7 +137,7 @@ def _patches(
 
 
 def _put(
-    arrays: dict[str, NDArray[np.float32]],
+    arrays: Mapping[str, NDArray[np.float32]],
     patches: dict[str, NDArray[np.float32]],
     dataset: SampleDataset,
     index: int,
@@ -150,9 +151,7 @@ def _put(
     window = crop_window(anchor, crop, Halo.parse(0, len(crop)) if aligned else halo)
     for field, patch in patches.items():
         size = patch.shape[1:]
-        steps = (
-            {b - a for a, b in pairwise(axis)} for axis in dataset.anchors
-        )
+        steps = ({b - a for a, b in pairwise(axis)} for axis in dataset.anchors)
         if any(abs(s) * factor > n for each, n in zip(steps, size, strict=True) for s in each):
             raise GeometryError(
                 f"the outputs have {size} cells, too few to tile the field with crops that are "
@@ -167,7 +166,7 @@ def _put(
 
 
 def _score(
-    arrays: dict[str, NDArray[np.float32]],
+    arrays: Mapping[str, NDArray[np.float32]],
     dataset: SampleDataset,
     run: int,
     total: dict[str, Pointwise],

@@ -97,7 +97,7 @@ class Batch:
         add, mul = (
             None
             if any(values is None for values in side)
-            else torch.from_numpy(np.stack(side)).to(self.input.device)  # type: ignore[arg-type]
+            else torch.from_numpy(np.stack(side)).to(self.input.device)
             for side in zip(*pairs, strict=True)
         )
         return add, mul
@@ -151,7 +151,8 @@ class Batches:
     def _indices(self, epoch: int) -> Sequence[int]:
         runs, crops = len(self.dataset.runs), self.dataset.ncrop
         # even shares in training, where all processes must take as many steps
-        return self.order.samples(epoch, runs, crops, self.share, even=self.vary).tolist()
+        mine = self.order.samples(epoch, runs, crops, self.share, even=self.vary)
+        return [int(index) for index in mine]
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, start = self.epoch, self.start

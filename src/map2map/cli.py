@@ -13,7 +13,7 @@ from importlib import import_module
 from map2map import __version__
 from map2map.errors import M2MError, near_names
 
-__all__ = ["main", "run"]
+__all__ = ["main", "main_map2map", "run"]
 
 COMMANDS = {
     "train": ("map2map.commands.train", "train an emulator from a recipe"),
@@ -69,6 +69,14 @@ def run(program: str, command: Callable[[], int | None]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+
+
+def main_map2map() -> int:
+    """Entry point of ``m2m.py``."""
+    return run(
+        "m2m.py",
+        lambda: import_module("map2map.dialects.map2map").main(sys.argv[1:], "m2m.py"),
+    )
 
 
 if __name__ == "__main__":

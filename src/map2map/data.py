@@ -12,9 +12,10 @@ from map2map.batches import Batch, Batches
 from map2map.errors import GeometryError
 from map2map.fields import Field
 from map2map.footprints import Footprint
+from map2map.grids import Domain
 from map2map.order import Order, Share
 from map2map.runs import Files, Runs
-from map2map.samples import Augment, Crops, Domain, SampleDataset
+from map2map.samples import Augment, Crops, SampleDataset
 from map2map.windows import Halo, per_axis, slabs
 
 __all__ = ["FieldData", "Reading"]

@@ -21,7 +21,7 @@ from map2map.errors import ArtefactError, FieldError, GeometryError, near_names
 from map2map.fields import FieldSet, field_channels
 from map2map.files import replacing
 from map2map.footprints import Footprint, footprint_of
-from map2map.grids import Grid, Pad
+from map2map.grids import Domain
 from map2map.norms import Identity, Norm
 from map2map.specs import Spec, build, describe
 from map2map.windows import Window, pieces
@@ -97,8 +97,7 @@ class Emulator(nn.Module):
         targets: The fields it gives, resolved.
         norms: Norms by field name; a field without one is left as it is.
         model: The network, from normalized inputs to normalized targets.
-        grid: What the grids it was trained on have in common: ``ndim``, ``periodic``, ``pad``,
-            ``spacing``.
+        domain: What the grids it was trained on have in common, its ``ndim`` known.
         model_spec: How to make the network again; by default from the arguments that it keeps.
 
     Attributes:
@@ -111,7 +110,7 @@ class Emulator(nn.Module):
         targets: FieldSet,
         norms: Mapping[str, Norm],
         model: nn.Module,
-        grid: Mapping[str, Any],
+        domain: Domain,
         model_spec: Spec | None = None,
     ) -> None:
         super().__init__()
@@ -123,8 +122,10 @@ class Emulator(nn.Module):
         self.norms = nn.ModuleList([norms.get(name, Identity()) for name in names])
         self.model = model
         self.model_spec = model_spec or describe(model)
-        self.grid = {"ndim": 3, "periodic": True, "pad": "refuse", "spacing": None} | dict(grid)
-        self.footprint: Footprint = footprint_of(model, inputs.channels, self.grid["ndim"])
+        if domain.ndim is None:
+            raise GeometryError("an emulator needs to know the number of axes of its domain")
+        self.domain, self.ndim = domain, domain.ndim
+        self.footprint: Footprint = footprint_of(model, inputs.channels, self.ndim)
         self.training_record: dict[str, Any] = {}
         self.scores: dict[str, Any] = {}
         self.versions: dict[str, str] = {}
@@ -180,27 +181,22 @@ class Emulator(nn.Module):
     @torch.no_grad()
     def _whole(self, fields: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         values = self._joined(fields)
-        pad: Pad = self.grid["pad"]
-        periodic = self.grid["periodic"]
-        grid = Grid(
-            values.shape[1:],
-            periodic=periodic if isinstance(periodic, bool) else tuple(periodic),
-            pad=pad,
-        )
+        grid = self.domain.grid(values.shape[1:])
         window = Window.whole(grid.shape).grow(self.footprint.halo_for(grid.shape))
         read = np.empty((len(values), *window.shape), np.float32)
         for piece in pieces(window, grid):
-            source = values[(slice(None), *piece.source)]
-            read[(slice(None), *piece.target)] = (
-                0 if piece.is_zero else np.flip(source, [1 + axis for axis in piece.reverse])
-            )
+            there = read[(slice(None), *piece.target)]
+            if piece.is_zero:
+                there[...] = 0
+            else:
+                mirrored = tuple(1 + axis for axis in piece.reverse)
+                there[...] = np.flip(values[(slice(None), *piece.source)], mirrored)
         state = next(self.model.parameters(), torch.empty(0))
         x = torch.from_numpy(read).to(state)[None]
         y = self(x)[0][(slice(None), *self.footprint.kept(grid.shape))].float().cpu().numpy()
         return {name: y[channels] for name, channels in self.targets.slices.items()}
 
     def _joined(self, fields: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        ndim = self.grid["ndim"]
         unknown = [name for name in fields if name not in self.inputs.names]
         missing = [name for name in self.inputs.names if name not in fields]
         if unknown or missing:
@@ -212,11 +208,11 @@ class Emulator(nn.Module):
         arrays = []
         for entry in self.inputs:
             array = np.asarray(fields[entry.name])
-            array = array[None] if array.ndim == ndim else array
-            if array.ndim != ndim + 1 or len(array) != field_channels(entry):
+            array = array[None] if array.ndim == self.ndim else array
+            if array.ndim != self.ndim + 1 or len(array) != field_channels(entry):
                 raise FieldError(
                     f"field {entry.name!r} has shape {array.shape}, but the emulator takes "
-                    f"{entry.channels} channels on {ndim} axes: ({entry.channels}, *space)"
+                    f"{entry.channels} channels on {self.ndim} axes: ({entry.channels}, *space)"
                 )
             arrays.append(array)
         if len({array.shape[1:] for array in arrays}) > 1:
@@ -234,7 +230,7 @@ class Emulator(nn.Module):
             norms={name: describe(self.norm(name)) for name in names},
             model=self.model_spec,
             footprint=asdict(self.footprint),
-            grid=dict(self.grid),
+            grid=asdict(self.domain),
             training=self.training_record,
             scores=self.scores,
             versions=self.versions,
@@ -286,7 +282,7 @@ class Emulator(nn.Module):
             FieldSet.from_dicts(card.targets),
             {name: norm for name, norm in norms.items() if isinstance(norm, Norm)},
             model,
-            card.grid,
+            Domain(**card.grid),
             card.model,
         )
         with safetensors.safe_open(path, framework="pt") as opened:

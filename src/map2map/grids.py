@@ -1,12 +1,13 @@
 """Grid: how many cells there are, how far apart, and what lies beyond an edge."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from map2map.errors import GeometryError, near_names
 from map2map.typing import Shape
 
-__all__ = ["Grid", "Pad"]
+__all__ = ["Domain", "Grid", "Pad"]
 
 Pad = Literal["refuse", "reflect", "edge", "zero"]
 
@@ -64,3 +65,36 @@ class Grid:
         """What lies beyond the edges of each axis: "periodic" or the pad."""
         periodic: tuple[bool, ...] = self.periodic  # type: ignore[assignment]
         return tuple("periodic" if wraps else self.pad for wraps in periodic)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What the grids of all runs have in common.
+
+    Args:
+        ndim: Number of axes of the grid; default: those of the first input's array but the first,
+            which is the channels.
+        periodic: Whether the box continues at its other side, one value or one per axis.
+        pad: What is made up beyond an edge that is not periodic: "refuse", "reflect", "edge" or
+            "zero".
+        spacing: Cell size of the input's grid, one number or one per axis, in the data's units.
+    """
+
+    ndim: int | None = None
+    periodic: bool | list[bool] = True
+    pad: Pad = "refuse"
+    spacing: float | list[float] | None = None
+
+    def grid(self, shape: Shape, scale_factor: int = 1) -> Grid:
+        """The grid of a field of this shape."""
+        spacing = self.spacing
+        if spacing is not None:
+            each = spacing if isinstance(spacing, Sequence) else [spacing] * len(shape)
+            spacing = [dx / scale_factor for dx in each]
+        periodic = self.periodic if isinstance(self.periodic, bool) else tuple(self.periodic)
+        return Grid(shape, None if spacing is None else tuple(spacing), periodic, self.pad)
+
+    @property
+    def cell(self) -> float | None:
+        """Cell size of the first axis; None if it is not known."""
+        return self.spacing[0] if isinstance(self.spacing, Sequence) else self.spacing

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from map2map.errors import FieldError, GeometryError, SourceError
 from map2map.fields import Field, FieldSet
-from map2map.sources import Source, open_source
+from map2map.sources import Source, Stored, open_source
 from map2map.typing import Shape
 
 __all__ = ["Files", "Patterns", "Run", "Runs"]
@@ -112,9 +112,8 @@ class Runs:
         self._check_counts(paths)
         self._check_pairs(paths)
         self._sources: dict[Path, Source] = {}
-        self.ndim = ndim
-        first = self._open(paths[names[0]][0])
-        self.ndim = ndim or len(first.fields[self._variable(names[0], first)].shape)
+        first = open_source(paths[names[0]][0], ndim=ndim)
+        self.ndim: int = ndim or len(first.stored(self._variable(names[0], first)).shape)
         self.runs = [
             Run({name: paths[name][k] for name in paths}) for k in range(len(paths[names[0]]))
         ]
@@ -159,7 +158,7 @@ class Runs:
             return next(iter(source.fields))
         return source.stored(asked or name).name
 
-    def _stored(self, name: str, run: Run):  # type: ignore[no-untyped-def]
+    def _stored(self, name: str, run: Run) -> Stored:
         source = self._open(run.paths[name])
         return source.stored(self._variable(name, source))
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from map2map.errors import FieldError, GeometryError, RecipeError
 from map2map.fields import FieldSet
-from map2map.grids import Grid, Pad
+from map2map.grids import Domain, Grid
 from map2map.runs import Runs
 from map2map.symmetry import Symmetries, Symmetry
 from map2map.typing import Shape
 from map2map.windows import Halo, Window, anchors, crop_window, per_axis
 
-__all__ = ["Augment", "Crops", "Domain", "Draw", "Sample", "SampleDataset"]
+__all__ = ["Augment", "Crops", "Draw", "Sample", "SampleDataset"]
 
 HaloFormat = int | list[int]
 
@@ -76,34 +76,6 @@ class Augment:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise RecipeError(f"`{name}` is a deviation, {value}; it cannot be negative")
-
-
-@dataclass(frozen=True)
-class Domain:
-    """What the grids of all runs have in common.
-
-    Args:
-        ndim: Number of axes of the grid; default: those of the first input's array but the first,
-            which is the channels.
-        periodic: Whether the box continues at its other side, one value or one per axis.
-        pad: What is made up beyond an edge that is not periodic: "refuse", "reflect", "edge" or
-            "zero".
-        spacing: Cell size of the input's grid, one number or one per axis, in the data's units.
-    """
-
-    ndim: int | None = None
-    periodic: bool | list[bool] = True
-    pad: Pad = "refuse"
-    spacing: float | list[float] | None = None
-
-    def grid(self, shape: Shape, scale_factor: int = 1) -> Grid:
-        """The grid of a field of this shape."""
-        spacing = self.spacing
-        if spacing is not None:
-            each = spacing if isinstance(spacing, Sequence) else [spacing] * len(shape)
-            spacing = [dx / scale_factor for dx in each]
-        periodic = self.periodic if isinstance(self.periodic, bool) else tuple(self.periodic)
-        return Grid(shape, None if spacing is None else tuple(spacing), periodic, self.pad)
 
 
 @dataclass(frozen=True)

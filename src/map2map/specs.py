@@ -21,7 +21,7 @@ __all__ = ["Spec", "build", "describe", "describe_call", "import_object", "impor
 Spec = dict[str, Any]
 """``{"class_path": ..., "init_args": {...}}``, all of it JSON."""
 
-TRUSTED = ("map2map.models.", "map2map.norms.", "map2map.losses.", "torch.nn.")
+TRUSTED = ("map2map.models.", "map2map.norms.", "torch.nn.")
 CALLBACK = f"{PACKAGE}."
 
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -18,9 +18,9 @@ from map2map.checkpoints import load_weights
 from map2map.emulator import Emulator
 from map2map.errors import FieldError, GeometryError, M2MError, RecipeError
 from map2map.fields import Field
+from map2map.grids import Domain
 from map2map.norms import Norm
 from map2map.runs import Runs
-from map2map.samples import Domain
 from map2map.specs import Spec, describe, describe_call
 from map2map.windows import crop_window
 
@@ -108,7 +108,7 @@ class Task(pl.LightningModule):
         self.emulator: Emulator | None = None
         self.scheduler: LRScheduler | ReduceLROnPlateau | None = None
         # sums of losses and numbers of samples, of the epoch under way
-        self.sums = {"train": [0.0, 0], "val": [0.0, 0]}
+        self.sums: dict[str, list[Any]] = {"train": [0.0, 0], "val": [0.0, 0]}
         self.epoch_losses: dict[str, float] = {}
         self.model_arguments: dict[str, Any] | None = None
         self.scheduler_state: dict[str, Any] | None = None
@@ -133,18 +133,16 @@ class Task(pl.LightningModule):
             ) from error
         if self.options.init_weight_std is not None:
             _draw_weights(model, self.options.init_weight_std)
-        grid = {
-            "ndim": runs.ndim,
-            "periodic": domain.periodic,
-            "pad": domain.pad,
-            "spacing": domain.spacing,
-            "scale_factor": runs.scale_factor,
-        }
         self.emulator = Emulator(
-            runs.inputs, runs.targets, self.norms, model, grid, self._spec(model, runs)
+            runs.inputs,
+            runs.targets,
+            self.norms,
+            model,
+            replace(domain, ndim=runs.ndim),
+            self._spec(model, runs),
         )
         if self.options.channels_last:
-            self.emulator.model.to(memory_format=_channels_last(runs.ndim))
+            self.emulator.model.to(memory_format=_channels_last(runs.ndim))  # type: ignore[call-overload]
         self._network: Callable[[Tensor], Tensor] = self.emulator.model
         if self.options.compile:
             self._network = torch.compile(self.emulator.model)
@@ -291,7 +289,7 @@ class Task(pl.LightningModule):
     def _epoch_loss(self, split: str) -> float:
         total, n = self.sums[split]
         pair = torch.tensor([float(total), float(n)], dtype=torch.float64, device=self.device)
-        pair = self.trainer.strategy.reduce(pair, reduce_op="sum")  # type: ignore[assignment]
+        pair = self.trainer.strategy.reduce(pair, reduce_op="sum")
         self.sums[split] = [0.0, 0]
         return float(pair[0] / pair[1])
 

@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from map2map import plots
@@ -42,8 +43,9 @@ class Tracker(pl.Callback):
     @staticmethod
     def _writer(trainer: pl.Trainer) -> SummaryWriter | None:
         for logger in trainer.loggers:
-            if isinstance(logger.experiment, SummaryWriter):
-                return logger.experiment
+            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+                writer: SummaryWriter = logger.experiment
+                return writer
         return None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -107,23 +109,23 @@ class Tracker(pl.Callback):
         x, output, target = example
         panels = [("input", x), ("output", output), ("target", target)]
         emulator = task.built
-        spacing = emulator.grid["spacing"]
-        dx = float(spacing[0] if isinstance(spacing, list) else spacing or 1.0)
-        fine = dx / emulator.grid.get("scale_factor", 1)
+        spacing = emulator.domain.cell
+        fine = (spacing or 1.0) / emulator.footprint.scale
         field = next(iter(emulator.targets))
         figure = plots.slices(
             [(name, values.numpy()) for name, values in panels],
             [("output - target", (output - target).numpy())],
             units=field.units,
-            spacing=dx if spacing else None,
+            spacing=spacing,
         )
         writer.add_figure(f"fig/{split}", figure, epoch)
         spectra = {"lag": (target, output)}
         if spacing and is_displacement(field):
-            spectra["eul"] = tuple(
+            density = [
                 displacement_to_density(side[None, : field.channels], fine)[0]
                 for side in (target, output)
-            )
+            ]
+            spectra["eul"] = density[0], density[1]
         for space, (truth, other) in spectra.items():
             figure = plots.spectra(
                 ("target", truth.numpy()),

@@ -5,6 +5,7 @@ import logging
 import platform
 import subprocess
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -76,14 +77,15 @@ def make_trainer(output: Output, *, progress: bool = True, **options: Any) -> pl
     ]
     logger = options.pop("logger", None)
     if logger is None or logger is True:
-        logger = TensorBoardLogger(output.folder, name="runs")
-    defaults = {
+        name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{platform.node()}"
+        logger = TensorBoardLogger(output.folder, name="runs", version=name)
+    defaults: dict[str, Any] = {
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
         "log_every_n_steps": 1,
         "default_root_dir": output.folder,
     }
-    ours = {
+    ours: dict[str, Any] = {
         "callbacks": callbacks,
         "logger": logger,
         "plugins": [AtomicCheckpointIO(), *(options.pop("plugins", None) or [])],
@@ -113,7 +115,7 @@ class _ForeignState(pl.Callback):
         if isinstance(pl_module, Task):
             pl_module.scheduler_state = self.old.get("scheduler")
         epoch = int(self.old.get("epoch", 0))
-        progress = trainer.fit_loop.epoch_progress.current
+        progress: Any = trainer.fit_loop.epoch_progress.current
         progress.ready = progress.started = progress.processed = progress.completed = epoch
 
 

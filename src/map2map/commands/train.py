@@ -114,7 +114,8 @@ def make(arguments: Sequence[str] | dict[str, Any], prog: str) -> RecipeCLI:
         RecipeError: If a key or value is not allowed.
     """
     warnings.filterwarnings("ignore", module="lightning")
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         return RecipeCLI(arguments, prog)
     except jsonargparse.ArgumentError as error:

@@ -8,7 +8,6 @@ import argparse
 import json
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
@@ -322,9 +321,7 @@ def recipe(options: argparse.Namespace) -> dict[str, Any]:
         "norms": norms,
         "model": model_spec(options, names, misc),
         "loss": {
-            "class_path": names.find(
-                options.criterion, ["torch.nn", "map2map.losses", "map2map.models"], "criterion"
-            )
+            "class_path": names.find(options.criterion, ["torch.nn", "map2map.models"], "criterion")
         },
     }
     data: dict[str, Any] = {
@@ -437,20 +434,6 @@ def drop_none(entry: Any) -> Any:
     return entry
 
 
-def execute(argv: Sequence[str], prog: str) -> int:
-    """Run a command line of map2map's."""
-    options = parser(prog).parse_args(argv)
-    made = drop_none(recipe(options))
-    if options.print_recipe:
-        print(yaml.safe_dump(made, sort_keys=False), end="")
-        return 0
-    if options.mode == "train":
-        from map2map.commands.train import train_recipe
-
-        return train_recipe(made, prog=f"{prog} train")
-    return test(made, options, f"{prog} test")
-
-
 def test(made: dict[str, Any], options: argparse.Namespace, prog: str) -> int:
     """Apply a state to test fields: ``*_out.npy`` and ``metrics.json`` in the current folder."""
     import torch
@@ -498,10 +481,15 @@ def output_path(target: Path, root: Path) -> Path:
     return relative.with_name(f"{relative.stem}_out.npy")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of ``m2m.py`` and of ``m2m map2map``."""
-    if argv is not None:
-        return execute(argv, "m2m map2map")
-    from map2map.cli import run
+def main(argv: Sequence[str], prog: str = "m2m map2map") -> int:
+    """Run a command line of map2map's."""
+    options = parser(prog).parse_args(argv)
+    made = drop_none(recipe(options))
+    if options.print_recipe:
+        print(yaml.safe_dump(made, sort_keys=False), end="")
+        return 0
+    if options.mode == "train":
+        from map2map.commands.train import train_recipe
 
-    return run("m2m.py", lambda: execute(sys.argv[1:], "m2m.py"))
+        return train_recipe(made, prog=f"{prog} train")
+    return test(made, options, f"{prog} test")

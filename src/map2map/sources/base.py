@@ -187,8 +187,8 @@ class Source(ABC):
                 raise
             except UNREADABLE as error:
                 raise SourceError(
-                    f"cannot read {self.path}: {one_line(error)}; the file is truncated, damaged or of "
-                    f"another format; copy or make it again"
+                    f"cannot read {self.path}: {one_line(error)}; the file is "
+                    f"truncated, damaged or of another format; copy or make it again"
                 ) from error
         return self._found
 
@@ -258,8 +258,8 @@ class Source(ABC):
         except UNREADABLE as error:
             raise SourceError(
                 f"cannot read field {field!r} of {self.path}, window {window.start} to "
-                f"{window.stop}: {one_line(error)}; the file is truncated or damaged, or was removed; copy "
-                f"or make it again"
+                f"{window.stop}: {one_line(error)}; the file is truncated or "
+                f"damaged, or was removed; copy or make it again"
             ) from error
 
     def _describe(

@@ -98,8 +98,8 @@ class Sink(ABC):
             raise
         except (OSError, RuntimeError) as error:
             raise SaveError(
-                f"cannot write {self.path}: {one_line(error)}; what was there before is unchanged; check "
-                f"free space, quota and permissions of {self.path.parent}"
+                f"cannot write {self.path}: {one_line(error)}; what was there before is "
+                f"unchanged; check free space, quota and permissions of {self.path.parent}"
             ) from error
 
     def __enter__(self) -> Self:
