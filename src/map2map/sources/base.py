@@ -114,13 +114,19 @@ class Pool(Generic[T]):
             if key in self._open:
                 self._open.move_to_end(key)
                 return self._open[key]
+            # the library would hand out the former content of a file that is open
+            for former in [other for other in self._open if other[:2] == key[:2]]:
+                self._evict(former)
             handle = opener(path)
             self._open[key] = handle
-            while len(self._open) > self._size:
-                _, oldest = self._open.popitem(last=False)
-                if self._close is not None:
-                    self._close(oldest)
+            if len(self._open) > self._size:
+                self._evict(next(iter(self._open)))
             return handle
+
+    def _evict(self, key: tuple[object, ...]) -> None:
+        handle = self._open.pop(key)
+        if self._close is not None:
+            self._close(handle)
 
 
 LIBRARIES: Pool[Any] = Pool(32, close=lambda handle: handle.close())

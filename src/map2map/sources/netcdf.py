@@ -1,6 +1,6 @@
 """NetCDF, classic and 4: packed and missing values decoded, units and coordinates kept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -122,10 +122,11 @@ def open_file(path: Path) -> Any:
     with path.open("rb") as file:
         if file.read(3) == b"CDF":
             expected, found = classic_size(file), path.stat().st_size
-            if found < expected:
+            if expected is None or found < expected:
+                announced = "is not complete" if expected is None else f"announces {expected} bytes"
                 raise SourceError(
-                    f"{path} is truncated: its header announces {expected} bytes, but there are "
-                    f"{found}; copy or make it again"
+                    f"{path} is truncated: its header {announced}, but there are {found} bytes; "
+                    f"copy or make it again"
                 )
     return netCDF4.Dataset(path, "r")
 
@@ -158,53 +159,75 @@ def spatial_axes(dimensions: Sequence[str], is_spatial: Sequence[bool]) -> int |
     return count or None
 
 
-def classic_size(file: BinaryIO) -> int:
-    """Bytes that a classic file announces in its header, of which "CDF" has been read.
+class ClassicHeader:
+    """The header of a classic file, of which "CDF" has been read.
 
     The format is specified in the appendix "File Format Specifications" of the NetCDF Users Guide.
     """
-    version = file.read(1)[0]
-    wide = 8 if version == 5 else 4
 
-    def number(size: int = wide) -> int:
-        return int.from_bytes(file.read(size), "big")
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.wide = 4
+        version = self.number(1)
+        self.wide = 8 if version == 5 else 4
+        self.begin_size = 4 if version == 1 else 8
+        self.records = self.number()
 
-    def skip(size: int) -> None:
-        file.seek(size + -size % 4, 1)
+    def number(self, size: int | None = None) -> int:
+        size = size or self.wide
+        read = self.file.read(size)
+        if len(read) < size:
+            raise EOFError
+        return int.from_bytes(read, "big")
 
-    def entries() -> int:
-        number(4)  # the tag of the list
-        return number()
+    def skip(self, size: int) -> None:
+        self.file.seek(size + -size % 4, 1)
 
-    def skip_attributes() -> None:
-        for _ in range(entries()):
-            skip(number())
-            item = BYTES[number(4)]
-            skip(number() * item)
+    def entries(self) -> range:
+        self.number(4)  # the tag of the list
+        return range(self.number())
 
-    records = number()
-    lengths = []
-    for _ in range(entries()):
-        skip(number())
-        lengths.append(number())
-    skip_attributes()
-    fixed, per_record = [0], []
-    for _ in range(entries()):
-        skip(number())
-        shape = [lengths[number()] for _ in range(number())]
-        skip_attributes()
-        item = BYTES[number(4)]
-        number()  # the size; redundant, and wrong for large variables
-        begin = number(4 if version == 1 else 8)
-        if shape and shape[0] == 0:
-            per_record.append((begin, prod(shape[1:]) * item))
-        else:
-            fixed.append(begin + prod(shape) * item)
+    def skip_attributes(self) -> None:
+        for _ in self.entries():
+            self.skip(self.number())
+            item = BYTES.get(self.number(4), 0)
+            self.skip(self.number() * item)
+
+    def lengths(self) -> Iterator[int]:
+        """Of the dimensions; 0 for that of the records."""
+        for _ in self.entries():
+            self.skip(self.number())
+            yield self.number()
+
+    def variables(self, lengths: list[int]) -> Iterator[tuple[int, int, bool]]:
+        """Where each begins, its bytes (per record), and whether it has records."""
+        for _ in self.entries():
+            self.skip(self.number())
+            shape = [lengths[self.number()] for _ in range(self.number())]
+            self.skip_attributes()
+            item = BYTES.get(self.number(4), 0)
+            self.number()  # the size; redundant, and wrong for large variables
+            begin = self.number(self.begin_size)
+            has_records = bool(shape) and shape[0] == 0
+            yield begin, prod(shape[has_records:]) * item, has_records
+
+
+def classic_size(file: BinaryIO) -> int | None:
+    """Bytes that a classic file announces in its header; None if that is not complete."""
+    try:
+        header = ClassicHeader(file)
+        lengths = list(header.lengths())
+        header.skip_attributes()
+        variables = list(header.variables(lengths))
+    except (EOFError, IndexError):
+        return None
+    ends = [begin + size for begin, size, has_records in variables if not has_records]
+    of_records = [(begin, size) for begin, size, has_records in variables if has_records]
     # records are padded to 4 bytes each, unless there is one variable only
-    stride = sum(size + (-size % 4 if len(per_record) > 1 else 0) for _, size in per_record)
-    if records in (0, STREAMING[wide]):
-        return max(fixed)
-    return max(fixed + [begin + (records - 1) * stride + size for begin, size in per_record])
+    stride = sum(size + (-size % 4 if len(of_records) > 1 else 0) for _, size in of_records)
+    if header.records not in (0, STREAMING[header.wide]):
+        ends += [begin + (header.records - 1) * stride + size for begin, size in of_records]
+    return max(ends, default=0)
 
 
 BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8, 7: 1, 8: 2, 9: 4, 10: 8, 11: 8}

@@ -11,6 +11,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from map2map.errors import SourceError
 from map2map.sources.base import Axis, Copy, Pool, Source, Stored
 from map2map.sources.sinks import Sink
 from map2map.typing import Shape
@@ -59,8 +60,18 @@ class ZarrSource(Source):
         """
         return ZarrSink(path, fields, overwrite=overwrite, chunks=chunks, shards=shards)
 
+    def _root(self) -> Any:
+        # by its metadata, as the folder itself stays the same when that is rewritten
+        for name in METADATA:
+            if (self.path / name).is_file():
+                return STORES.get(self.path / name, open_store)
+        raise SourceError(
+            f"{self.path} is not a Zarr store: there is none of {', '.join(METADATA)} in it; "
+            f"give the folder that has it"
+        )
+
     def _scan(self) -> dict[str, Stored | str]:
-        root = STORES.get(self.path, open_store)
+        root = self._root()
         if isinstance(root, zarr.Array):
             return {self.path.stem: self._about(self.path.stem, root, {})}
         arrays = {
@@ -99,7 +110,7 @@ class ZarrSource(Source):
         return replace(about, axes=tuple(axes))
 
     def _fill(self, stored: Stored, copies: list[Copy]) -> None:
-        root = STORES.get(self.path, open_store)
+        root = self._root()
         item = root if isinstance(root, zarr.Array) else root[stored.name]
         for index, target in copies:
             values, absent = decode(np.asarray(item[index]), item)
@@ -108,9 +119,9 @@ class ZarrSource(Source):
                 np.copyto(target, np.nan, where=absent)
 
 
-def open_store(path: Path) -> Any:
-    """The array or group at a path, for reading."""
-    return zarr.open(path, mode="r")
+def open_store(metadata: Path) -> Any:
+    """The array or group that a metadata file belongs to, for reading."""
+    return zarr.open(metadata.parent, mode="r")
 
 
 def dimension_names(item: Any) -> tuple[str, ...]:
