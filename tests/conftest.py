@@ -17,3 +17,20 @@ def real_data():
     if not REAL.is_dir():
         pytest.skip(f"no real data at {REAL}")
     return REAL
+
+
+@pytest.fixture
+def m2m(tmp_path, monkeypatch, capsys):
+    """Runs ``m2m`` in an empty folder, in this process: exit status, stdout and stderr."""
+    from map2map.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*argv: object) -> tuple[int, str, str]:
+        try:
+            status = main([str(argument) for argument in argv])
+        except SystemExit as leave:
+            status = int(leave.code or 0)
+        return status, *capsys.readouterr()
+
+    return run

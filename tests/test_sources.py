@@ -9,6 +9,7 @@ import h5py
 import netCDF4
 import numpy as np
 import pytest
+import scipy.io
 import zarr
 
 from map2map.errors import FieldError, GeometryError, SaveError, SourceError
@@ -99,6 +100,11 @@ class TestNpy:
         NpySource(path).read("huge", Window((-1, -1, -1), (1, 1, 1)), out)
         assert out.ravel().tolist() == [7, *[0] * 7]
 
+    def test_room_on_the_disk_is_taken_before_it_is_mapped(self, tmp_path):
+        with NpySource.create(tmp_path / "a.npy", [Stored("a", (512, 512))]):
+            (part,) = tmp_path.iterdir()
+            assert 512 * part.stat().st_blocks >= 4 * 512 * 512
+
     def test_a_truncated_file_is_refused_with_both_sizes(self, tmp_path, values):
         path = tmp_path / "a.npy"
         np.save(path, values)
@@ -188,6 +194,28 @@ class TestNetcdf:
         run.read("t", Window((-1, -1), (3, 3)), out, Grid((2, 3), periodic=False, pad="edge"))
         np.testing.assert_array_equal(out[0], np.pad(expected, [(1, 1), (1, 0)], "edge"))
 
+    @pytest.mark.parametrize("records", [1, 2, 3])
+    def test_records_of_one_odd_variable_are_not_padded(self, tmp_path, records):
+        path = tmp_path / "a.nc"
+        with netCDF4.Dataset(path, "w", format="NETCDF3_CLASSIC") as file:
+            file.createDimension("t", None)
+            file.createDimension("x", 3)
+            file.createVariable("a", "i1", ("t", "x"))[:] = np.ones((records, 3))
+        with path.open("rb") as file:
+            file.seek(3)
+            assert path.stat().st_size - 4 < classic_size(file) <= path.stat().st_size
+        assert (whole(NetcdfSource(path), "a") == 1).all()
+
+    def test_a_fill_value_that_packed_integers_cannot_have_is_ignored(self, tmp_path):
+        path = tmp_path / "a.nc"
+        with np.errstate(invalid="ignore"), scipy.io.netcdf_file(path, "w") as file:
+            file.createDimension("x", 2)
+            item = file.createVariable("t", "i2", ("x",))
+            item[:] = [3, 4]
+            item.scale_factor = 0.5
+            item._FillValue = np.float64(np.nan)
+        assert whole(NetcdfSource(path), "t").tolist() == [[1.5, 2.0]]
+
     @pytest.mark.parametrize("source", [NetcdfSource, ZarrSource])
     def test_units_and_coordinates_are_kept(self, tmp_path, values, source):
         axes = (
@@ -255,7 +283,7 @@ class TestNetcdf:
             item[:] = np.ones((3, 5))
         assert (whole(NetcdfSource(path), "b") == 1).all()
         content = path.read_bytes()
-        path.write_bytes(content[:-8])
+        path.write_bytes(content[:-1])
         with pytest.raises(SourceError, match="truncated"):
             NetcdfSource(path).stored("b")
         path.write_bytes(content[:16])
@@ -403,6 +431,15 @@ class TestZarr:
         assert zarr.open(path)["v"].shards == (None if shards is None else (3, 4, 4))
         np.testing.assert_array_equal(whole(open_source(path), "v"), values)
 
+    def test_what_it_cannot_hold_is_refused(self, tmp_path):
+        path = tmp_path / "a.zarr"
+        with pytest.raises(SaveError, match=r"cannot make .*change .*options \(chunks, shards"):
+            ZarrSource.create(path, [Stored("v", (8,))], chunks=(3,), shards=(4,)).__enter__()
+        fields = [Stored(str(n), (n,), axes=(Axis("x"),)) for n in (3, 4)]
+        with pytest.raises(SaveError, match=r"axis 'x' of field '4' has 4 cells, but 3"):
+            ZarrSource.create(path, fields).__enter__()
+        assert not list(tmp_path.iterdir())
+
     @pytest.mark.parametrize("version", [2, 3])
     def test_an_array_or_groups_in_both_formats(self, tmp_path, values, version):
         zarr.create_array(tmp_path / "one.zarr", data=values, zarr_format=version)
@@ -424,7 +461,7 @@ class TestZarr:
             {"t": (("y", "x"), expected, {"units": "K"}), "s": (("y", "x"), expected)},
             coords={"x": [1.0, 2.0, 4.0]},
         )
-        packing = {"dtype": "int16", "scale_factor": 0.5, "_FillValue": -9}
+        packing = {"dtype": "int16", "scale_factor": 0.5, "add_offset": 1.0, "_FillValue": -9}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # xarray's, about consolidated metadata
             data.to_zarr(tmp_path / "a.zarr", zarr_format=version, encoding={"t": packing})

@@ -106,8 +106,8 @@ class Batch:
 class Batches:
     """The batches of an epoch, read ahead.
 
-    Each iteration is one epoch. The next starts at sample ``start`` of epoch ``epoch``; set both
-    to resume.
+    Each iteration is one epoch. `state_dict` tells how far it has come, and `load_state_dict` lets
+    the next iteration go on from there.
 
     Args:
         dataset: The samples.
@@ -138,7 +138,16 @@ class Batches:
         self.dataset, self.order, self.size = dataset, order, size
         self.share = share or Share()
         self.vary, self.threads, self.pin = vary, threads, pin
-        self.epoch, self.start = 0, 0
+        # what comes next: a sample of an epoch, counted in this process
+        self._epoch, self._sample, self._resumed = 0, 0, False
+
+    def state_dict(self) -> dict[str, int]:
+        """Which sample of which epoch comes next."""
+        return {"epoch": self._epoch, "sample": self._sample}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next iteration begin there."""
+        self._epoch, self._sample, self._resumed = state["epoch"], state["sample"], True
 
     @property
     def samples(self) -> int:
@@ -155,21 +164,25 @@ class Batches:
         return [int(index) for index in mine]
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch, start = self.epoch, self.start
-        if self.vary:
-            self.epoch += 1
-        self.start = 0
+        if self._sample and not self._resumed:
+            # the last iteration was left early
+            self._epoch, self._sample = self._epoch + 1, 0
+        epoch, self._resumed = self._epoch, False
         indices = self._indices(epoch)
-        parts = [indices[i : i + self.size] for i in range(start, len(indices), self.size)]
-        draw_epoch = epoch if self.vary else None
-        if self.threads == 0:
-            for part in parts:
-                batch = Batch(self.dataset, part, pin=self.pin)
-                for i in range(len(batch)):
-                    batch.fill(i, draw_epoch)
-                yield batch
-            return
-        yield from self._ahead(parts, draw_epoch)
+        parts = [indices[i : i + self.size] for i in range(self._sample, len(indices), self.size)]
+        read = self._ahead if self.threads else self._one_by_one
+        for batch in read(parts, epoch if self.vary else None):
+            self._sample += len(batch)
+            if self._sample >= len(indices):
+                self._epoch, self._sample = epoch + 1, 0
+            yield batch
+
+    def _one_by_one(self, parts: Sequence[Sequence[int]], epoch: int | None) -> Iterator[Batch]:
+        for part in parts:
+            batch = Batch(self.dataset, part, pin=self.pin)
+            for i in range(len(batch)):
+                batch.fill(i, epoch)
+            yield batch
 
     def _ahead(self, parts: Sequence[Sequence[int]], epoch: int | None) -> Iterator[Batch]:
         # one batch being used, one ready, and as many samples under way as there are threads
@@ -179,9 +192,8 @@ class Batches:
         try:
             for part in parts:
                 batch = Batch(self.dataset, part, pin=self.pin)
-                queue.append(
-                    (batch, [pool.submit(batch.fill, i, epoch) for i in range(len(batch))])
-                )
+                fills = [pool.submit(batch.fill, i, epoch) for i in range(len(batch))]
+                queue.append((batch, fills))
                 if len(queue) > depth:
                     yield _finished(*queue.popleft())
             while queue:

@@ -1,9 +1,9 @@
 """States: ``state_{i}.pt`` after epoch i, the link ``checkpoint.pt``, and resuming bit for bit.
 
-Order and draws are functions of (seed, epoch, index); a state adds the cursor within the epoch, the
-random number generators of every process, the sums of the losses, and what Lightning keeps of
-weights, optimizer and loops. A run that was killed at any moment therefore goes on as if nothing
-had happened.
+Order and draws are functions of (seed, epoch, index); Lightning keeps weights, optimizer, loops and
+which sample comes next; the task adds the sums of the losses and the scheduler, and we the random
+number generators of every process. A run that was killed at any moment therefore goes on as if
+nothing had happened.
 """
 
 import logging
@@ -65,7 +65,7 @@ class States(Checkpoint):
         self.folder, self.every, self.keep, self.signals = folder, every, keep, signals
         self.partial = folder / "state_partial.pt"
         self.best: float | None = None
-        self._cursor: dict[str, int] = {}
+        self._finished = 0
         self._asked: signal.Signals | None = None
         self._former: dict[signal.Signals, Any] = {}
         self._steps = 0
@@ -82,7 +82,7 @@ class States(Checkpoint):
             return
         asked = trainer.strategy.reduce_boolean_decision(self._asked is not None, all=False)
         if asked or (self.every and trainer.global_step % self.every == 0):
-            self._save(trainer, self.partial, trainer.current_epoch, progress.current.ready)
+            self._save(trainer, self.partial, trainer.current_epoch)
         self._leave(asked)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -93,7 +93,7 @@ class States(Checkpoint):
         better = loss is not None and (self.best is None or loss < self.best)
         self.best = loss if better else self.best
         path = self.folder / f"state_{done}.pt"
-        self._save(trainer, path, done, 0)
+        self._save(trainer, path, done)
         if trainer.is_global_zero:
             if better:
                 link(self.folder / "best.pt", path.name)
@@ -102,8 +102,8 @@ class States(Checkpoint):
         asked = trainer.strategy.reduce_boolean_decision(self._asked is not None, all=False)
         self._leave(asked and done < (trainer.max_epochs or 0))
 
-    def _save(self, trainer: pl.Trainer, path: Path, epoch: int, batch: int) -> None:
-        self._cursor = {"epoch": epoch, "batch": batch}
+    def _save(self, trainer: pl.Trainer, path: Path, finished: int) -> None:
+        self._finished = finished
         trainer.save_checkpoint(path)
         if trainer.is_global_zero:
             link(self.folder / "checkpoint.pt", path.name)
@@ -120,9 +120,8 @@ class States(Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the cursor and the generators of all processes."""
-        checkpoint["cursor"] = dict(self._cursor)
-        checkpoint["epoch"] = self._cursor["epoch"]
+        """Add the generators of all processes, and map2map's keys."""
+        checkpoint["epoch"] = self._finished
         checkpoint["min_loss"] = self.best
         states = [_rng_state()]
         if trainer.world_size > 1:

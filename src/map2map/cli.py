@@ -48,9 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="m2m COMMAND --help explains a command.",
     )
     parser.add_argument("--version", action="version", version=f"map2map {__version__}")
-    parser.add_argument("command", help="one of the above", metavar="COMMAND")
+    parser.add_argument("command", nargs="?", help="one of the above", metavar="COMMAND")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
+    if options.command is None:
+        parser.error(f"which command? there are {', '.join(COMMANDS)}")
     if options.command not in COMMANDS:
         parser.error(f"no command {options.command!r}{near_names(options.command, COMMANDS)}")
     module, _ = COMMANDS[options.command]

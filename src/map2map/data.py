@@ -72,6 +72,7 @@ class FieldData(pl.LightningDataModule):
         self.domain, self.reading, self.seed = domain or Domain(), reading or Reading(), seed
         self.runs: dict[str, Runs] = {}
         self._batches: dict[str, Batches] = {}
+        self.next_sample = {"epoch": 0, "sample": 0}
 
     def open(self, inputs: list[Field], targets: list[Field]) -> Runs:
         """Find the files of all splits and check them; the runs of the training split."""
@@ -142,25 +143,32 @@ class FieldData(pl.LightningDataModule):
                 source.read(variable, slab, out, self.domain.grid(shape))
                 yield torch.from_numpy(out.reshape(len(out), -1))
 
-    def start_at(self, epoch: int, sample: int) -> None:
-        """Let the next epoch of training be ``epoch``, from its ``sample`` on (of this process)."""
-        self._start = epoch, sample
-        if "train" in self._batches:
-            self._batches["train"].epoch, self._batches["train"].start = self._start
+    def dataset(self, split: str) -> SampleDataset:
+        """The samples of a split."""
+        return self._batches[split].dataset
 
     def in_order(self, split: str) -> Batches:
         """All samples of a split, one after another, as they are."""
-        former = self._batches[split]
-        dataset = former.dataset
-        return Batches(dataset, Order(shuffle=False), former.size, threads=former.threads)
+        size, threads = self.reading.batch_size, self.reading.threads
+        return Batches(self.dataset(split), Order(shuffle=False), size, threads=threads)
 
     def train_dataloader(self) -> Batches:
         """The batches of the training split."""
-        return self._batches["train"]
+        batches = self._batches["train"]
+        batches.load_state_dict(self.next_sample)
+        return batches
+
+    def state_dict(self) -> dict[str, int]:
+        """Which sample of which epoch comes next."""
+        return self._batches["train"].state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Let training begin there; Lightning itself restores batches only within an epoch."""
+        self.next_sample = state_dict
 
     def val_dataloader(self) -> Any:
-        """The batches of the validation split; nothing if there is none."""
-        return self._batches.get("val", [])
+        """The batches of the validation split."""
+        return self._batches["val"]
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int

@@ -183,11 +183,15 @@ class Runs:
             least = min(counts, key=counts.__getitem__)
             most = max(counts, key=counts.__getitem__)
             have = {self._files[least].wild(path) for path in paths[least]}
-            alone = [p for p in paths[most] if self._files[most].wild(p) not in have]
+            wild = {path: self._files[most].wild(path) for path in paths[most]}
+            # names tell of partners only where some of them agree
+            agree = not have.isdisjoint(wild.values())
+            alone = [path for path, key in wild.items() if agree and key not in have]
             raise SourceError(
                 "unequal numbers of files: "
                 + ", ".join(f"{n} for {name}" for name, n in counts.items())
-                + f"; without a partner in {least!r}: {', '.join(map(str, alone[:5])) or 'unclear'}"
+                + (f"; without a partner in {least!r}: " if alone else "")
+                + ", ".join(map(str, alone[:5]))
                 + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
                 + "; every field needs one file per run"
             )

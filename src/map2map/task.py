@@ -168,6 +168,8 @@ class Task(pl.LightningModule):
             self._take_up(emulator)
             self._fit_norms(data, emulator)
             data.resolve(emulator.footprint)
+            if "val" not in data.runs:
+                self.trainer.limit_val_batches = 0
             self._check_sizes(data)
 
     def resume(self, state: dict[str, Any], path: Path, *, strict: bool = True) -> None:
@@ -201,7 +203,7 @@ class Task(pl.LightningModule):
     def _check_sizes(self, data: Any) -> None:
         """Refuse crops that the model cannot take, or whose output the target cannot meet."""
         emulator, self._aligned = self.built, data.aligned
-        dataset = data.train_dataloader().dataset
+        dataset = data.dataset("train")
         if not self._aligned and emulator.footprint.whole is None:
             shape = crop_window((0,) * len(dataset.size), dataset.size, dataset.halo).shape
             sizes = [emulator.footprint.output_size(n) for n in shape]
@@ -300,10 +302,10 @@ class Task(pl.LightningModule):
             # for early stopping, which looks it up by name
             self.log("loss/val", self.epoch_losses["val"], logger=False)
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Step a scheduler that steps with the optimizer."""
-        due = self.trainer.fit_loop.epoch_loop._should_accumulate()
-        if self.schedule.interval == "step" and isinstance(self.scheduler, LRScheduler) and not due:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and step a scheduler that steps along, before the state may be saved."""
+        super().optimizer_step(*args, **kwargs)
+        if self.schedule.interval == "step" and isinstance(self.scheduler, LRScheduler):
             self.scheduler.step()
 
     def close_epoch(self) -> dict[str, float]:

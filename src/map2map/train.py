@@ -152,11 +152,9 @@ def train(
         log.info("resuming from %s, after %d epochs", path, state.get("epoch", 0))
         if "loops" in state:
             checkpoint = path
-            cursor = state["cursor"]
-            data.start_at(cursor["epoch"], cursor["batch"] * data.reading.batch_size)
         else:
             trainer.callbacks.append(_ForeignState(state, path))  # type: ignore[attr-defined]
-            data.start_at(int(state.get("epoch", 0)), 0)
+            data.next_sample = {"epoch": int(state.get("epoch", 0)), "sample": 0}
     trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
     emulator = task.built
     emulator.eval()

@@ -6,10 +6,12 @@ The folder becomes the package ``map2map_callback``, so that its file ``json.py`
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, ParamSpec, TypeVar
 
 from map2map.errors import M2MError, RecipeError, UserCodeError, near_names
@@ -17,7 +19,14 @@ from map2map.errors import M2MError, RecipeError, UserCodeError, near_names
 P = ParamSpec("P")
 R = TypeVar("R")
 
-__all__ = ["PACKAGE", "guarded", "load_from_folder", "load_from_packages", "use_folder"]
+__all__ = [
+    "PACKAGE",
+    "guarded",
+    "load_from_folder",
+    "load_from_packages",
+    "use_folder",
+    "users_errors",
+]
 
 PACKAGE = "map2map_callback"
 
@@ -101,3 +110,34 @@ def guarded(function: Callable[P, R], name: str) -> Callable[P, R]:
             raise UserCodeError(f"{name} raised {type(error).__name__}: {error}") from error
 
     return call
+
+
+@contextmanager
+def users_errors() -> Iterator[None]:
+    """Tell an error from within the user's folder as such, with its file and line."""
+    try:
+        yield
+    except M2MError:
+        raise
+    except Exception as error:
+        theirs = _theirs(error)
+        if theirs is None:
+            raise
+        cause, code, line = theirs
+        raise UserCodeError(
+            f"{code.co_filename}, line {line}, {code.co_qualname} raised "
+            f"{type(cause).__name__}: {cause}"
+        ) from error
+
+
+def _theirs(error: BaseException) -> tuple[BaseException, CodeType, int] | None:
+    """The first error that went through the user's code, and where, of those that caused one."""
+    earlier = None if error.__cause__ is None else _theirs(error.__cause__)
+    if earlier is not None:
+        return earlier
+    found = [
+        (error, frame.f_code, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__", "").startswith(f"{PACKAGE}.")
+    ]
+    return found[-1] if found else None

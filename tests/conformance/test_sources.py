@@ -232,6 +232,14 @@ class TestEverySource:
         assert peak < values.nbytes / 10
         assert bytes_read() - before < values.nbytes / 10
 
+    def test_a_file_that_changes_its_shape_is_noticed(self, source, path):
+        write(source, path, np.ones((1, 3, 3)))
+        run = source(path)
+        assert run.fields
+        write(source, path, np.ones((1, 1, 3)), overwrite=True)
+        with pytest.raises(SourceError, match=r"now has shape .*1, 3\).*open it again"):
+            run.read("density", Window.whole((3, 3)), np.empty((1, 3, 3)))
+
     def test_a_file_that_is_replaced_is_read_anew(self, source, path):
         out = np.empty((1, 3, 3))
         for value in (1.0, 2.0):

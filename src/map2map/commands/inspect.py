@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from map2map.commands.recipes import shipped
+from map2map.commands.recipes import find, shipped
 from map2map.errors import SourceError
 from map2map.grids import Grid
 from map2map.sources import Source, Stored, open_source
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
 def _recipe(path: Path) -> int:
     from map2map.commands.train import train_recipe
 
-    return train_recipe(["--config", str(path), "--print_config"])
+    return train_recipe(["--config", str(find(str(path))), "--print_config"])
 
 
 def _state(path: Path) -> dict[str, object]:
@@ -96,7 +96,8 @@ def _fields(source: Source, *, as_json: bool) -> None:
     table = Table(*columns, title=str(source.path), title_justify="left", box=None)
     for name, row in rows.items():
         table.add_row(name, *(_short(row[column]) for column in columns[1:]))
-    Console(width=None).print(table)
+    # numbers are not cut off, whatever the width of the window
+    Console(width=1000).print(table)
 
 
 def _short(value: object) -> str:

@@ -4,10 +4,13 @@ import argparse
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from map2map.errors import RecipeError, near_names
 
-__all__ = ["find", "main", "shipped"]
+__all__ = ["find", "main", "read", "shipped"]
 
 
 def shipped() -> dict[str, Path]:
@@ -33,6 +36,27 @@ def find(name: str) -> Path:
             f"a path ends in .yaml; `m2m recipes` lists those that come with map2map"
         )
     return shipped()[name]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The keys and values of a recipe's file, unchecked.
+
+    Raises:
+        RecipeError: If it is no YAML, or has no keys.
+    """
+    try:
+        found = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise RecipeError(f"there is no recipe {path}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict):
+        what = "empty" if found is None else f"a {type(found).__name__}"
+        raise RecipeError(
+            f"{path} is {what}, not a recipe; a recipe has the keys `model` and `data`, see "
+            f"`m2m recipes cosmology_displacement`"
+        )
+    return found
 
 
 def summary(path: Path) -> str:

@@ -6,6 +6,7 @@ Trainer); ``model`` (`map2map.task.Task`); ``data`` (`map2map.data.FieldData`); 
 """
 
 import argparse
+import inspect
 import logging
 import sys
 import warnings
@@ -15,18 +16,21 @@ from typing import Any
 
 import jsonargparse
 import yaml
+from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 # their names may stand in recipes without a path
 import map2map.models
 import map2map.norms  # noqa: F401
 from map2map.checkpoints import Interrupted
-from map2map.commands.recipes import find
+from map2map.commands.recipes import find, read
+from map2map.commands.refusals import one_sentence
 from map2map.data import FieldData
-from map2map.errors import RecipeError
+from map2map.errors import M2MError, RecipeError, near_names
 from map2map.task import Task
 from map2map.train import Output, make_trainer, train
-from map2map.usercode import use_folder
+from map2map.usercode import use_folder, users_errors
 
 __all__ = ["RecipeCLI", "main", "make", "train_recipe"]
 
@@ -89,6 +93,7 @@ def _use_callbacks(args: Sequence[str] | dict[str, Any]) -> None:
     """Make the user's folder importable before class paths are looked up."""
     if isinstance(args, dict):
         folder = args.get("callback_at")
+        _check_keys(args)
     else:
         early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         early.add_argument("--config")
@@ -96,15 +101,22 @@ def _use_callbacks(args: Sequence[str] | dict[str, Any]) -> None:
         known, _ = early.parse_known_args(args)
         folder = known.callback_at
         if folder is None and known.config is not None:
-            try:
-                read = yaml.safe_load(Path(known.config).read_text())
-            except yaml.YAMLError as error:
-                raise RecipeError(
-                    f"{known.config} is not YAML: {' '.join(str(error).split())}"
-                ) from error
-            folder = read.get("callback_at") if isinstance(read, dict) else None
+            recipe = read(Path(known.config))
+            folder = recipe.get("callback_at")
+            _check_keys(recipe)
     if folder is not None:
         use_folder(Path(folder))
+
+
+def _check_keys(recipe: dict[str, Any]) -> None:
+    """Refuse unknown keys here, because jsonargparse overlooks those whose value is empty."""
+    allowed = _keys()
+    for side, values in {**recipe, "": recipe}.items():
+        prefix = f"{side}." if side else ""
+        known = {k.removeprefix(prefix).partition(".")[0] for k in allowed if k.startswith(prefix)}
+        for key in values if known and isinstance(values, dict) else ():
+            if key not in known:
+                raise RecipeError(f"there is no key {prefix}{key}{near_names(str(key), known)}")
 
 
 def make(arguments: Sequence[str] | dict[str, Any], prog: str) -> RecipeCLI:
@@ -117,9 +129,23 @@ def make(arguments: Sequence[str] | dict[str, Any], prog: str) -> RecipeCLI:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        return RecipeCLI(arguments, prog)
-    except jsonargparse.ArgumentError as error:
-        raise RecipeError(" ".join(str(error).split())) from error
+        with users_errors():
+            return RecipeCLI(arguments, prog)
+    except M2MError:
+        raise
+    except MisconfigurationException as error:
+        raise RecipeError(f"trainer: {error}") from error
+    except (jsonargparse.ArgumentError, ValueError) as error:
+        raise RecipeError(one_sentence(str(error), _keys())) from error
+
+
+def _keys() -> list[str]:
+    """The keys of a recipe: arguments of the classes that it describes."""
+    sides = {"model": Task, "data": FieldData, "output": Output, "trainer": Trainer}
+    inner = [
+        f"{side}.{name}" for side, cls in sides.items() for name in inspect.signature(cls).parameters
+    ]
+    return [*inner, "seed_everything", "callback_at"]
 
 
 def train_recipe(arguments: Sequence[str] | dict[str, Any], prog: str = "m2m train RECIPE") -> int:
@@ -127,7 +153,8 @@ def train_recipe(arguments: Sequence[str] | dict[str, Any], prog: str = "m2m tra
     cli = make(arguments, prog)
     record = {"recipe": yaml.safe_load(cli.parser.dump(cli.config, skip_none=True))}
     try:
-        train(cli.model, cli.datamodule, cli.trainer, cli.output, record=record)
+        with users_errors():
+            train(cli.model, cli.datamodule, cli.trainer, cli.output, record=record)
     except Interrupted as interruption:
         log.info("%s; the same command goes on from there", interruption)
     return 0

@@ -45,6 +45,15 @@ def str_list(text: str) -> list[str]:
     return text.split(",")
 
 
+def json_object(text: str) -> dict[str, Any]:
+    """Keys and values as JSON."""
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError(f"{text} has no keys")
+    return found
+
+
+json_object.__name__ = "JSON object"
 int_tuple.__name__ = int_tuple_or_auto.__name__ = "int_tuple"
 
 
@@ -98,7 +107,7 @@ def _add_common(sub: argparse.ArgumentParser) -> None:
     add("--callback-at", type=lambda text: Path(text).resolve(), help="folder of your own code")
     add(
         "--misc-kwargs",
-        type=json.loads,
+        type=json_object,
         default={},
         help='arguments of norms and model as JSON, such as {"z": 1}',
     )
@@ -117,9 +126,9 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     add("--aug-mul", type=float, help="deviation of the logarithm of a factor")
     add("--optimizer", default="Adam", help="an optimizer of torch.optim, or file.name")
     add("--lr", type=float, required=True, help="learning rate")
-    add("--optimizer-args", type=json.loads, default={}, help="further arguments as JSON")
+    add("--optimizer-args", type=json_object, default={}, help="further arguments as JSON")
     add("--reduce-lr-on-plateau", action="store_true", help="with ReduceLROnPlateau")
-    add("--scheduler-args", type=json.loads, default={}, help="its arguments as JSON")
+    add("--scheduler-args", type=json_object, default={}, help="its arguments as JSON")
     add("--init-weight-std", type=float, help="draw weights anew, with this deviation")
     add("--epochs", type=int, default=128, help="epochs in all, with those of the loaded state")
     add("--seed", type=int, default=42, help="of everything random")
@@ -142,7 +151,7 @@ def _add_adversarial(train: argparse.ArgumentParser) -> None:
     add("--instance-noise", type=float, default=0)
     add("--instance-noise-batches", type=float, default=1e4)
     add("--adv-lr", type=float)
-    add("--adv-optimizer-args", type=json.loads)
+    add("--adv-optimizer-args", type=json_object)
 
 
 # --- translation -------------------------------------------------------------------------------
@@ -228,9 +237,11 @@ def norm_spec(name: str, names: Names, misc: Misc) -> dict[str, Any]:
         return {"class_path": f"map2map.norms.{cls}", "init_args": misc.take(takes)}
     from map2map.usercode import load_from_folder
 
-    if "." not in name or names.folder is None:
+    near = near_names(name, NORMS)
+    mine = names.folder is not None and (names.folder / f"{name.partition('.')[0]}.py").is_file()
+    if "." not in name or names.folder is None or ("did you" in near and not mine):
         raise RecipeError(
-            f"no norm {name!r}{near_names(name, NORMS)}; your own are found as file.name with "
+            f"no norm {name!r}{near}; your own are found as file.name with "
             f"--callback-at FOLDER"
         )
     load_from_folder(name, names.folder)
@@ -380,7 +391,8 @@ def _add_training(made: dict[str, Any], options: argparse.Namespace, names: Name
     data["reading"] |= {"local_order": options.div_data, "distance": options.div_shuffle_dist}
     data["seed"] = made["seed_everything"] = options.seed
     made["trainer"] = {
-        "max_epochs": options.epochs,
+        # Lightning takes -1 as no end
+        "max_epochs": max(options.epochs, 0),
         "detect_anomaly": options.detect_anomaly,
         "num_nodes": nodes(),
         "strategy": strategy(options.dist_backend),

@@ -268,6 +268,14 @@ class Source(ABC):
                 f"damaged, or was removed; copy or make it again"
             ) from error
 
+    def _check_unchanged(self, stored: Stored, shape: Shape) -> None:
+        """Refuse a file that was written anew, of another shape, since it was scanned."""
+        if tuple(shape) != stored.full_shape:
+            raise SourceError(
+                f"field {stored.name!r} of {self.path} now has shape {tuple(shape)}; when it was "
+                f"opened, it had {stored.full_shape}; open it again"
+            )
+
     def _describe(
         self,
         name: str,

@@ -8,7 +8,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from map2map.errors import SaveError
 from map2map.sources.base import LIBRARIES, Copy, Source, Stored
 from map2map.sources.sinks import Sink
 from map2map.typing import Shape
@@ -80,6 +79,7 @@ class Hdf5Source(Source):
     def _fill(self, stored: Stored, copies: list[Copy]) -> None:
         with LIBRARIES.lock:
             values = LIBRARIES.get(self.path, open_file)[stored.name]
+            self._check_unchanged(stored, values.shape)
             for index, target in copies:
                 np.copyto(target, values[index], casting="same_kind")
 
@@ -122,16 +122,13 @@ class Hdf5Sink(Sink):
                 if self.chunks is not None:
                     cells = (min(n, m) for n, m in zip(self.chunks, stored.shape, strict=True))
                     chunks = (stored.channels, *cells)
-                try:
-                    item = self._file.create_dataset(
-                        name,
-                        stored.full_shape,
-                        stored.dtype,
-                        chunks=chunks,
-                        compression=self.compression,
-                    )
-                except ValueError as error:
-                    raise SaveError(f"cannot make data set {name!r}: {error}") from error
+                item = self._file.create_dataset(
+                    name,
+                    stored.full_shape,
+                    stored.dtype,
+                    chunks=chunks,
+                    compression=self.compression,
+                )
                 item.attrs.update(stored.attrs)
                 if stored.units is not None:
                     item.attrs["units"] = stored.units

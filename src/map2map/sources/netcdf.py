@@ -19,10 +19,8 @@ __all__ = ["NetcdfSource"]
 Version = Literal["NETCDF4", "NETCDF3_64BIT_OFFSET", "NETCDF3_64BIT_DATA", "NETCDF3_CLASSIC"]
 
 SPATIAL = {"x", "y", "z", "lat", "lon", "latitude", "longitude"}
-DECODED = {
-    *("units", "scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned"),
-    *("valid_min", "valid_max", "valid_range"),
-}
+MARKS = ("_FillValue", "missing_value", "valid_min", "valid_max", "valid_range")
+DECODED = {"units", "scale_factor", "add_offset", "_Unsigned", *MARKS}
 """Attributes that have been acted on."""
 
 
@@ -105,6 +103,8 @@ class NetcdfSource(Source):
     def _fill(self, stored: Stored, copies: list[Copy]) -> None:
         with LIBRARIES.lock:
             variable = LIBRARIES.get(self.path, open_file)[stored.name]
+            self._check_unchanged(stored, variable.shape)
+            variable.set_auto_mask(can_mask(variable))
             for index, target in copies:
                 values = variable[index]
                 np.copyto(target, np.ma.getdata(values), casting="same_kind")
@@ -129,6 +129,15 @@ def open_file(path: Path) -> Any:
                     f"copy or make it again"
                 )
     return netCDF4.Dataset(path, "r")
+
+
+def can_mask(variable: Any) -> bool:
+    """Whether what marks missing values can occur: NaN cannot, among packed integers.
+
+    The library would warn of it at every read.
+    """
+    marks = [getattr(variable, key) for key in MARKS if key in variable.ncattrs()]
+    return variable.dtype.kind not in "iu" or not marks or bool(np.isfinite(marks[0]).all())
 
 
 def axis_of(dimension: str, group: Any) -> tuple[Axis, bool]:

@@ -61,13 +61,8 @@ class NpySource(Source):
         return found
 
     def _fill(self, stored: Stored, copies: list[Copy]) -> None:
-        file = self._file(stored.name)
-        values = MAPS.get(file, map_array)
-        if values.shape != stored.full_shape:
-            raise SourceError(
-                f"{file} now has shape {values.shape}; when it was opened, it had "
-                f"{stored.full_shape}; open it again"
-            )
+        values = MAPS.get(self._file(stored.name), map_array)
+        self._check_unchanged(stored, values.shape)
         for index, target in copies:
             np.copyto(target, values[index], casting="same_kind")
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from map2map.errors import FieldError, GeometryError, SaveError, SourceError, near_names
+from map2map.errors import FieldError, GeometryError, M2MError, SaveError, near_names
 from map2map.sources.base import Stored, one_line
 from map2map.windows import Window
 
@@ -94,7 +94,7 @@ class Sink(ABC):
         """Turn the libraries' errors into one that says what to do."""
         try:
             yield
-        except (SaveError, SourceError):
+        except M2MError:
             raise
         except (OSError, RuntimeError) as error:
             raise SaveError(
@@ -107,9 +107,14 @@ class Sink(ABC):
             with self._guarded():
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self._prepare(self._part)
-        except BaseException:
+        except BaseException as error:
             self._discard()
-            raise
+            if isinstance(error, M2MError) or not isinstance(error, ValueError | TypeError):
+                raise
+            raise SaveError(
+                f"cannot make {self.path}: {one_line(error)}; change the fields' shapes or dtypes, "
+                f"or the options (chunks, shards, compression)"
+            ) from error
         self._is_open = True
         return self
 

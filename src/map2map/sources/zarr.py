@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from map2map.errors import SourceError
+from map2map.errors import SaveError, SourceError
 from map2map.sources.base import Axis, Copy, Pool, Source, Stored
 from map2map.sources.sinks import Sink
 from map2map.typing import Shape
@@ -112,6 +112,7 @@ class ZarrSource(Source):
     def _fill(self, stored: Stored, copies: list[Copy]) -> None:
         root = self._root()
         item = root if isinstance(root, zarr.Array) else root[stored.name]
+        self._check_unchanged(stored, item.shape)
         for index, target in copies:
             values, absent = decode(np.asarray(item[index]), item)
             np.copyto(target, values, casting="same_kind")
@@ -177,6 +178,7 @@ class ZarrSink(Sink):
     def _prepare(self, path: Path) -> None:
         group = zarr.open_group(path, mode="w", zarr_format=3)
         self._arrays: dict[str, Any] = {}
+        sizes: dict[str, int] = {}
         for name, stored in self.fields.items():
             chunks = self.chunks or tuple(min(64, n) for n in stored.shape)
             names = ("channel", *(axis.name for axis in stored.axes)) if stored.axes else None
@@ -191,7 +193,13 @@ class ZarrSink(Sink):
                 | ({} if stored.units is None else {"units": stored.units}),
             )
             self._arrays[name] = array
-            for axis in stored.axes:
+            for axis, size in zip(stored.axes, stored.shape, strict=False):
+                if sizes.setdefault(axis.name, size) != size:
+                    raise SaveError(
+                        f"axis {axis.name!r} of field {name!r} has {size} cells, but "
+                        f"{sizes[axis.name]} in another field of {self.path}; name their axes "
+                        f"differently, or write two stores"
+                    )
                 if axis.values is not None and axis.name not in group:
                     group.create_array(
                         axis.name,

@@ -10,8 +10,7 @@ Lengths are comoving, in Mpc/h. Momenta are p = a^3 E dx/da, with E = H / H(z = 
 
 import json
 import logging
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from map2map.errors import RecipeError, SaveError
+from map2map.files import replacing
 from map2map.physics.cosmology import (
     expansion,
     growth_factor,
@@ -263,12 +263,8 @@ def check_folder(
 
 def write_array(path: Path, values: Tensor) -> None:
     """Write a float32 array, all or nothing."""
-
-    def write(part: Path) -> None:
-        with part.open("wb") as file:
-            np.save(file, values.to(torch.float32).numpy())
-
-    write_whole(path, write)
+    with replacing(path) as part, part.open("wb") as file:
+        np.save(file, values.to(torch.float32).numpy())
 
 
 def write_record(path: Path, parameters: dict[str, Any], seeds: Sequence[int]) -> None:
@@ -283,20 +279,5 @@ def write_record(path: Path, parameters: dict[str, Any], seeds: Sequence[int]) -
             "pm": "non-linear displacement at z = 0 [Mpc/h]",
         },
     }
-    write_whole(path, lambda part: part.write_text(json.dumps(record, indent=2) + "\n"))
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write under another name first, so that a file is there whole or not at all.
-
-    Raises:
-        SaveError: If it cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(part)
-        part.replace(path)
-    except OSError as error:
-        raise SaveError(f"cannot write {path}: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part:
+        part.write_text(json.dumps(record, indent=2) + "\n")

@@ -1,0 +1,115 @@
+"""What the benchmarks share: interleaved timings, and a table of requirements."""
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+__all__ = ["Child", "Claim", "interleaved", "report", "run_child", "warm"]
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A figure, and what is required of it.
+
+    Args:
+        what: What was measured.
+        value: The figure.
+        limit: What it may be at most; None: shown for information.
+        unit: Its unit; none for ratios.
+        other: A second figure and its limit, of which one is enough.
+    """
+
+    what: str
+    value: float
+    limit: float | None = None
+    unit: str = ""
+    other: tuple[float, float] | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Whether the requirement is met."""
+        if self.limit is None:
+            return ""
+        met = self.value <= self.limit
+        if self.other is not None:
+            met = met or self.other[0] <= self.other[1]
+        return "PASS" if met else "over"
+
+
+def report(title: str, claims: Sequence[Claim]) -> None:
+    """Print a table of figures and requirements."""
+    width = max(len(claim.what) for claim in claims)
+    print(f"{title}\n{'':{width}}  {'measured':>12}  {'at most':>12}")
+    for claim in claims:
+        value = f"{claim.value:.3g} {claim.unit}".strip()
+        limit = "" if claim.limit is None else f"{claim.limit:g} {claim.unit}".strip()
+        print(f"{claim.what:{width}}  {value:>12}  {limit:>12}  {claim.verdict}".rstrip())
+    print()
+
+
+def interleaved(
+    tasks: Mapping[str, Callable[[int], object]],
+    rounds: int,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    warmup: int = 2,
+) -> dict[str, float]:
+    """Median seconds of each task, when all take turns in an order that is reversed every round.
+
+    Args:
+        tasks: What to time, by name; each is given the number of the round.
+        rounds: How often.
+        clock: Of wall time, or `time.process_time` where other programs share the processor.
+        warmup: Rounds that do not count.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for k in range(-warmup, rounds):
+        for name in list(tasks)[:: 1 if k % 2 else -1]:
+            start = clock()
+            tasks[name](k + warmup)
+            if k >= 0:
+                seconds[name].append(clock() - start)
+    return {name: median(values) for name, values in seconds.items()}
+
+
+@dataclass(frozen=True)
+class Child:
+    """How a program fared: exit status, output, wall and processor time [s], peak memory [MiB]."""
+
+    status: int
+    output: str
+    wall: float
+    processor: float
+    peak: float
+
+
+def run_child(arguments: Sequence[str]) -> Child:
+    """Run a program with this interpreter and measure it, imports and all."""
+    start = time.perf_counter()
+    child = subprocess.Popen(
+        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert child.stdout is not None
+    output = child.stdout.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.perf_counter() - start
+    return Child(child.returncode, output, wall, usage.ru_utime + usage.ru_stime, peak(usage))
+
+
+def peak(usage: resource.struct_rusage) -> float:
+    """Largest resident memory [MiB]."""
+    # macOS counts bytes, Linux KiB
+    return usage.ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
+
+
+def warm(buffers: Sequence[bytes | memoryview]) -> int:
+    """Touch memory so that it is in the page cache."""
+    return sum(sum(buffer[::4096]) for buffer in buffers)

@@ -1,0 +1,91 @@
+"""What jsonargparse refuses, in one sentence: which key, what was found, what is near."""
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+
+from map2map.errors import near_names
+
+__all__ = ["one_sentence"]
+
+NOISE = re.compile(
+    r"Does not validate against any of the Union subtypes|Problem with given class_path "
+    r"'(?P<class>[^']*)':|Subtypes:.*|Errors:|Given value type:.*|Expected a <class 'NoneType'>|"
+    r"(?:Type .*? )?expects a function or a callable class:|Expected a path but .*|"
+    r"Parser key \"(?P<key>[^\"]*)\":"
+)
+UNKNOWN_IN_GROUP = re.compile(r"Group '([^']*)' does not accept option '([^']*)'")
+UNKNOWN = re.compile(r"Option '([^']*)' is not accepted")
+NO_ATTRIBUTE = re.compile(r"module '([^']*)' has no attribute '([^']*)'")
+NO_PATH = re.compile(r"Expected a dot import path string: (\S+)")
+PACKAGES = ("map2map.models", "map2map.norms")
+
+
+def one_sentence(text: str, keys: Iterable[str]) -> str:
+    """The message for a refused recipe, from jsonargparse's.
+
+    Args:
+        text: What jsonargparse says, which repeats the types of all that it has tried.
+        keys: All keys of a recipe, such as "data.crops".
+    """
+    found: dict[str, list[str]] = {"key": [], "class": []}
+
+    def note(match: re.Match[str]) -> str:
+        for kind, value in match.groupdict().items():
+            if value:
+                found[kind].append(value)
+        return ""
+
+    value = re.search(r"(?:Given|Got) value: (?!Namespace|\{|NestedArg)(.*?)(?:\. Got value|$)", text, re.M)
+    found["class"] += re.findall(r"Got value: Namespace\(class_path='([^']*)'", text)
+    text = re.sub(r"\.? ?(Given|Got) value: .*", "", text)
+    parts = dict.fromkeys(
+        part for line in text.splitlines() if (part := NOISE.sub(note, line).strip(" -"))
+    )
+    said = " or ".join(_with_near(part, found["class"], list(keys)) for part in parts)
+    where = ".".join(dict.fromkeys(found["key"]))
+    given = f", not {value[1]!r}" if value and parts and "xpected" in said else ""
+    said = re.sub(r"(?:a )?<class '([^']*)'>|(?:a )?typing\.Literal", _type_name, said)
+    return f"{f'{where}: ' if where else ''}{said}{given}"
+
+
+def _with_near(part: str, classes: list[str], keys: list[str]) -> str:
+    if match := UNKNOWN_IN_GROUP.search(part):
+        group, key = match.groups()
+        inside = [k.removeprefix(f"{group}.") for k in keys if k.startswith(f"{group}.")]
+        return f"there is no key {group}.{key}{near_names(key, _first(inside))}"
+    if match := UNKNOWN.search(part):
+        key = match[1]
+        allowed = _arguments(classes[-1]) if classes else _first(keys)
+        return f"there is no key {key!r}{near_names(key, allowed)}"
+    if match := NO_ATTRIBUTE.search(part):
+        module, name = match.groups()
+        return f"there is no {name!r} in {module}{near_names(name, _public(module))}"
+    if match := NO_PATH.search(part):
+        near = near_names(match[1], [name for package in PACKAGES for name in _public(package)])
+        hint = f", such as map2map.models.UNet{near}" if "did you" in near else ""
+        return f"expected an import path{hint}"
+    return part[:1].lower() + part[1:] if part.startswith("Expected") else part
+
+
+def _type_name(match: re.Match[str]) -> str:
+    names = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+    return names.get(match[1], f"a {match[1]}") if match[1] else "one of "
+
+
+def _first(keys: Iterable[str]) -> Iterator[str]:
+    return (key.partition(".")[0] for key in keys)
+
+
+def _public(module: str) -> list[str]:
+    found = import_module(module)
+    return [name for name in getattr(found, "__all__", dir(found)) if not name.startswith("_")]
+
+
+def _arguments(path: str) -> list[str]:
+    module, _, name = path.rpartition(".")
+    try:
+        return list(inspect.signature(getattr(import_module(module), name)).parameters)
+    except (ImportError, AttributeError, ValueError):
+        return []
