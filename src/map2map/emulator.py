@@ -80,13 +80,19 @@ class Card:
             ) from error
         if text is None:
             raise ArtefactError(f"{path} holds weights, but no card; it is not an emulator")
-        entries = json.loads(text)
+        try:
+            entries = dict(json.loads(text))
+        except ValueError as error:
+            raise ArtefactError(f"the card of {path} is damaged: {error}") from error
         if entries.get("format") != FORMAT:
             raise ArtefactError(
                 f"{path} has format {entries.get('format')}, but this version reads {FORMAT}; "
                 f"use the version of map2map that wrote it, {entries.get('versions')}"
             )
-        return cls(**entries)
+        try:
+            return cls(**entries)
+        except TypeError as error:
+            raise ArtefactError(f"the card of {path} lacks or has unknown keys: {error}") from error
 
 
 class Emulator(nn.Module):
