@@ -23,7 +23,9 @@ from map2map.sources import (
     npy,
     open_source,
 )
-from map2map.sources.base import LIBRARIES, Axis, Pool
+from map2map.sources.base import Axis
+from map2map.sources.classic import classic_size
+from map2map.sources.pools import LIBRARIES, Pool
 from map2map.windows import Window
 
 

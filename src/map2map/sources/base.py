@@ -1,14 +1,11 @@
 """What every source does: know its fields, and read a window of one into a caller's buffer."""
 
-import os
 from abc import ABC, abstractmethod
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from threading import RLock
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +15,7 @@ from map2map.grids import Grid
 from map2map.typing import Array, Shape
 from map2map.windows import Window, pieces
 
-__all__ = ["LIBRARIES", "Axis", "Copy", "Pool", "Source", "Stored"]
-
-T = TypeVar("T")
+__all__ = ["Axis", "Copy", "Source", "Stored"]
 
 Copy = tuple[tuple[slice, ...], Array]
 """The slices to read, one per axis of the stored array, and the view where their values go."""
@@ -78,59 +73,6 @@ class Stored:
     def full_shape(self) -> Shape:
         """Shape of the array in the file."""
         return (*(self.leading or ()), *self.shape)
-
-
-class Pool(Generic[T]):
-    """The most recently used open files, so that ten thousand of them cost what ten do.
-
-    A file that was replaced since it was opened is opened anew. A forked process starts with an
-    empty pool and leaves its parent's handles alone.
-
-    Args:
-        size: How many are open at most.
-        close: How one is closed when it has to make room.
-    """
-
-    def __init__(self, size: int, close: Callable[[T], object] | None = None) -> None:
-        self._size = size
-        self._close = close
-        self._open: OrderedDict[tuple[object, ...], T] = OrderedDict()
-        self._inherited: list[object] = []
-        self.lock = RLock()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._after_fork)
-
-    def _after_fork(self) -> None:
-        # kept, because collecting them would close what the parent still reads
-        self._inherited.append(self._open)
-        self._open = OrderedDict()
-        self.lock = RLock()
-
-    def get(self, path: Path, opener: Callable[[Path], T]) -> T:
-        """The open file; hold ``lock`` while using it if closing it elsewhere would hurt."""
-        info = path.stat()
-        key = (opener, str(path), info.st_ino, info.st_mtime_ns, info.st_size)
-        with self.lock:
-            if key in self._open:
-                self._open.move_to_end(key)
-                return self._open[key]
-            # the library would hand out the former content of a file that is open
-            for former in [other for other in self._open if other[:2] == key[:2]]:
-                self._evict(former)
-            handle = opener(path)
-            self._open[key] = handle
-            if len(self._open) > self._size:
-                self._evict(next(iter(self._open)))
-            return handle
-
-    def _evict(self, key: tuple[object, ...]) -> None:
-        handle = self._open.pop(key)
-        if self._close is not None:
-            self._close(handle)
-
-
-LIBRARIES: Pool[Any] = Pool(32, close=lambda handle: handle.close())
-"""Open HDF5 and NetCDF files. These libraries serve one thread at a time: hold its ``lock``."""
 
 
 class Source(ABC):

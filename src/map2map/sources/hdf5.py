@@ -8,7 +8,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from map2map.sources.base import LIBRARIES, Copy, Source, Stored
+from map2map.sources.base import Copy, Source, Stored
+from map2map.sources.pools import LIBRARIES
 from map2map.sources.sinks import Sink
 from map2map.typing import Shape
 

@@ -11,7 +11,8 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from map2map.errors import SaveError, SourceError
-from map2map.sources.base import Copy, Pool, Source, Stored
+from map2map.sources.base import Copy, Source, Stored
+from map2map.sources.pools import Pool
 from map2map.sources.sinks import Sink
 
 __all__ = ["NpySource"]

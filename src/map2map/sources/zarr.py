@@ -12,7 +12,8 @@ import zarr
 from numpy.typing import NDArray
 
 from map2map.errors import SaveError, SourceError
-from map2map.sources.base import Axis, Copy, Pool, Source, Stored
+from map2map.sources.base import Axis, Copy, Source, Stored
+from map2map.sources.pools import Pool
 from map2map.sources.sinks import Sink
 from map2map.typing import Shape
 
