@@ -21,6 +21,7 @@ from map2map.fields import Field
 from map2map.grids import Domain
 from map2map.norms import Norm
 from map2map.runs import Runs
+from map2map.schedules import WarmupCosine
 from map2map.specs import Spec, describe, describe_call
 from map2map.windows import crop_window
 
@@ -222,6 +223,8 @@ class Task(pl.LightningModule):
         optimizer = self.make_optimizer(self.built.model.parameters())
         if self.schedule.scheduler is not None:
             self.scheduler = self.schedule.scheduler(optimizer)
+        if isinstance(self.scheduler, WarmupCosine) and self.scheduler.total_steps is None:
+            self.scheduler.total_steps = int(self.trainer.estimated_stepping_batches)
         return optimizer
 
     # --- steps -----------------------------------------------------------------------------
