@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from map2map.errors import GeometryError
 from map2map.grids import Grid
-from map2map.windows import Halo, Window, anchors, crop_window, per_axis, pieces
+from map2map.windows import Halo, Window, anchors, bounds, crop_window, per_axis, pieces
 
 NUMPY_MODES = {"periodic": "wrap", "reflect": "reflect", "edge": "edge", "zero": "constant"}
 
@@ -85,11 +85,34 @@ def test_a_negative_halo_must_leave_something():
 
 
 def test_anchors_are_numpy_ranges_and_refuse_a_step_of_zero():
-    assert [list(a) for a in anchors((0, 5), (7, -1), (3, -2))] == [[0, 3, 6], [5, 3, 1]]
+    axes = anchors((0, 5), (7, -1), (3, -2), (9, 9))
+    assert [list(a) for a in axes] == [[0, 3, 6], [5, 3, 1]]
+    assert [list(a) for a in anchors((0,), None, (3,), (9,))] == [[0, 3, 6]]
     with pytest.raises(GeometryError, match="crop_step"):
-        anchors((0,), (4,), (0,))
+        anchors((0,), (4,), (0,), (9,))
     with pytest.raises(GeometryError, match="no crop starts"):
-        anchors((4,), (4,), (1,))
+        anchors((4,), (4,), (1,), (9,))
+
+
+@given(st.integers(1, 5), st.integers(0, 3), st.integers(0, 3), st.integers(1, 6))
+def test_anchors_within_bounds_read_only_what_is_there_and_lose_nothing(crop, low, high, step):
+    grid = Grid((12,), periodic=False)
+    halo = Halo((low,), (high,))
+    within = bounds(grid, (crop,), halo)
+    (cells,) = anchors((0,), None, (min(step, crop),), (12,), within)
+    assert min(cells) - low >= 0
+    assert max(cells) + crop + high <= 12
+    covered = {a + i for a in cells for i in range(crop)}
+    assert covered == set(range(low, 12 - high))
+
+
+def test_a_crop_that_a_symmetry_may_turn_fits_either_way():
+    grid = Grid((12, 12), periodic=False)
+    halo = Halo((1, 0), (2, 0))
+    assert bounds(grid, (3, 5), halo) == ((1, 7), (0, 7))
+    assert bounds(grid, (3, 5), halo, flips=True) == ((2, 7), (0, 7))
+    assert bounds(grid, (3, 5), halo, permute=True) == ((1, 5), (1, 5))
+    assert bounds(Grid((12, 12)), (3, 5), halo) == (None, None)
 
 
 def test_values_per_axis_broadcast_or_are_refused_by_name():

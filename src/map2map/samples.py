@@ -5,7 +5,6 @@ index), and applied in two: the shift of the crop when it is read, symmetry and 
 on the batch.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
@@ -19,7 +18,7 @@ from map2map.grids import Domain, Grid
 from map2map.runs import Runs
 from map2map.symmetry import Symmetries, Symmetry
 from map2map.typing import Shape
-from map2map.windows import Halo, Window, anchors, crop_window, per_axis
+from map2map.windows import Halo, Window, anchors, bounds, crop_window, per_axis
 
 __all__ = ["Augment", "Crops", "Draw", "Sample", "SampleDataset"]
 
@@ -157,7 +156,21 @@ class SampleDataset:
         self.halo = Halo.parse(crops.halo, ndim)
         self.target_halo = Halo.parse(crops.target_halo, ndim)
         self._augment(augment or Augment(), ndim)
-        self.anchors = self._anchors(crops)
+        symmetries = self.symmetries
+        self._bounds = bounds(
+            self.grid,
+            self.size,
+            self.halo,
+            flips=bool(symmetries.flips),
+            permute=symmetries.permute,
+        )
+        self.anchors = anchors(
+            per_axis(crops.start, (0,) * ndim, "crop_start"),
+            None if crops.stop is None else per_axis(crops.stop, shape, "crop_stop"),
+            per_axis(crops.step, self.size, "crop_step"),
+            shape,
+            self._bounds,
+        )
         self.ncrop = prod(len(axis) for axis in self.anchors)
         crop_window((0,) * ndim, self.size, self.halo)
         target = tuple(factor * n for n in self.size)
@@ -177,41 +190,6 @@ class SampleDataset:
                     f"`add` and `mul` draw a number per channel of the first input and apply it to "
                     f"all fields, so these must have equally many channels, not {each}"
                 )
-
-    def _anchors(self, crops: Crops) -> tuple[Sequence[int], ...]:
-        """First cells of the crops per axis; inside where nothing lies beyond the edges."""
-        shape, ndim = self.runs.shape, self.runs.ndim
-        step = per_axis(crops.step, self.size, "crop_step")
-        inside = [beyond == "refuse" for beyond in self.grid.beyond]
-        reach = max(*self.halo.low, *self.halo.high, 0), max(self.size)
-        turns = self.symmetries.permute or bool(self.symmetries.flips)
-        self._bounds = [(0, 0)] * ndim
-        default_start, default_stop = [0] * ndim, list(shape)
-        for axis in (i for i in range(ndim) if inside[i]):
-            low, size = (
-                (reach[0], self.size[axis]) if turns else (self.halo.low[axis], self.size[axis])
-            )
-            high = reach[0] if turns else self.halo.high[axis]
-            size = reach[1] if self.symmetries.permute else size
-            last = shape[axis] - size - high
-            if last < low:
-                raise GeometryError(
-                    f"axis {axis} has {shape[axis]} cells and is not periodic, too few for a crop "
-                    f"of {size} with a halo of {low} and {high}; use a smaller crop or a `pad`"
-                )
-            self._bounds[axis] = low, last
-            default_start[axis], default_stop[axis] = low, last + 1
-        start = per_axis(crops.start, tuple(default_start), "crop_start")
-        stop = per_axis(crops.stop, tuple(default_stop), "crop_stop")
-        axes: list[Sequence[int]] = list(anchors(start, stop, step))
-        for axis in (i for i in range(ndim) if inside[i]):
-            low, last = self._bounds[axis]
-            clipped = sorted({min(max(a, low), last) for a in axes[axis]})
-            # the cells behind the last full step are not lost
-            if crops.stop is None and clipped[-1] < last:
-                clipped.append(last)
-            axes[axis] = clipped
-        return tuple(axes)
 
     def __len__(self) -> int:
         return len(self.runs) * self.ncrop
@@ -239,10 +217,8 @@ class SampleDataset:
     def windows(self, index: int, draw: Draw) -> tuple[Window, Window, Window]:
         """The crop of a sample, and the windows to read of input and target."""
         anchor = tuple(
-            a + s if beyond != "refuse" else min(a + s, last)
-            for a, s, beyond, (_, last) in zip(
-                self.anchor(index), draw.shift, self.grid.beyond, self._bounds, strict=True
-            )
+            a + shift if bound is None else min(a + shift, bound[1])
+            for a, shift, bound in zip(self.anchor(index), draw.shift, self._bounds, strict=True)
         )
         axes, flips, factor = draw.symmetry.axes, draw.symmetry.flips, self.scale_factor
         none = Halo.parse(0, len(anchor))

@@ -239,20 +239,80 @@ def per_axis(value: int | Sequence[int] | None, default: Shape, name: str) -> Sh
     return tuple(int(n) for n in numbers)
 
 
-def anchors(start: Shape, stop: Shape, step: Shape) -> tuple[range, ...]:
+Bounds = tuple[int, int] | None
+"""First and last anchor on an axis for which all cells are in the grid; None: anywhere."""
+
+
+def bounds(
+    grid: Grid, crop: Shape, halo: Halo, *, flips: bool = False, permute: bool = False
+) -> tuple[Bounds, ...]:
+    """Where crops may start so that nothing need be made up.
+
+    Args:
+        grid: Only its axes beyond whose edges there is nothing bound the crops.
+        crop: Shape of the crop.
+        halo: Cells read around it.
+        flips: Whether low and high sides may be exchanged.
+        permute: Whether axes may be exchanged.
+
+    Raises:
+        GeometryError: If a crop does not fit.
+    """
+    found: list[Bounds] = []
+    for axis, (n, beyond) in enumerate(zip(grid.shape, grid.beyond, strict=True)):
+        if beyond != "refuse":
+            found.append(None)
+            continue
+        axes = range(grid.ndim) if permute else (axis,)
+        size = max(crop[a] for a in axes)
+        low, high = (max(side[a] for a in axes) for side in (halo.low, halo.high))
+        low, high = (max(low, high), max(low, high)) if flips else (low, high)
+        low, high = max(low, 0), max(high, 0)
+        if n - size - high < low:
+            raise GeometryError(
+                f"axis {axis} has {n} cells and is not periodic, too few for a crop of {size} with "
+                f"a halo of {low} and {high}; use a smaller crop, or declare a `pad`"
+            )
+        found.append((low, n - size - high))
+    return tuple(found)
+
+
+def anchors(
+    start: Shape, stop: Shape | None, step: Shape, shape: Shape, within: Sequence[Bounds] = ()
+) -> tuple[Sequence[int], ...]:
     """The first cells of the crops, per axis: ``start, start + step, … < stop``.
+
+    Args:
+        start: First anchor.
+        stop: Anchors are below this; if not given, the shape, and then a last anchor is added
+            where the step would leave cells behind before a bound.
+        step: From anchor to anchor.
+        shape: Cells per axis.
+        within: Bounds of the anchors.
 
     Raises:
         GeometryError: If a step is 0, or there is no crop.
     """
     if 0 in step:
         raise GeometryError(f"`crop_step` is {step}, but a step of 0 never ends; use at least 1")
-    axes = tuple(range(*axis) for axis in zip(start, stop, step, strict=True))
+    axes = []
+    for axis, bound in enumerate(within or (None,) * len(shape)):
+        low, last = bound or (0, shape[axis] - 1)
+        # from the first cell that can be read on
+        first = start[axis] if bound is None else max(start[axis], low)
+        end = (
+            last + 1 if stop is None else stop[axis] if bound is None else min(stop[axis], last + 1)
+        )
+        cells = list(range(first, end, step[axis]))
+        if bound is not None and stop is None and cells and cells[-1] < last:
+            cells.append(last)
+        axes.append(cells)
     if not all(axes):
         raise GeometryError(
-            f"no crop starts between crop_start {start} and crop_stop {stop} with crop_step {step}"
+            f"no crop starts between crop_start {start} and crop_stop {stop or shape} with "
+            f"crop_step {step}"
         )
-    return axes
+    return tuple(axes)
 
 
 def crop_window(
