@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from timing import Claim, interleaved, report
 
 from map2map.batches import Batch
 from map2map.fields import Field
 from map2map.runs import Runs
 from map2map.samples import Augment, Crops, SampleDataset
 from map2map.windows import Window, pieces
+from timing import Claim, interleaved, report
 
 
 def make(folder: Path, size: int) -> SampleDataset:
@@ -73,16 +73,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         dataset = make(Path(name), options.size)
         total = options.rounds + 10
-        shape = dataset.runs.inputs.channels, *Window((0,) * 3, dataset.size).grow(
-            dataset.halo
-        ).shape
+        shape = (
+            dataset.runs.inputs.channels,
+            *Window((0,) * 3, dataset.size).grow(dataset.halo).shape,
+        )
         buffers = (
             np.zeros(shape, np.float32),
             np.zeros((3, *dataset.target_size), np.float32),
         )
         bare = Bare(dataset, total)
+        # brings the files into the page cache, and sets up both maps
         for values in bare.maps:
-            np.add.reduce(values, axis=None)  # brings the files into the page cache
+            np.add.reduce(values, axis=None)
+        for k in range(len(dataset)):
+            dataset.read(k, None, buffers)
         batch = Batch(dataset, [0])
         half = total // 2
 

@@ -1,10 +1,11 @@
 """A training step through the real loop, against the same step on one resident batch.
 
-The loop is the demo's: the recipe `cosmology_displacement` read by the command line's own code, with
-reading, symmetries, norms, clipping, log and states. The resident step is only forward, backward
-and optimizer, of a copy of the same network on one batch that is on the device and normalized. Both
-take turns in the same process, a block of steps each: a callback runs the resident steps at the ends
-of batches. The first step of a block, when reader and caches change hands, does not count.
+The loop is the demo's: the recipe `cosmology_displacement`, read by the command line's own code,
+with reading, symmetries, norms, clipping, log and states. The resident step is only forward,
+backward and optimizer, of a copy of the same network on one batch that is on the device and
+normalized. Both take turns in the same process, a block of steps each: a callback runs the resident
+steps at the ends of batches. The first step of a block, when reader and caches change hands, does
+not count.
 
 On a GPU, where there is one: a 3-D U-Net of map2map's width at crop 96.
 """
@@ -22,12 +23,13 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from timing import Claim, report
 from torch.nn import functional as F
 
 from map2map.batches import Batch
+from map2map.commands.recipes import find
 from map2map.commands.train import make
 from map2map.train import train
+from timing import Claim, report
 
 
 class TakeTurns(pl.Callback):
@@ -46,27 +48,24 @@ class TakeTurns(pl.Callback):
         self._steps = 0
         self._start = 0.0, 0.0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def on_train_start(self, _: pl.Trainer, pl_module: Any) -> None:
         """A network and an optimizer of our own."""
         self.network = copy.deepcopy(pl_module.built.model)
         self.optimizer = pl_module.make_optimizer(self.network.parameters())
         self.x = self.y = None
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: Any, batch: Batch, batch_idx: int
-    ) -> None:
-        """Keep the first batch, normalized, as the step gets it."""
+    def on_train_batch_start(self, _: pl.Trainer, pl_module: Any, batch: Batch, *__: Any) -> None:
+        """Keep the first batch, normalized, as the network gets it."""
         if self.x is None:
             with torch.no_grad():
-                _, self.x, output, self.y = pl_module.step(batch)
-            self.expected = F.mse_loss(output, self.y)
+                _, self.x, _, self.y = pl_module.step(batch)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, _: Any, __: Any, batch: Batch, *___: Any
     ) -> None:
         """Change turns."""
         self._steps += 1
-        # step 0 is warming up, as is the first step of each block
+        # the first step of a block warms up
         if self._steps == 1:
             self._start = now()
         elif self._steps == 1 + self.block:
@@ -74,8 +73,7 @@ class TakeTurns(pl.Callback):
             self._turn()
             self._time_settle(batch)
             self._steps = 0
-            if len(self.loop) == self.blocks + 1:
-                trainer.should_stop = True
+            trainer.should_stop = len(self.loop) > self.blocks
 
     def _since(self) -> tuple[float, float]:
         return tuple((b - a) / self.block for a, b in zip(self._start, now(), strict=True))
@@ -121,9 +119,7 @@ def measure(folder: Path, turns: TakeTurns, size: int, *options: str) -> TakeTur
             )
     recipe = make(
         [
-            "--config=src/map2map/recipes/cosmology_displacement.yaml"
-            if False
-            else f"--config={shipped()}",
+            f"--config={find('cosmology_displacement')}",
             f"--data.train.linear={folder}/za_*.npy",
             f"--data.train.displacement={folder}/pm_*.npy",
             "--data.val=null",
@@ -138,13 +134,6 @@ def measure(folder: Path, turns: TakeTurns, size: int, *options: str) -> TakeTur
     recipe.trainer.callbacks.insert(0, turns)
     train(recipe.model, recipe.datamodule, recipe.trainer, recipe.output)
     return turns
-
-
-def shipped() -> Path:
-    """The demo's recipe."""
-    from map2map.commands.recipes import find
-
-    return find("cosmology_displacement")
 
 
 def claims(turns: TakeTurns, limit: float) -> list[Claim]:
@@ -164,8 +153,8 @@ def claims(turns: TakeTurns, limit: float) -> list[Claim]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--block", type=int, default=8, help="steps of a block")
-    parser.add_argument("--blocks", type=int, default=12, help="blocks of the loop")
+    parser.add_argument("--block", type=int, default=4, help="steps of a block")
+    parser.add_argument("--blocks", type=int, default=24, help="blocks of the loop")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning").setLevel(logging.ERROR)

@@ -1,17 +1,15 @@
 """What the benchmarks share: interleaved timings, and a table of requirements."""
 
-import os
+import json
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 
-__all__ = ["Child", "Claim", "interleaved", "report", "run_child", "warm"]
-
-MIB = 1 << 20
+__all__ = ["Child", "Claim", "interleaved", "report", "run_child"]
 
 
 @dataclass(frozen=True)
@@ -91,25 +89,32 @@ class Child:
 
 
 def run_child(arguments: Sequence[str]) -> Child:
-    """Run a program with this interpreter and measure it, imports and all."""
-    start = time.perf_counter()
-    child = subprocess.Popen(
-        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    """Run a program with this interpreter and measure it, imports and all.
+
+    A small process starts it, because Linux counts the memory of whoever does.
+    """
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments], capture_output=True, text=True, check=True
     )
-    assert child.stdout is not None
-    output = child.stdout.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
+    return Child(**json.loads(done.stdout))
+
+
+def measure_child(arguments: Sequence[str]) -> Child:
+    """The same, from the small process."""
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
     wall = time.perf_counter() - start
-    return Child(child.returncode, output, wall, usage.ru_utime + usage.ru_stime, peak(usage))
-
-
-def peak(usage: resource.struct_rusage) -> float:
-    """Largest resident memory [MiB]."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     # macOS counts bytes, Linux KiB
-    return usage.ru_maxrss / (MIB if sys.platform == "darwin" else 1024)
+    memory = usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1024)
+    return Child(done.returncode, done.stdout, wall, usage.ru_utime + usage.ru_stime, memory)
 
 
-def warm(buffers: Sequence[bytes | memoryview]) -> int:
-    """Touch memory so that it is in the page cache."""
-    return sum(sum(buffer[::4096]) for buffer in buffers)
+if __name__ == "__main__":
+    print(json.dumps(asdict(measure_child(sys.argv[1:]))))

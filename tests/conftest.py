@@ -8,6 +8,16 @@ from hypothesis import settings
 settings.register_profile("map2map", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("map2map")
 
+
+def pytest_collection_modifyitems(config, items):
+    """Slow tests run only when asked for by ``-m slow``."""
+    if "slow" not in config.getoption("-m"):
+        skip = pytest.mark.skip(reason="takes minutes; run with -m slow")
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(skip)
+
+
 REAL = Path(__file__).parents[2] / "shared" / "data"
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -19,6 +18,8 @@ from map2map.errors import GeometryError
 from map2map.files import replacing
 from map2map.metrics import Pointwise
 from map2map.samples import SampleDataset
+from map2map.sources import Stored
+from map2map.sources.npy import new_array
 from map2map.windows import Halo, Window, crop_window, pieces, slabs
 
 __all__ = ["assemble", "fit_together"]
@@ -95,8 +96,8 @@ def assemble(
                 target = run.paths[field.name]
                 files[field.name] = name(target)
                 temporary = stack.enter_context(replacing(files[field.name]))
-                shape = (field.channels or 1, *dataset.target_grid.shape)
-                arrays[field.name] = open_memmap(temporary, "w+", np.float32, shape)
+                stored = Stored(field.name, dataset.target_grid.shape, field.channels or 1)
+                arrays[field.name] = new_array(temporary, stored)
             for _ in range(dataset.ncrop):
                 index, patch = next(stream)
                 _put(arrays, patch, dataset, index, aligned=aligned)

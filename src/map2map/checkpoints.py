@@ -8,6 +8,7 @@ nothing had happened.
 
 import logging
 import random
+import re
 import signal
 import threading
 from pathlib import Path
@@ -216,10 +217,13 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        # torch's own message advises to load it all the same
+        asked = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        more = f" (it asks for {asked[1]})" if asked else ""
         raise ArtefactError(
             f"{path} is not a state of map2map, or is truncated, or holds more than tensors and "
-            f"numbers, which is refused because loading it could run code: "
-            f"{str(error).splitlines()[0]}"
+            f"numbers{more}, which is refused because loading it could run code; use a state_*.pt "
+            f"that training has written"
         ) from error
     if not isinstance(state, dict) or "model" not in state:
         found = sorted(state) if isinstance(state, dict) else type(state).__name__

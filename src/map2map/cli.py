@@ -65,7 +65,6 @@ def run(program: str, command: Callable[[], int | None]) -> int:
     try:
         return command() or 0
     except M2MError as error:
-        # processes that torchrun started would all say the same
         print(f"{program}: error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:

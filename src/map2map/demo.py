@@ -80,7 +80,9 @@ def run(folder: Path, size: int, epochs: int) -> dict[str, dict[str, float]]:
     console.rule("4. compare with the simulation")
     scores = compare(others, fields["pm"], box / size)
     console.print(table(scores))
-    for name, figure in figures(others, fields["pm"], box / size).items():
+    drawn = figures(others, fields["pm"], box / size)
+    drawn["learning_curve"] = plots.history(emulator.scores["loss"])
+    for name, figure in drawn.items():
         figure.savefig(folder / f"{name}.png", dpi=150)
         console.print(f"figure: {folder / f'{name}.png'}")
     console.print(f"[bold]{time.perf_counter() - start:.0f} s in all[/bold]")

@@ -5,6 +5,7 @@ that says all else. It is read without running any code that it could contain.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -258,6 +259,10 @@ class Emulator(nn.Module):
                 save_file(weights, temporary, metadata={"map2map": card})
             except safetensors.SafetensorError as error:
                 raise OSError(str(error)) from error
+            # safetensors keeps files private; share this one as any other that the user writes
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o666 & ~mask)
 
     @classmethod
     def load(

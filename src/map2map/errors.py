@@ -72,7 +72,8 @@ def near_names(asked: str, allowed: Iterable[str]) -> str:
     '; there are UNet, VNet'
     """
     names = sorted(set(allowed))
-    near = get_close_matches(asked, names, n=3, cutoff=0.5)
+    folded = {name.casefold(): name for name in names}
+    near = [folded[n] for n in get_close_matches(asked.casefold(), folded, n=3, cutoff=0.5)]
     if near:
         return f"; did you mean {' or '.join(map(repr, near))}?"
     return f"; there are {', '.join(names)}" if names else "; there are none"

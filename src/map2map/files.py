@@ -1,13 +1,17 @@
 """Writing files so that nothing is half-written: a temporary name, then a rename."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from map2map.errors import SaveError
+from map2map.errors import M2MError, SaveError
 
 __all__ = ["link", "replacing"]
+
+ZIP_WRITER = re.compile("PytorchStreamWriter|inline_container|iostream error")
+"""What torch's messages contain when it cannot write."""
 
 
 @contextmanager
@@ -24,10 +28,12 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
+    except M2MError:
+        # what went wrong is not the writing, even if it is an OSError
+        raise
     except (OSError, RuntimeError) as error:
-        # torch's zip writer turns a full disk into a RuntimeError
-        full = isinstance(error, OSError) or "write" in str(error) or "iostream" in str(error)
-        if not full:
+        # torch's zip writer turns a full disk into a RuntimeError of its own
+        if not isinstance(error, OSError) and not ZIP_WRITER.search(str(error)):
             raise
         kept = "; the file that was there is unchanged" if path.exists() else ""
         raise SaveError(

@@ -117,7 +117,10 @@ class Footprint:
             GeometryError: If the model does not take this size.
         """
         if not self.accepts(size):
-            raise GeometryError(f"{size} cells do not fit: {self.sizes_near(size)}")
+            raise GeometryError(
+                f"the model does not take {size} cells, a crop with its halo: "
+                f"{self.sizes_near(size)}; change the crop or the halo (`auto` computes it)"
+            )
         return self.scale * size - 2 * self.cut
 
     def accepts(self, size: int) -> bool:

@@ -79,7 +79,7 @@ class Prober:
         if not shapes:
             raise GeometryError(
                 f"{self.name} takes no {self.ndim}-D input of {self.in_chan} channels with 1 to "
-                f"{tried} cells per axis; it says: {self.refusal}"
+                f"{tried} cells per axis; it says {type(self.refusal).__name__}: {self.refusal}"
             ) from self.refusal
         self.minimum, self.maximum = min(shapes), max(shapes)
         if len({shape[2:] for shape in shapes.values()}) == 1:

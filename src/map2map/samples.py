@@ -290,5 +290,5 @@ class SampleDataset:
                     f"field {name!r} in {self.runs.runs[run].paths[name]} holds {len(bad)} NaN or "
                     f"infinite values in the window from {window.start} to {window.stop}, the "
                     f"first at channel {channel}, cell {where}; mend the data, or let such cells "
-                    f"be masked (`mask: true`)"
+                    f"be masked (`data.reading.mask: true` in a recipe)"
                 )

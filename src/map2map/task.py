@@ -220,9 +220,12 @@ class Task(pl.LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """The optimizer; the scheduler is ours to step, so that resuming is exact."""
-        optimizer = self.make_optimizer(self.built.model.parameters())
-        if self.schedule.scheduler is not None:
-            self.scheduler = self.schedule.scheduler(optimizer)
+        try:
+            optimizer = self.make_optimizer(self.built.model.parameters())
+            if self.schedule.scheduler is not None:
+                self.scheduler = self.schedule.scheduler(optimizer)
+        except (ValueError, TypeError) as error:
+            raise RecipeError(f"the optimizer or its schedule cannot be made: {error}") from error
         if isinstance(self.scheduler, WarmupCosine) and self.scheduler.total_steps is None:
             self.scheduler.total_steps = int(self.trainer.estimated_stepping_batches)
         return optimizer
@@ -262,6 +265,11 @@ class Task(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
         loss, x, output, y = self.step(batch)
+        if self.trainer.global_step < 5 and self.trainer.is_global_zero and not self._closed > -1:
+            shapes = ", ".join(
+                f"{n} {list(t.shape)}" for n, t in (("input", x), ("output", output), ("target", y))
+            )
+            log.info("batch %d: %s", batch_idx + 1, shapes)
         self._count("train", loss, len(batch))
         if batch_idx + 1 == self.trainer.num_training_batches:
             self._keep("train", x, output, y)

@@ -120,6 +120,11 @@ def users_errors() -> Iterator[None]:
     except M2MError:
         raise
     except Exception as error:
+        package = sys.modules.get(PACKAGE)
+        if isinstance(error, SyntaxError) and package is not None:
+            path = Path(error.filename or "")
+            if path.parent in map(Path, package.__path__):
+                raise UserCodeError(f"{path} raised SyntaxError when run: {error}") from error
         theirs = _theirs(error)
         if theirs is None:
             raise

@@ -37,7 +37,9 @@ def one_sentence(text: str, keys: Iterable[str]) -> str:
                 found[kind].append(value)
         return ""
 
-    value = re.search(r"(?:Given|Got) value: (?!Namespace|\{|NestedArg)(.*?)(?:\. Got value|$)", text, re.M)
+    value = re.search(
+        r"(?:Given|Got) value: (?!Namespace|\{|NestedArg)(.*?)(?:\. Got value|$)", text, re.M
+    )
     found["class"] += re.findall(r"Got value: Namespace\(class_path='([^']*)'", text)
     text = re.sub(r"\.? ?(Given|Got) value: .*", "", text)
     parts = dict.fromkeys(

@@ -143,7 +143,9 @@ def _keys() -> list[str]:
     """The keys of a recipe: arguments of the classes that it describes."""
     sides = {"model": Task, "data": FieldData, "output": Output, "trainer": Trainer}
     inner = [
-        f"{side}.{name}" for side, cls in sides.items() for name in inspect.signature(cls).parameters
+        f"{side}.{name}"
+        for side, cls in sides.items()
+        for name in inspect.signature(cls).parameters
     ]
     return [*inner, "seed_everything", "callback_at"]
 

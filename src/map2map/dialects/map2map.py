@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Sequence
 from glob import glob
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -241,8 +242,7 @@ def norm_spec(name: str, names: Names, misc: Misc) -> dict[str, Any]:
     mine = names.folder is not None and (names.folder / f"{name.partition('.')[0]}.py").is_file()
     if "." not in name or names.folder is None or ("did you" in near and not mine):
         raise RecipeError(
-            f"no norm {name!r}{near}; your own are found as file.name with "
-            f"--callback-at FOLDER"
+            f"no norm {name!r}{near}; your own are found as file.name with --callback-at FOLDER"
         )
     load_from_folder(name, names.folder)
     return {
@@ -468,29 +468,41 @@ def test(made: dict[str, Any], options: argparse.Namespace, prog: str) -> int:
     data.resolve(emulator.footprint)
     emulator.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     batches = data.in_order("train")
-    root = common_folder(runs)
+    roots = common_folders(runs)
     report = assemble(
-        emulator, batches, lambda path: output_path(path, root), task.loss, aligned=data.aligned
+        emulator, batches, lambda path: output_path(path, roots), task.loss, aligned=data.aligned
     )
     with replacing(Path("metrics.json")) as temporary:
-        temporary.write_text(json.dumps(report, indent=2))
+        temporary.write_text(json.dumps(finite(report), indent=2, allow_nan=False))
     print(f"mean loss: {report['loss']:.6g}")
     for field, scores in report["fields"].items():
         print(f"{field}: " + ", ".join(f"{name} {value:.6g}" for name, value in scores.items()))
     return 0
 
 
-def common_folder(runs: Any) -> Path:
-    """What the files of the first two runs have in common."""
-    paths = [path.resolve() for run in runs.runs[:2] for path in run.paths.values()]
-    return Path(os.path.commonpath([path.parent for path in paths]))
+def finite(entry: Any) -> Any:
+    """With null for scores that are not defined, because JSON knows no NaN."""
+    if isinstance(entry, dict):
+        return {key: finite(value) for key, value in entry.items()}
+    if isinstance(entry, list):
+        return [finite(value) for value in entry]
+    return None if isinstance(entry, float) and not isfinite(entry) else entry
 
 
-def output_path(target: Path, root: Path) -> Path:
+def common_folders(runs: Any) -> tuple[Path, ...]:
+    """What the files of the first two runs have in common, as map2map has it, and of all runs."""
+    folders = [[path.resolve().parent for path in run.paths.values()] for run in runs]
+    return tuple(
+        Path(os.path.commonpath([folder for run in some for folder in run]))
+        for some in (folders[:2], folders)
+    )
+
+
+def output_path(target: Path, roots: Sequence[Path]) -> Path:
     """Where the output for a target goes: relative to the current folder, ``_out`` appended."""
     resolved = target.resolve()
-    relative = resolved.relative_to(root) if resolved.is_relative_to(root) else Path(target.name)
-    return relative.with_name(f"{relative.stem}_out.npy")
+    root = next(root for root in roots if resolved.is_relative_to(root))
+    return resolved.relative_to(root).with_name(f"{resolved.stem}_out.npy")
 
 
 def main(argv: Sequence[str], prog: str = "m2m map2map") -> int:

@@ -2,6 +2,9 @@
 
 import os
 from collections.abc import Sequence
+from functools import lru_cache
+from io import BytesIO, FileIO
+from math import prod
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +19,9 @@ from map2map.sources.pools import Pool
 from map2map.sources.sinks import Sink
 
 __all__ = ["NpySource"]
+
+Header = tuple[tuple[int, ...], bool, np.dtype[Any], int]
+"""Shape, whether in Fortran order, dtype, and the position of the first value."""
 
 MAPS: Pool[NDArray[Any]] = Pool(256)
 """Maps in use: one that is set up anew makes copying a crop out of it twice as slow."""
@@ -68,46 +74,62 @@ class NpySource(Source):
             np.copyto(target, values[index], casting="same_kind")
 
 
-def read_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+def read_header(path: Path) -> Header:
     """Shape, whether in Fortran order, dtype, and the position of the first value.
 
     Raises:
         SourceError: If it is not an array of plain numbers saved by numpy, or is not complete.
     """
+    with path.open("rb", buffering=0) as file:
+        return header_of(file, path)
+
+
+def header_of(file: FileIO, path: Path) -> Header:
+    """The same, of a file that is open."""
+    start = file.read(128)
+    # length of the rest of the header: after magic and version, in 2 bytes, later in 4
+    end = 8 + (2 if start[6:7] == b"\x01" else 4)
+    end += int.from_bytes(start[8:end], "little")
+    if end > len(start) and start.startswith(npy_format.MAGIC_PREFIX):
+        start += file.read(end - len(start))
     try:
-        with path.open("rb") as file:
-            start = file.read(8)
-            file.seek(0)
-            version = npy_format.read_magic(file)
-            if version == (1, 0):
-                shape, fortran, dtype = npy_format.read_array_header_1_0(file)
-            elif version == (2, 0):
-                shape, fortran, dtype = npy_format.read_array_header_2_0(file)
-            else:
-                raise ValueError(f"npy version {version} is for records")
-            offset = file.tell()
-            size = os.fstat(file.fileno()).st_size
+        header = parse_header(start[:end])
     except ValueError as error:
         raise SourceError(
-            f"{path} is not an array of numbers saved by numpy.save: it begins with {start!r} "
+            f"{path} is not an array of numbers saved by numpy.save: it begins with {start[:8]!r} "
             f"({error}); files are never unpickled; save the array with numpy.save"
         ) from error
-    expected = offset + int(np.prod(shape, dtype=object)) * dtype.itemsize
+    shape, _, dtype, offset = header
+    size, expected = os.fstat(file.fileno()).st_size, offset + prod(shape) * dtype.itemsize
     # an array of objects is as long as its pickle, and refused for what it is
     if size < expected and not dtype.hasobject:
         raise SourceError(
             f"{path} is truncated: its header announces an array {shape} of {dtype}, "
             f"{expected} bytes with the header, but there are {size}; copy or make it again"
         )
-    return shape, fortran, dtype, offset
+    return header
+
+
+@lru_cache(maxsize=64)
+def parse_header(start: bytes) -> Header:
+    """Read a header; kept, because the files of a data set begin alike."""
+    file = BytesIO(start)
+    version = npy_format.read_magic(file)
+    if version == (1, 0):
+        shape, fortran, dtype = npy_format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, fortran, dtype = npy_format.read_array_header_2_0(file)
+    else:
+        raise ValueError(f"npy version {version} is for records")
+    return shape, fortran, dtype, file.tell()
 
 
 def map_array(path: Path) -> NDArray[Any]:
     """The array in a file, memory-mapped so that only what is used is read."""
-    shape, fortran, dtype, offset = read_header(path)
-    if dtype.hasobject:
-        raise SourceError(f"{path} holds Python objects, which are never unpickled")
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
+        shape, fortran, dtype, offset = header_of(file, path)
+        if dtype.hasobject:
+            raise SourceError(f"{path} holds Python objects, which are never unpickled")
         buffer = mmap(file.fileno(), 0, access=ACCESS_READ)
     return np.ndarray(shape, dtype, buffer, offset, order="F" if fortran else "C")
 
