@@ -84,11 +84,11 @@ class Batch:
             if all(symmetry.is_identity for symmetry in symmetries):
                 sides.append(rows.reshape(len(self), *shapes[0]))
                 continue
-            turned = (
+            turned = [
                 symmetry.apply(row.reshape(shape), fields.vectors)
                 for row, shape, symmetry in zip(rows, shapes, symmetries, strict=True)
-            )
-            sides.append(torch.stack(list(turned)))
+            ]
+            sides.append(turned[0][None] if len(turned) == 1 else torch.stack(turned))
         return sides[0], sides[1]
 
     def noise(self) -> tuple[Tensor | None, Tensor | None]:

@@ -141,6 +141,7 @@ class FieldData(pl.LightningDataModule):
             for slab in slabs(shape, channels or 1):
                 out = np.empty((channels or 1, *slab.shape), np.float32)
                 source.read(variable, slab, out, self.domain.grid(shape))
+                source.release()
                 yield torch.from_numpy(out.reshape(len(out), -1))
 
     def dataset(self, split: str) -> SampleDataset:

@@ -58,20 +58,21 @@ class Symmetry:
         reverse = [1 + axis for axis, flip in enumerate(self.flips) if flip]
         # flip copies, permute does not
         turned = (x.flip(reverse) if reverse else x).permute(0, *(1 + axis for axis in self.axes))
-        if not vectors:
-            return turned
-        source = list(range(x.shape[0]))
-        sign = [1.0] * x.shape[0]
+        source, negative = list(range(len(x))), [False] * len(x)
         for vector in vectors:
             for new, old in enumerate(self.axes):
                 source[vector.start + new] = vector.start + old
-                sign[vector.start + new] = -1.0 if self.flips[old] else 1.0
-        if source != sorted(source):
-            turned = turned[source]
-        if min(sign) < 0:
-            shape = (-1, *(1,) * (x.ndim - 1))
-            turned = turned * torch.tensor(sign, dtype=x.dtype, device=x.device).reshape(shape)
-        return turned
+                negative[vector.start + new] = self.flips[old]
+        if source == sorted(source) and not any(negative):
+            return turned
+        # one pass that moves, turns and negates
+        out = torch.empty_like(turned, memory_format=torch.contiguous_format)
+        for channel, old in enumerate(source):
+            if negative[channel]:
+                torch.neg(turned[old], out=out[channel])
+            else:
+                out[channel] = turned[old]
+        return out
 
 
 @dataclass(frozen=True)

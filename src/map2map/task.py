@@ -144,9 +144,9 @@ class Task(pl.LightningModule):
         )
         if self.options.channels_last:
             self.emulator.model.to(memory_format=_channels_last(runs.ndim))  # type: ignore[call-overload]
-        self._network: Callable[[Tensor], Tensor] = self.emulator.model
-        if self.options.compile:
-            self._network = torch.compile(self.emulator.model)
+        network = torch.compile(model) if self.options.compile else model
+        # in a tuple, so that its weights are not listed a second time
+        self._network: tuple[Callable[[Tensor], Tensor]] = (network,)
         return self.emulator
 
     def _spec(self, model: nn.Module, runs: Runs) -> Spec:
@@ -247,7 +247,7 @@ class Task(pl.LightningModule):
         x = x.to(self.dtype)
         if self.options.channels_last:
             x = x.contiguous(memory_format=_channels_last(x.ndim - 2))
-        output = self._network(x)
+        output = self._network[0](x)
         output, y = fit_together(output, y, batch.dataset, self.built, aligned=self._aligned)
         output = output.to(y.dtype)
         return self._loss(output, y, batch), x, output, y

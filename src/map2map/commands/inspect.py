@@ -141,4 +141,5 @@ def _slabs(source: Source, stored: Stored) -> Iterator[NDArray[np.float64]]:
     for slab in slabs(tuple(stored.shape), stored.channels, 1 << 20):
         out = np.empty((stored.channels, *slab.shape))
         source.read(stored.name, slab, out, Grid(tuple(stored.shape)))
+        source.release()
         yield out

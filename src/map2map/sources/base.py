@@ -210,6 +210,9 @@ class Source(ABC):
                 f"damaged, or was removed; copy or make it again"
             ) from error
 
+    def release(self) -> None:  # noqa: B027 - few formats hold on to anything
+        """Give back memory of what was read; the next `read` opens the file again."""
+
     def _check_unchanged(self, stored: Stored, shape: Shape) -> None:
         """Refuse a file that was written anew, of another shape, since it was scanned."""
         if tuple(shape) != stored.full_shape:

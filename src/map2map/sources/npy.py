@@ -23,7 +23,18 @@ __all__ = ["NpySource"]
 Header = tuple[tuple[int, ...], bool, np.dtype[Any], int]
 """Shape, whether in Fortran order, dtype, and the position of the first value."""
 
-MAPS: Pool[NDArray[Any]] = Pool(256)
+
+def most_maps() -> int:
+    """How many files may be mapped at once: each takes one of the files a process may open."""
+    try:
+        from resource import RLIMIT_NOFILE, getrlimit
+    except ImportError:  # not on Windows
+        return 256
+    limit = getrlimit(RLIMIT_NOFILE)[0]
+    return 1 << 14 if limit < 0 else min(limit // 2, 1 << 14)
+
+
+MAPS: Pool[NDArray[Any]] = Pool(most_maps())
 """Maps in use: one that is set up anew makes copying a crop out of it twice as slow."""
 
 
@@ -66,6 +77,11 @@ class NpySource(Source):
             except SourceError as error:
                 found[file.stem] = str(error)
         return found
+
+    def release(self) -> None:
+        """Unmap the files of this run."""
+        for name in self._scanned():
+            MAPS.drop(self._file(name))
 
     def _fill(self, stored: Stored, copies: list[Copy]) -> None:
         values = MAPS.get(self._file(stored.name), map_array)

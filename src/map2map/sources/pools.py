@@ -26,7 +26,7 @@ class Pool(Generic[T]):
     def __init__(self, size: int, close: Callable[[T], object] | None = None) -> None:
         self._size = size
         self._close = close
-        self._open: OrderedDict[tuple[object, ...], T] = OrderedDict()
+        self._open: OrderedDict[tuple[object, Path], tuple[object, T]] = OrderedDict()
         self._inherited: list[object] = []
         self.lock = RLock()
         if hasattr(os, "register_at_fork"):
@@ -41,22 +41,29 @@ class Pool(Generic[T]):
     def get(self, path: Path, opener: Callable[[Path], T]) -> T:
         """The open file; hold ``lock`` while using it if closing it elsewhere would hurt."""
         info = path.stat()
-        key = (opener, str(path), info.st_ino, info.st_mtime_ns, info.st_size)
+        key, version = (opener, path), (info.st_ino, info.st_mtime_ns, info.st_size)
         with self.lock:
-            if key in self._open:
+            known = self._open.get(key)
+            if known is not None and known[0] == version:
                 self._open.move_to_end(key)
-                return self._open[key]
+                return known[1]
             # the library would hand out the former content of a file that is open
-            for former in [other for other in self._open if other[:2] == key[:2]]:
-                self._evict(former)
+            if known is not None:
+                self._evict(key)
             handle = opener(path)
-            self._open[key] = handle
-            if len(self._open) > self._size:
+            self._open[key] = version, handle
+            while len(self._open) > self._size:
                 self._evict(next(iter(self._open)))
             return handle
 
-    def _evict(self, key: tuple[object, ...]) -> None:
-        handle = self._open.pop(key)
+    def drop(self, path: Path) -> None:
+        """Close a file if it is open."""
+        with self.lock:
+            for key in [key for key in self._open if key[1] == path]:
+                self._evict(key)
+
+    def _evict(self, key: tuple[object, Path]) -> None:
+        _, handle = self._open.pop(key)
         if self._close is not None:
             self._close(handle)
 
