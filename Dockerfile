@@ -1,4 +1,4 @@
-# docker build -t map2map . ; docker run -v $PWD:/work map2map train RECIPE
+# docker build -t map2map . ; docker run -v $PWD:/data map2map train RECIPE
 ARG BASE=python:3.11-slim
 FROM ${BASE}
 ARG EXTRAS=""
@@ -8,6 +8,6 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src src
 RUN pip install --no-cache-dir --constraint constraints.txt torch \
  && pip install --no-cache-dir --constraint constraints.txt ".${EXTRAS:+[${EXTRAS}]}"
-WORKDIR /work
+WORKDIR /data
 ENTRYPOINT ["m2m"]
 CMD ["--help"]

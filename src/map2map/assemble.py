@@ -85,6 +85,12 @@ def assemble(
         SaveError: If a file cannot be written.
     """
     dataset = batches.dataset
+    if dataset.ncrop > 1 and emulator.footprint.whole is not None:
+        log.warning(
+            "the result depends on the crops, because every output cell depends on the whole "
+            "domain: %s; use one crop per field (no --crop)",
+            emulator.footprint.whole,
+        )
     runs, losses = dataset.runs, list[float]()
     total = {field: Pointwise() for field in runs.targets.names}
     report = []

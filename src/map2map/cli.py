@@ -1,4 +1,4 @@
-"""The command line: ``m2m train | inspect | simulate | recipes | map2map``.
+"""The command line: ``m2m train | inspect | simulate | recipes``, and the older tools' dialects.
 
 Commands are imported when they are called, so that ``m2m --help`` needs neither torch nor
 Lightning.
@@ -9,6 +9,8 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 
 from map2map import __version__
 from map2map.errors import M2MError, near_names
@@ -20,8 +22,10 @@ COMMANDS = {
     "inspect": ("map2map.commands.inspect", "say what is in a field file, recipe or emulator"),
     "simulate": ("map2map.commands.simulate", "make data with a small, honest simulator"),
     "recipes": ("map2map.commands.recipes", "list the recipes that come with map2map"),
-    "map2map": ("map2map.dialects.map2map", "the command line of map2map's m2m.py"),
 }
+
+DIALECTS = [entry.name for entry in iter_modules([str(Path(__file__).parent / "dialects")])]
+"""Older tools, each a module of `map2map.dialects`."""
 
 DESCRIPTION = """\
 Neural-network emulators of simulation fields: train on pairs of files, apply at any size.
@@ -40,7 +44,9 @@ A first tour:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``m2m``."""
-    commands = "\n".join(f"  {name:10} {text}" for name, (_, text) in COMMANDS.items())
+    lines = {name: text for name, (_, text) in COMMANDS.items()}
+    lines |= {name: f"the command line of {name}, translated to a recipe" for name in DIALECTS}
+    commands = "\n".join(f"  {name:10} {text}" for name, text in lines.items())
     parser = argparse.ArgumentParser(
         prog="m2m",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -52,10 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.command is None:
-        parser.error(f"which command? there are {', '.join(COMMANDS)}")
-    if options.command not in COMMANDS:
-        parser.error(f"no command {options.command!r}{near_names(options.command, COMMANDS)}")
-    module, _ = COMMANDS[options.command]
+        parser.error(f"which command? there are {', '.join(lines)}")
+    known = [*COMMANDS, *DIALECTS]
+    if options.command not in known:
+        parser.error(f"no command {options.command!r}{near_names(options.command, known)}")
+    module = f"map2map.dialects.{options.command}"
+    if options.command in COMMANDS:
+        module, _ = COMMANDS[options.command]
     return run(f"m2m {options.command}", lambda: import_module(module).main(options.arguments))
 
 

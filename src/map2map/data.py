@@ -53,7 +53,7 @@ class FieldData(pl.LightningDataModule):
         augment: What is varied from epoch to epoch in training.
         domain: What the grids have in common.
         reading: Batches, threads, order and mask.
-        seed: Of the order and of everything drawn.
+        seed: Of the order and of everything drawn; in a recipe by default `seed_everything`.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class FieldData(pl.LightningDataModule):
         augment: Augment | None = None,
         domain: Domain | None = None,
         reading: Reading | None = None,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         self.patterns = {"train": train} | ({"val": val} if val else {})
@@ -106,7 +106,7 @@ class FieldData(pl.LightningDataModule):
                 crops,
                 self.augment if training else None,
                 self.domain,
-                seed=self.seed,
+                seed=self.seed or 0,
                 allow_nonfinite=self.reading.mask,
             )
             self._batches[split] = Batches(
@@ -115,7 +115,7 @@ class FieldData(pl.LightningDataModule):
                     shuffle=training,
                     local=self.reading.local_order,
                     distance=self.reading.distance,
-                    seed=self.seed,
+                    seed=self.seed or 0,
                 ),
                 self.reading.batch_size,
                 self._share(),

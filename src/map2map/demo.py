@@ -47,7 +47,7 @@ def main() -> int:
     return 0
 
 
-EPOCHS = 30
+EPOCHS = 22
 
 
 def run(folder: Path, size: int, epochs: int) -> dict[str, dict[str, float]]:

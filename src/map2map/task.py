@@ -199,7 +199,8 @@ class Task(pl.LightningModule):
                 for key, value in buffers.items():
                     owner, _, leaf = key.rpartition(".")
                     setattr(norm.get_submodule(owner), leaf, value)
-                log.info("norm of %s, fitted: %s", name, norm.found())
+                if self.trainer.is_global_zero:
+                    log.info("norm of %s, fitted: %s", name, norm.found())
 
     def _check_sizes(self, data: Any) -> None:
         """Refuse crops that the model cannot take, or whose output the target cannot meet."""

@@ -64,7 +64,7 @@ def _state(path: Path) -> dict[str, object]:
     return {
         "kind": "state of map2map" + ("" if "loops" in state else ", of its first version"),
         "epoch": state.get("epoch"),
-        "batch": state.get("cursor", {}).get("batch", 0),
+        "next": state.get("FieldData"),
         "model": state.get("model_spec"),
         "parameters": sum(
             v.numel()

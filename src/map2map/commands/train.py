@@ -37,6 +37,10 @@ __all__ = ["RecipeCLI", "main", "make", "train_recipe"]
 log = logging.getLogger(__name__)
 
 
+TRY_AGAIN = 75
+"""Exit status of a training that a signal has stopped, with its state saved (EX_TEMPFAIL)."""
+
+
 class RecipeCLI(LightningCLI):
     """Reads a recipe and makes what it describes.
 
@@ -55,8 +59,15 @@ class RecipeCLI(LightningCLI):
             save_config_callback=None,
             seed_everything_default=42,
             auto_configure_optimizers=False,
-            parser_kwargs={"prog": prog, "description": __doc__, "exit_on_error": False},
+            parser_kwargs={
+                "prog": prog,
+                "description": __doc__,
+                "exit_on_error": False,
+                "allow_abbrev": False,
+            },
         )
+        if self.datamodule.seed is None:
+            self.datamodule.seed = int(self.config["seed_everything"])
         network = self.config["model"]["model"]
         self.model.model_arguments = {
             **_plain(network.get("init_args")),
@@ -159,6 +170,7 @@ def train_recipe(arguments: Sequence[str] | dict[str, Any], prog: str = "m2m tra
             train(cli.model, cli.datamodule, cli.trainer, cli.output, record=record)
     except Interrupted as interruption:
         log.info("%s; the same command goes on from there", interruption)
+        return TRY_AGAIN
     return 0
 
 

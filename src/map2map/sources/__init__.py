@@ -55,5 +55,5 @@ def open_source(path: Path | str, *, ndim: int | None = None) -> Source:
         )
     raise SourceError(
         f"cannot tell the format of {path} from its suffix {path.suffix!r}; known are {known}; "
-        f"rename the file or name the source's class"
+        f"rename the file"
     )
