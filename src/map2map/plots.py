@@ -83,7 +83,8 @@ def slices(
     rows = min(channels, max(len(values) for _, values in (*panels, *differences)))
     columns = len(panels) + len(differences)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2.3 * columns + 1.2, 2.2 * rows + 0.4))
+        size = (2.3 * columns + 1.2, 2.3 * rows + 0.6)
+        figure = Figure(figsize=size, layout="compressed")
         axes = figure.subplots(rows, columns, squeeze=False)
         look = Look(units, spacing, length)
         for row in range(rows):

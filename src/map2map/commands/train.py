@@ -28,6 +28,7 @@ from map2map.commands.recipes import find, read
 from map2map.commands.refusals import one_sentence
 from map2map.data import FieldData
 from map2map.errors import M2MError, RecipeError, near_names
+from map2map.memory import keep_freed_memory
 from map2map.task import Task
 from map2map.train import Output, make_trainer, train
 from map2map.usercode import use_folder, users_errors
@@ -163,6 +164,7 @@ def _keys() -> list[str]:
 
 def train_recipe(arguments: Sequence[str] | dict[str, Any], prog: str = "m2m train RECIPE") -> int:
     """Train from ``--config FILE`` and overrides, or from a recipe as a dictionary."""
+    keep_freed_memory()
     cli = make(arguments, prog)
     record = {"recipe": yaml.safe_load(cli.parser.dump(cli.config, skip_none=True))}
     try:
