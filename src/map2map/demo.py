@@ -49,7 +49,7 @@ def main() -> int:
     return 0
 
 
-EPOCHS = 14
+EPOCHS = 20
 
 
 def run(folder: Path, size: int, epochs: int) -> dict[str, dict[str, float]]:
