@@ -162,7 +162,7 @@ def main() -> None:
         turns = TakeTurns(options.block, options.blocks)
         measure(Path(name), turns, 64, "--trainer.accelerator=cpu", "--data.crops.step=16")
     report(
-        "Training step on the CPU: U-Net of width 24, crop 32, bf16-mixed, channels-last",
+        "Training step on the CPU: the network of the recipe, crop 32, bf16-mixed, channels-last",
         claims(turns, 1.05),
     )
     if not torch.cuda.is_available():
