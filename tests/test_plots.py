@@ -43,6 +43,12 @@ def test_inputs_of_fewer_channels_leave_a_blank():
     assert len(drawn(figure)) == 3
 
 
+def test_an_input_with_its_halo_is_cut_to_the_cells_of_the_target():
+    x, y = rng.normal(size=(1, 10, 12)), rng.normal(size=(1, 4, 6))
+    axes = drawn(plots.slices([("input", x), ("target", y)]))
+    np.testing.assert_array_equal(axes[0].images[0].get_array(), x[0, 3:7, 3:9])
+
+
 def test_axes_are_in_units_of_length_if_the_cell_size_is_known():
     figure = plots.slices([("a", rng.normal(size=(1, 4, 8)))], spacing=2.0, length="Mpc/h")
     assert drawn(figure)[0].images[0].get_extent() == [0, 16, 0, 8]

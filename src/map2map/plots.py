@@ -46,6 +46,16 @@ def middle_slice(values: NDArray[np.floating]) -> NDArray[np.floating]:
     return values
 
 
+def middle(values: Array, space: Sequence[int]) -> Array:
+    """The middle ``space`` cells of a field (channel, *space), if it has more on every axis."""
+    excess = [n - m for n, m in zip(values.shape[1:], space, strict=True)]
+    if min(excess) < 0:
+        return values
+    return values[
+        (slice(None), *(slice(e // 2, e // 2 + n) for e, n in zip(excess, space, strict=True)))
+    ]
+
+
 def color_limits(images: Sequence[NDArray[np.floating]]) -> tuple[float, float, str]:
     """Limits that cover 99 % of the values, and a color map: diverging if both signs occur."""
     values = np.concatenate([image[np.isfinite(image)].ravel() for image in images])
@@ -72,14 +82,16 @@ def slices(
     """Middle slices side by side: a row per channel, a column per panel.
 
     Args:
-        panels: Fields drawn on one color scale per row; those of another shape than the first
-            (inputs with a halo) are cut to their middle, and those of fewer channels left blank.
+        panels: Fields drawn on one color scale per row; those larger than the last (inputs with a
+            halo) are cut to their middle, and those of fewer channels left blank.
         differences: Fields drawn on one color scale of their own, symmetric about zero.
         units: Units of the colors.
         spacing: Cell size, in units of length that the axes then show; else they count cells.
         length: Name of the units of length.
         channels: Most channels to draw.
     """
+    space = panels[-1][1].shape[1:]
+    panels = [(title, middle(values, space)) for title, values in panels]
     rows = min(channels, max(len(values) for _, values in (*panels, *differences)))
     columns = len(panels) + len(differences)
     with mpl.rc_context(STYLE):
