@@ -22,7 +22,6 @@ def test_a_full_disk_leaves_the_former_file_and_no_rubbish(tmp_path, error):
     path = tmp_path / "a.txt"
     path.write_text("former")
 
-
     def write():
         with replacing(path) as temporary:
             temporary.write_text("half")

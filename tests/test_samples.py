@@ -205,6 +205,25 @@ def test_what_lies_beyond_an_edge_is_made_up_only_if_declared(tmp_path):
         SampleDataset(runs, Crops(halo=2), domain=Domain(periodic=False))
 
 
+@pytest.mark.parametrize("pad", ["refuse", "reflect", "edge", "zero"])
+def test_a_target_is_never_made_up(tmp_path, pad):
+    """Only the input's halo is; crops stay inside, all cells are learnt, whatever the shift."""
+    values = 1 + np.arange(20.0, dtype=np.float32)[None]
+    np.save(tmp_path / "a_0.npy", values)
+    patterns = {"a": str(tmp_path / "a_*.npy"), "b": str(tmp_path / "a_*.npy")}
+    runs = Runs([Field("a")], [Field("b")], patterns)
+    crops = Crops(size=8, halo=0 if pad == "refuse" else 3)
+    domain = Domain(periodic=False, pad=pad)
+    dataset = SampleDataset(runs, crops, Augment(shift=20), domain)
+    seen = set()
+    for i in range(len(dataset)):
+        for epoch in (None, *range(30)):
+            target = dataset.read(i, epoch).target[0]
+            np.testing.assert_array_equal(np.diff(target), 1)
+            seen |= set(target.tolist()) if epoch is None else set()
+    assert seen == set(values[0].tolist())
+
+
 def test_a_nan_is_refused_with_its_place_or_let_through(box, tmp_path):
     runs, _ = box
     path = tmp_path / "d_1.npy"

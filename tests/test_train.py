@@ -17,10 +17,10 @@ from torch import nn
 
 from map2map.data import FieldData, Reading
 from map2map.emulator import Card, Emulator
-from map2map.errors import ArtefactError, GeometryError, SaveError
+from map2map.errors import ArtefactError, FieldError, GeometryError, RecipeError, SaveError
 from map2map.fields import Field
 from map2map.models import ConvNet
-from map2map.norms import Standardize
+from map2map.norms import Log, Scale, Standardize
 from map2map.order import Order, Share
 from map2map.samples import Augment, Crops
 from map2map.task import Options, Schedule, Task
@@ -363,6 +363,74 @@ def test_a_model_whose_output_exceeds_the_target_is_refused():
         train(task, data, trainer, output)
 
 
+def test_a_norm_that_cannot_take_the_values_is_refused_by_name():
+    np.save("x_0.npy", np.load("x_0.npy") - 10)
+    task, data = make()
+    task.norms = {"x": Log()}
+    output = Output(Path(), figures=0)
+    trainer = make_trainer(output, progress=False, max_epochs=1, accelerator="cpu", logger=False)
+    with pytest.raises(FieldError, match=r"the norm Log of field 'x' makes .* NaN"):
+        train(task, data, trainer, output)
+    assert not list(Path().glob("*.pt"))
+
+
+def test_a_loss_that_is_not_a_number_is_not_saved():
+    task, data = make()
+    task.make_optimizer = lambda parameters: torch.optim.SGD(parameters, lr=1e30)
+    output = Output(Path(), figures=0, every=1)
+    trainer = make_trainer(output, progress=False, max_epochs=3, accelerator="cpu", logger=False)
+    with pytest.raises(FieldError, match="loss is NaN or infinite"):
+        train(task, data, trainer, output)
+    for path in Path().glob("*.pt"):
+        assert np.isfinite(torch.load(path, weights_only=True)["sums"]["train"][0])
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda task: task.norms.update(x=Scale()), "trained with norms"),
+        (lambda task: setattr(task, "loss", nn.L1Loss()), "trained with loss MSELoss, not L1Loss"),
+        (lambda task: setattr(task, "inputs", [Field("x", units="km")]), "trained with inputs"),
+        (lambda task: setattr(task, "make_optimizer", torch.optim.SGD), "with the optimizer Adam"),
+    ],
+)
+def test_a_state_is_not_resumed_with_another_recipe(change, match):
+    fit({}, epochs=1)
+    before = Path("emulator.safetensors").read_bytes()
+    task, data = make()
+    change(task)
+    output = Output(Path(), figures=0)
+    trainer = make_trainer(output, progress=False, max_epochs=2, accelerator="cpu", logger=False)
+    with pytest.raises(ArtefactError, match=match):
+        train(task, data, trainer, output)
+    assert Path("emulator.safetensors").read_bytes() == before
+
+
+def test_without_a_step_no_emulator_is_written_but_a_lost_one_is():
+    fit({}, epochs=0)
+    assert not list(Path().glob("*.pt*"))
+    assert not Path("emulator.safetensors").exists()
+    fit({}, epochs=1)
+    before = Path("emulator.safetensors").read_bytes()
+    fit({}, epochs=1)
+    assert Path("emulator.safetensors").read_bytes() == before
+    Path("emulator.safetensors").unlink()
+    fit({}, epochs=1)
+    assert Path("emulator.safetensors").exists()
+
+
+def test_impossible_outputs_are_refused():
+    for name, value in (("keep", 0), ("every", -1), ("log_interval", 0), ("figures", -1)):
+        with pytest.raises(RecipeError, match=name):
+            Output(**{name: value})
+    Path("file").write_text("")
+    task, data = make()
+    output = Output(Path("file/folder"))
+    trainer = make_trainer(Output(), progress=False, max_epochs=1, accelerator="cpu", logger=False)
+    with pytest.raises(SaveError, match="cannot make the folder"):
+        train(task, data, trainer, output)
+
+
 def test_masked_cells_do_not_teach_anything():
     """Training on holed data equals training where the holes hold any other values."""
     histories = []
@@ -440,7 +508,7 @@ def test_two_processes_take_the_mean_of_the_gradients_of_their_own_samples():
     model = ConvNet(1, 1, ndim=2, width=3, depth=1)
     model.load_state_dict(start)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.003)
-    shares = [Order().samples(0, 2, 6, Share(rank, 2)).reshape(3, 2) for rank in range(2)]
+    shares = [Order(seed=42).samples(0, 2, 6, Share(rank, 2)).reshape(3, 2) for rank in range(2)]
     for both in zip(*shares, strict=True):
         x, y = [], []
         for sample in np.concatenate(both):

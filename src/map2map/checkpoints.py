@@ -104,6 +104,9 @@ class States(Checkpoint):
         self._leave(asked and done < (trainer.max_epochs or 0))
 
     def _save(self, trainer: pl.Trainer, path: Path, finished: int) -> None:
+        check = getattr(trainer.lightning_module, "check_finite", None)
+        if check is not None:
+            check()
         self._finished = finished
         trainer.save_checkpoint(path)
         if trainer.is_global_zero:

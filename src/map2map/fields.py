@@ -1,5 +1,6 @@
 """Named quantities with units, and where their channels lie in a tensor."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -7,6 +8,8 @@ from typing import Any, Literal
 from map2map.errors import FieldError, near_names
 
 __all__ = ["Field", "FieldSet", "Kind"]
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["scalar", "vector"]
 
@@ -17,7 +20,7 @@ class Field:
 
     Args:
         name: What it is called, in files, messages and cards.
-        units: Its units, as in the files; "1" if it has none.
+        units: Its units, as in the files; "1" if it has none. If not given: what the files say.
         kind: "vector" has one component per axis, and a symmetry of the grid turns the components
             along; "scalar" is one or several independent numbers per cell. If not given: a vector
             if there are as many channels as axes (and more than one), which is map2map's guess.
@@ -25,12 +28,15 @@ class Field:
     """
 
     name: str
-    units: str = "1"
+    units: str | None = None
     kind: Kind | None = None
     channels: int | None = None
 
-    def resolved(self, channels: int, ndim: int) -> "Field":
+    def resolved(self, channels: int, ndim: int, units: str | None = None) -> "Field":
         """The same with nothing left open, for files with ``channels`` on ``ndim`` axes.
+
+        Units of the files that differ from those declared are told, not refused, because the
+        same units can be spelt in many ways.
 
         Raises:
             FieldError: If the files contradict what was declared.
@@ -47,7 +53,14 @@ class Field:
                 f"{ndim}-D grid; a vector has one component per axis; declare `kind: scalar` if "
                 f"its channels are independent"
             )
-        return replace(self, channels=channels, kind=kind)
+        if units and self.units and units != self.units:
+            log.warning(
+                "field %r is declared in units of %r, but its files say %r",
+                self.name,
+                self.units,
+                units,
+            )
+        return replace(self, channels=channels, kind=kind, units=self.units or units or "1")
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,16 @@ class Runs:
         self._channels = {name: self._stored(name, self.runs[0]).channels for name in paths}
         self._check_shapes()
         self.inputs, self.targets = (
-            FieldSet(tuple(f.resolved(self._channels[f.name], self.ndim) for f in side))
+            FieldSet(
+                tuple(
+                    f.resolved(
+                        self._channels[f.name],
+                        self.ndim,
+                        self._stored(f.name, self.runs[0]).units,
+                    )
+                    for f in side
+                )
+            )
             for side in (inputs, targets)
         )
 

@@ -1,6 +1,7 @@
 """Task: one training step for any emulator and loss. Knows nothing of files."""
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from map2map.assemble import fit_together
 from map2map.batches import Batch
 from map2map.checkpoints import load_weights
 from map2map.emulator import Emulator
-from map2map.errors import FieldError, GeometryError, M2MError, RecipeError
+from map2map.errors import ArtefactError, FieldError, GeometryError, M2MError, RecipeError
 from map2map.fields import Field
 from map2map.grids import Domain
 from map2map.norms import Norm
@@ -115,7 +116,7 @@ class Task(pl.LightningModule):
         self.scheduler_state: dict[str, Any] | None = None
         self._resumed: tuple[dict[str, Any], Path, bool] | None = None
         self.history: dict[str, list[float]] = {"train": [], "val": []}
-        self._closed = -1
+        self._closed, self.trained = -1, False
         self.examples: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
 
     # --- before training -------------------------------------------------------------------
@@ -160,18 +161,27 @@ class Task(pl.LightningModule):
         channels = runs.inputs.channels, runs.targets.channels
         return describe_call(type(model), *channels, ndim=runs.ndim, **self.model_arguments)
 
+    def prepare(self, data: Any) -> None:
+        """Open the data, make the emulator, check that they fit together; writes nothing.
+
+        Args:
+            data: A `map2map.data.FieldData`.
+        """
+        runs = data.open(self.inputs, self.targets)
+        emulator = self.build(runs, data.domain)
+        self._take_up(emulator)
+        data.resolve(emulator.footprint)
+        self._check_sizes(data)
+
     def setup(self, stage: str) -> None:
-        """Open the data, make the emulator, fit its norms."""
+        """Fit the norms; share the samples out to the processes there are."""
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.emulator is None:
-            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-            runs = data.open(self.inputs, self.targets)
-            emulator = self.build(runs, data.domain)
-            self._take_up(emulator)
-            self._fit_norms(data, emulator)
-            data.resolve(emulator.footprint)
-            if "val" not in data.runs:
-                self.trainer.limit_val_batches = 0
-            self._check_sizes(data)
+            self.prepare(data)
+        self._fit_norms(data, self.built)
+        data.resolve(self.built.footprint)
+        if "val" not in data.runs:
+            self.trainer.limit_val_batches = 0
 
     def resume(self, state: dict[str, Any], path: Path, *, strict: bool = True) -> None:
         """Start from the weights and norms of a state, ours or map2map's, read from ``path``."""
@@ -181,12 +191,30 @@ class Task(pl.LightningModule):
         if self._resumed is None:
             return
         state, path, strict = self._resumed
+        before, now = state.get("task", {}), self._identity(emulator)
+        for key, value in before.items():
+            if value != now[key]:
+                raise ArtefactError(
+                    f"{path} was trained with {key} {value}, not {now[key]}; go on with the same "
+                    f"recipe, or start anew in another folder (output.folder) or with "
+                    f"output.resume: never"
+                )
         load_weights(emulator.model, state["model"], path, strict=strict)
         prefix = "emulator.norms."
         for name, value in state.get("state_dict", {}).items():
             if name.startswith(prefix):
                 owner, _, leaf = name.removeprefix(prefix).rpartition(".")
                 setattr(emulator.norms.get_submodule(owner), leaf, value)
+
+    def _identity(self, emulator: Emulator) -> dict[str, Any]:
+        """What must be the same when a state is resumed."""
+        names = (*emulator.inputs.names, *emulator.targets.names)
+        return {
+            "inputs": [f"{f.name} [{f.units}] ({f.kind})" for f in emulator.inputs],
+            "targets": [f"{f.name} [{f.units}] ({f.kind})" for f in emulator.targets],
+            "norms": [type(emulator.norm(name)).__name__ for name in names],
+            "loss": type(self.loss).__name__,
+        }
 
     def _fit_norms(self, data: Any, emulator: Emulator) -> None:
         for name in (*emulator.inputs.names, *emulator.targets.names):
@@ -227,6 +255,14 @@ class Task(pl.LightningModule):
                 self.scheduler = self.schedule.scheduler(optimizer)
         except (ValueError, TypeError) as error:
             raise RecipeError(f"the optimizer or its schedule cannot be made: {error}") from error
+        if self._resumed is not None:
+            state, path, _ = self._resumed
+            before, now = state.get("optimizer_class"), type(optimizer).__name__
+            if before not in (None, now):
+                raise ArtefactError(
+                    f"{path} was trained with the optimizer {before}, not {now}; go on with the "
+                    f"same, or start anew with output.resume: never"
+                )
         if isinstance(self.scheduler, WarmupCosine) and self.scheduler.total_steps is None:
             self.scheduler.total_steps = int(self.trainer.estimated_stepping_batches)
         return optimizer
@@ -255,13 +291,35 @@ class Task(pl.LightningModule):
 
     def _loss(self, output: Tensor, y: Tensor, batch: Batch) -> Tensor:
         if not batch.dataset.allow_nonfinite:
-            loss: Tensor = self.loss(output, y)
-            return loss
+            return self._compare(output, y)
         valid = torch.isfinite(y)
         count = valid.sum()
         # where nothing is to be learnt, the target is what came out; the mean is over the rest
-        loss = self.loss(output, torch.where(valid, y, output.detach()))
+        loss = self._compare(output, torch.where(valid, y, output.detach()))
         return loss * (valid.numel() / count.clamp(min=1))
+
+    def _compare(self, output: Tensor, y: Tensor) -> Tensor:
+        try:
+            loss: Tensor = self.loss(output, y)
+        except TypeError as error:
+            raise RecipeError(
+                f"the loss {type(self.loss).__name__} does not compare an output with a target: "
+                f"{error}"
+            ) from error
+        return loss
+
+    def check_finite(self) -> None:
+        """Refuse to go on, and to save, once the loss is not a number.
+
+        Raises:
+            FieldError: If it is NaN or infinite.
+        """
+        if not math.isfinite(float(self.sums["train"][0])):
+            raise FieldError(
+                "the loss is NaN or infinite, so nothing is saved of this epoch; is a norm given "
+                "values that it cannot take (a logarithm of negative ones, say), or is the "
+                "learning rate too high?"
+            )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
@@ -272,6 +330,7 @@ class Task(pl.LightningModule):
             )
             log.info("batch %d: %s", batch_idx + 1, shapes)
         self._count("train", loss, len(batch))
+        self.trained = True
         if batch_idx + 1 == self.trainer.num_training_batches:
             self._keep("train", x, output, y)
         return loss
@@ -314,6 +373,23 @@ class Task(pl.LightningModule):
             # for early stopping, which looks it up by name
             self.log("loss/val", self.epoch_losses["val"], logger=False)
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Look at the first normalized values: a norm may not take what the files hold."""
+        if not self.trained and not batch.dataset.allow_nonfinite:
+            for fields, values in zip(
+                (self.built.inputs, self.built.targets), batch.settle(), strict=True
+            ):
+                for name, channels in fields.slices.items():
+                    normal = self.built.norm(name)(values[:, channels])
+                    bad = int((~torch.isfinite(normal)).sum())
+                    if bad:
+                        low, high = (float(f(values[:, channels])) for f in (torch.min, torch.max))
+                        raise FieldError(
+                            f"the norm {type(self.built.norm(name)).__name__} of field {name!r} "
+                            f"makes {bad} NaN or infinite values of values from {low:g} to "
+                            f"{high:g}; use a norm that takes them"
+                        )
+
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, and step a scheduler that steps along, before the state may be saved."""
         super().optimizer_step(*args, **kwargs)
@@ -325,6 +401,7 @@ class Task(pl.LightningModule):
         if self._closed == self.current_epoch:
             return self.epoch_losses
         self._closed = self.current_epoch
+        self.check_finite()
         self.epoch_losses["train"] = self._epoch_loss("train")
         for split, loss in self.epoch_losses.items():
             self.history[split].append(loss)
@@ -348,6 +425,8 @@ class Task(pl.LightningModule):
         emulator = self.built
         checkpoint["model"] = emulator.model.state_dict()
         checkpoint["model_spec"] = emulator.model_spec
+        checkpoint["task"] = self._identity(emulator)
+        checkpoint["optimizer_class"] = type(self.trainer.optimizers[0]).__name__
         checkpoint["scheduler"] = None if self.scheduler is None else self.scheduler.state_dict()
         checkpoint["sums"] = {k: [float(a), n] for k, (a, n) in self.sums.items()}
         checkpoint["history"] = {k: list(v) for k, v in self.history.items()}

@@ -115,7 +115,7 @@ class Tracker(pl.Callback):
         figure = plots.slices(
             [(name, values.numpy()) for name, values in panels],
             [("output - target", (output - target).numpy())],
-            units=field.units,
+            units=field.units or "",
             spacing=spacing,
         )
         writer.add_figure(f"fig/{split}", figure, epoch)
@@ -132,7 +132,7 @@ class Tracker(pl.Callback):
                 [("output", other.numpy())],
                 fine,
                 quantity=f"power of {field.name if space == 'lag' else 'density'}",
-                length=field.units if spacing and is_displacement(field) else "",
+                length=field.units or "" if spacing and is_displacement(field) else "",
             )
             writer.add_figure(f"fig/{split}/power/{space}", figure, epoch)
 

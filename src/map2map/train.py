@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from map2map.checkpoints import AtomicCheckpointIO, States, read_state
 from map2map.data import FieldData
 from map2map.emulator import Emulator
-from map2map.errors import ArtefactError
+from map2map.errors import ArtefactError, RecipeError, SaveError
 from map2map.task import Task
 from map2map.tracking import EpochLines, Progress, Tracker
 
@@ -49,6 +49,13 @@ class Output:
     figures: int = 1
     strict: bool = True
     resume: str = "auto"
+
+    def __post_init__(self) -> None:
+        least = {"every": 0, "keep": 1, "log_interval": 1, "figures": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise RecipeError(f"output.{name} is {value}; it must be at least {low}")
 
     def state(self) -> Path | None:
         """The state to resume from."""
@@ -143,7 +150,12 @@ def train(
         M2MError: If data, recipe or state do not fit.
     """
     output = output or Output()
-    output.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        output.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SaveError(
+            f"cannot make the folder {output.folder}: {error}; choose another (output.folder)"
+        ) from error
     path = output.state()
     checkpoint = None
     if path is not None:
@@ -155,8 +167,14 @@ def train(
         else:
             trainer.callbacks.append(_ForeignState(state, path))  # type: ignore[attr-defined]
             data.next_sample = {"epoch": int(state.get("epoch", 0)), "sample": 0}
+    # before anything is written, so that a refused run leaves nothing behind
+    task.prepare(data)
     trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
     emulator = task.built
+    target = output.folder / output.emulator
+    if not task.trained and (path is None or target.exists()):
+        log.info("nothing to do: all %s epochs are done", trainer.max_epochs)
+        return emulator.eval()
     emulator.eval()
     emulator.training_record = {
         "files": _files(data) if trainer.is_global_zero else {},
@@ -169,7 +187,6 @@ def train(
     emulator.scores = {"loss": task.history}
     emulator.versions = _versions()
     if trainer.is_global_zero:
-        target = output.folder / output.emulator
         emulator.save(target)
         log.info("saved %s", target)
     return emulator

@@ -249,7 +249,8 @@ def bounds(
     """Where crops may start so that nothing need be made up.
 
     Args:
-        grid: Only its axes beyond whose edges there is nothing bound the crops.
+        grid: On axes that are not periodic a crop stays inside, because a target is never made
+            up; its halo, too, where nothing may be made up.
         crop: Shape of the crop.
         halo: Cells read around it.
         flips: Whether low and high sides may be exchanged.
@@ -260,14 +261,14 @@ def bounds(
     """
     found: list[Bounds] = []
     for axis, (n, beyond) in enumerate(zip(grid.shape, grid.beyond, strict=True)):
-        if beyond != "refuse":
+        if beyond == "periodic":
             found.append(None)
             continue
         axes = range(grid.ndim) if permute else (axis,)
         size = max(crop[a] for a in axes)
         low, high = (max(side[a] for a in axes) for side in (halo.low, halo.high))
         low, high = (max(low, high), max(low, high)) if flips else (low, high)
-        low, high = max(low, 0), max(high, 0)
+        low, high = (max(low, 0), max(high, 0)) if beyond == "refuse" else (0, 0)
         if n - size - high < low:
             raise GeometryError(
                 f"axis {axis} has {n} cells and is not periodic, too few for a crop of {size} with "

@@ -43,7 +43,12 @@ def main(argv: Sequence[str]) -> int:
     if path.suffix == ".safetensors":
         from map2map.emulator import Card
 
-        print(json.dumps(asdict(Card.read(path)), indent=2))
+        card = asdict(Card.read(path))
+        if not options.json:
+            # with ten thousand files nobody would see the rest
+            files = card["training"].get("files", {})
+            card["training"]["files"] = {k: f"{len(runs)} runs" for k, runs in files.items()}
+        print(json.dumps(card, indent=2))
     elif path.suffix in (".pt", ".pth", ".ckpt"):
         print(json.dumps(_state(path), indent=2))
     else:
