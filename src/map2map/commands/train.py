@@ -78,8 +78,6 @@ class RecipeCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What Lightning does not know of."""
         parser.add_class_arguments(Output, "output")
-        # written out, so that its arguments can be overridden
-        parser.set_defaults({"model.optimizer": {"class_path": "torch.optim.AdamW"}})
         parser.add_argument(
             "--callback_at",
             type=str | None,
