@@ -179,7 +179,7 @@ def spectra(
         if np.any(reference > 0):
             top.set_yscale("log")
         _limits(ratio, correlation)
-        top.set_ylabel(f"dimensionless {quantity}")
+        top.set_ylabel(rf"{quantity} per $\ln k$")
         ratio.set_ylabel(r"$\sqrt{P / P_\mathrm{truth}}$")
         correlation.set_ylabel("$r(k)$")
         correlation.set_xlabel(f"$k$ [rad / {length}]" if length else "$k$ [rad / cell]")
