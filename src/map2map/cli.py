@@ -19,6 +19,7 @@ __all__ = ["main", "main_map2map", "run"]
 
 COMMANDS = {
     "train": ("map2map.commands.train", "train an emulator from a recipe"),
+    "apply": ("map2map.commands.apply", "apply an emulator to fields of any size"),
     "inspect": ("map2map.commands.inspect", "say what is in a field file, recipe or emulator"),
     "simulate": ("map2map.commands.simulate", "make data with a small, honest simulator"),
     "recipes": ("map2map.commands.recipes", "list the recipes that come with map2map"),

@@ -11,21 +11,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors
 import torch
-from numpy.typing import NDArray
+import xarray as xr
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from map2map.arrays import Settings, apply_arrays, domain_of_input
+from map2map.datasets import apply_dataset
 from map2map.errors import ArtefactError, FieldError, GeometryError, near_names
-from map2map.fields import FieldSet, field_channels
+from map2map.fields import FieldSet
 from map2map.files import replacing
 from map2map.footprints import Footprint, footprint_of
 from map2map.grids import Domain
 from map2map.norms import Identity, Norm
 from map2map.specs import Spec, build, describe
-from map2map.windows import Window, pieces
 
 __all__ = ["Card", "Emulator"]
 
@@ -166,16 +166,15 @@ class Emulator(nn.Module):
         """Undo the norms of targets, shape (batch, channel, *space)."""
         return self._side(self.targets, y, inverse=True)
 
-    def forward(self, x: Tensor | Mapping[str, NDArray[Any]]) -> Any:
+    def forward(self, x: Tensor | Mapping[str, Any]) -> Any:
         """Physical inputs to physical outputs.
 
         Args:
             x: Either windows of the inputs, a tensor (batch, channel, *space), of which the
-                output keeps what the footprint leaves; or whole fields by name, arrays of shape
-                (channel, *space) or, of one channel, (*space).
+                output keeps what the footprint leaves; or whole fields, as `apply` takes them.
 
         Returns:
-            Windows of the targets, or whole fields by name, of shape (channel, *space).
+            Windows of the targets, or whole fields.
 
         Raises:
             FieldError: If a field is missing, unknown or has other channels.
@@ -183,49 +182,39 @@ class Emulator(nn.Module):
         """
         if isinstance(x, Tensor):
             return self.decode_target(self.model(self.encode_input(x)))
-        return self._whole(x)
+        return self.apply(x)
 
-    @torch.no_grad()
-    def _whole(self, fields: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-        values = self._joined(fields)
-        grid = self.domain.grid(values.shape[1:])
-        window = Window.whole(grid.shape).grow(self.footprint.halo_for(grid.shape))
-        read = np.empty((len(values), *window.shape), np.float32)
-        for piece in pieces(window, grid):
-            there = read[(slice(None), *piece.target)]
-            if piece.is_zero:
-                there[...] = 0
-            else:
-                mirrored = tuple(1 + axis for axis in piece.reverse)
-                there[...] = np.flip(values[(slice(None), *piece.source)], mirrored)
-        state = next(self.model.parameters(), torch.empty(0))
-        x = torch.from_numpy(read).to(state)[None]
-        y = self(x)[0][(slice(None), *self.footprint.kept(grid.shape))].float().cpu().numpy()
-        return {name: y[channels] for name, channels in self.targets.slices.items()}
+    def apply(
+        self,
+        fields: Any,
+        *,
+        domain: Domain | None = None,
+        other_grid: bool = False,
+        settings: Settings | None = None,
+    ) -> Any:
+        """Apply it to whole fields of any size, tile by tile; the tiles do not show in the result.
 
-    def _joined(self, fields: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        unknown = [name for name in fields if name not in self.inputs.names]
-        missing = [name for name in self.inputs.names if name not in fields]
-        if unknown or missing:
-            raise FieldError(
-                f"the emulator takes the fields {', '.join(self.inputs.names)}"
-                + (f"; missing: {', '.join(missing)}" if missing else "")
-                + (f"; unknown: {', '.join(unknown)}" if unknown else "")
-            )
-        arrays = []
-        for entry in self.inputs:
-            array = np.asarray(fields[entry.name])
-            array = array[None] if array.ndim == self.ndim else array
-            if array.ndim != self.ndim + 1 or len(array) != field_channels(entry):
-                raise FieldError(
-                    f"field {entry.name!r} has shape {array.shape}, but the emulator takes "
-                    f"{entry.channels} channels on {self.ndim} axes: ({entry.channels}, *space)"
-                )
-            arrays.append(array)
-        if len({array.shape[1:] for array in arrays}) > 1:
-            shapes = {n: a.shape[1:] for n, a in zip(self.inputs.names, arrays, strict=True)}
-            raise GeometryError(f"the input fields are on different grids: {shapes}")
-        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        Args:
+            fields: An xarray Dataset; or, by name, arrays or tensors of shape (channel, *space) or,
+                of one channel, (*space).
+            domain: What lies beyond the edges of the fields, if other than in training.
+            other_grid: Whether periodic axes and cell size may differ from the training's.
+            settings: Memory, tiles, precision, …
+
+        Returns:
+            The targets, as what was given: a Dataset with coordinates and attributes, or arrays or
+            tensors by name, of shape (channel, *space). On axes that are not periodic, where
+            nothing may be made up, the cells that see no cell beyond the edges.
+
+        Raises:
+            FieldError: If a field is missing, unknown, has other channels or units, or holds NaN.
+            GeometryError: If shapes or grids do not fit, or the model cannot be tiled.
+        """
+        if isinstance(fields, xr.Dataset):
+            return apply_dataset(self, fields, domain, settings, other_grid=other_grid)
+        if domain is not None:
+            domain_of_input(self, domain, other_grid=other_grid)
+        return apply_arrays(self, fields, domain, settings)
 
     def card(self) -> Card:
         """What the emulator says about itself."""

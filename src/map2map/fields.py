@@ -1,13 +1,15 @@
 """Named quantities with units, and where their channels lie in a tensor."""
 
 import logging
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from map2map.errors import FieldError, near_names
 
-__all__ = ["Field", "FieldSet", "Kind"]
+__all__ = ["Field", "FieldSet", "Kind", "field_channels", "same_units"]
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ class Field:
                 f"{ndim}-D grid; a vector has one component per axis; declare `kind: scalar` if "
                 f"its channels are independent"
             )
-        if units and self.units and units != self.units:
+        if units and self.units and not same_units(units, self.units):
             log.warning(
                 "field %r is declared in units of %r, but its files say %r",
                 self.name,
@@ -132,3 +134,29 @@ def field_channels(field: Field) -> int:
     if field.channels is None:
         raise FieldError(f"the number of channels of field {field.name!r} is not known yet")
     return field.channels
+
+
+def same_units(first: str, second: str) -> bool:
+    """Whether two texts are the same units, spelt differently or not; nothing is converted.
+
+    >>> same_units("m s-1", "m/s"), same_units("kg m**-3", "kg/m^3"), same_units("m", "km")
+    (True, True, False)
+    """
+    return powers(first) == powers(second)
+
+
+def powers(units: str) -> dict[str, int] | str:
+    """The power of each unit in a product; the text itself if it is no product."""
+    found: Counter[str] = Counter()
+    text = units.replace("**", "^").strip()
+    sign = 1
+    for part in re.split(r"([/*. ·]+)", text):
+        if re.fullmatch(r"[/*. ·]*", part):
+            sign = -1 if "/" in part else 1
+            continue
+        match = re.fullmatch(r"([^\W\d]+|%|°\w*|1)\^?([+-]?\d+)?", part)
+        if match is None:
+            return text
+        if match[1] != "1":
+            found[match[1]] += sign * int(match[2] or 1)
+    return {unit: power for unit, power in found.items() if power}

@@ -16,6 +16,7 @@ __all__ = [
     "Source",
     "Stored",
     "ZarrSource",
+    "format_for",
     "open_source",
 ]
 
@@ -28,6 +29,25 @@ def formats() -> list[type[Source]]:
         for item in public
         if isinstance(item, type) and issubclass(item, Source) and item is not Source
     ]
+
+
+def format_for(path: Path | str) -> type[Source]:
+    """The format that a new run is written in, from the suffix of its name.
+
+    Raises:
+        SourceError: If no format has this suffix.
+    """
+    suffix = Path(path).suffix.lower()
+    if not suffix:
+        return NpySource
+    for source in formats():
+        if suffix in source.suffixes:
+            return source
+    known = ", ".join(suffix for source in formats() for suffix in source.suffixes)
+    raise SourceError(
+        f"cannot tell from {str(path)!r} in which format to write; end it with one of {known}, or "
+        f"with no suffix for a folder of .npy files"
+    )
 
 
 def open_source(path: Path | str, *, ndim: int | None = None) -> Source:

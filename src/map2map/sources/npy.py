@@ -1,5 +1,6 @@
 """Arrays saved by numpy: one file per field, memory-mapped."""
 
+import mmap as mmaps
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -153,9 +154,18 @@ def map_array(path: Path) -> NDArray[Any]:
 class NpySink(Sink):
     """Writes ``.npy`` files."""
 
+    resumable: ClassVar[bool] = True
+
+    @property
+    def _single(self) -> bool:
+        return self.path.suffix.lower() == ".npy"
+
+    def _file(self, path: Path, name: str) -> Path:
+        return path if self._single else path / f"{name}.npy"
+
     def _prepare(self, path: Path) -> None:
         self._arrays: dict[str, np.memmap[Any, Any]] = {}
-        single = self.path.suffix.lower() == ".npy"
+        single = self._single
         if single and len(self.fields) != 1:
             raise SaveError(
                 f"{self.path} is one file, but {len(self.fields)} fields shall be written: "
@@ -166,10 +176,19 @@ class NpySink(Sink):
         for name, stored in self.fields.items():
             if Path(name).name != name:
                 raise SaveError(f"field {name!r} cannot be the name of a file; rename it")
-            self._arrays[name] = new_array(path if single else path / f"{name}.npy", stored)
+            self._arrays[name] = new_array(self._file(path, name), stored)
+
+    def _reopen(self, path: Path) -> None:
+        self._arrays = {
+            name: np.lib.format.open_memmap(self._file(path, name), "r+") for name in self.fields
+        }
 
     def _put(self, stored: Stored, index: tuple[slice, ...], values: NDArray[Any]) -> None:
-        self._arrays[stored.name][index] = values
+        array = self._arrays[stored.name]
+        array[index] = values
+        # written pages count as this process's memory as long as they are mapped
+        if hasattr(mmaps, "MADV_DONTNEED"):
+            array._mmap.madvise(mmaps.MADV_DONTNEED)  # type: ignore[attr-defined]
 
     def _close(self) -> None:
         for values in self._arrays.values():

@@ -10,7 +10,7 @@ from pathlib import Path
 from secrets import token_hex
 from threading import Lock
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ class Sink(ABC):
 
     Everything goes to a temporary name beside ``path``, which takes its place when the ``with``
     block ends. If anything fails before that, the temporary is removed and what was at ``path``
-    is still there. Cells that are never written are zero.
+    is still there. Cells that are never written are zero. With `in_part` the temporary is kept.
 
     Args:
         path: Where the run shall be.
@@ -46,6 +46,7 @@ class Sink(ABC):
         self.overwrite = overwrite
         self.fields = {item.name: replace(item, leading=(item.channels,)) for item in fields}
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.{token_hex(4)}.part")
+        self._keeps_part = False
         self._lock = Lock()
         self._is_open = False
         if len(self.fields) != len(fields) or not fields:
@@ -60,9 +61,31 @@ class Sink(ABC):
                 )
         self._check_destination()
 
+    resumable: ClassVar[bool] = False
+    """Whether what was written survives the end of the process that wrote it."""
+
+    def in_part(self, part: Path) -> Self:
+        """Write to ``part`` until it is complete; it is kept if that fails, and taken up again.
+
+        Only where `resumable`. Several processes may write different windows of it.
+        """
+        self._part, self._keeps_part = part, True
+        return self
+
+    def suspend(self) -> None:
+        """Close the part and leave it where it is; the ``with`` block then ends without effect."""
+        if self._is_open:
+            self._is_open = False
+            with self._guarded():
+                self._close()
+
     @abstractmethod
     def _prepare(self, path: Path) -> None:
         """Make the file or folder, with room for all fields, and leave it open."""
+
+    def _reopen(self, path: Path) -> None:
+        """Open for writing what `_prepare` made, perhaps in another process."""
+        raise SaveError(f"{path} cannot be taken up: this format has to be written in one go")
 
     @abstractmethod
     def _put(self, stored: Stored, index: tuple[slice, ...], values: NDArray[Any]) -> None:
@@ -81,7 +104,7 @@ class Sink(ABC):
             return
         if not self.overwrite:
             raise SaveError(
-                f"{self.path} exists already; choose another name, or ask to overwrite it"
+                f"{self.path} exists already; choose another name, or ask to overwrite it (--overwrite)"
             )
         if not self._may_replace():
             raise SaveError(
@@ -106,7 +129,10 @@ class Sink(ABC):
         try:
             with self._guarded():
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._prepare(self._part)
+                if self._keeps_part and self._part.exists():
+                    self._reopen(self._part)
+                else:
+                    self._prepare(self._part)
         except BaseException as error:
             self._discard()
             if isinstance(error, M2MError) or not isinstance(error, ValueError | TypeError):
@@ -150,15 +176,21 @@ class Sink(ABC):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._is_open = False
+        suspended, self._is_open = not self._is_open, False
+        if suspended:
+            return
         try:
             if kind is None:
                 with self._guarded():
                     self._close()
                     self._check_destination()
                     move(self._part, self.path)
+            elif self._keeps_part:
+                with suppress(Exception):
+                    self._close()
         finally:
-            self._discard()
+            if not self._keeps_part:
+                self._discard()
 
     def _discard(self) -> None:
         """Remove the temporary, if it is still there."""

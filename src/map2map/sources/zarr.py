@@ -163,6 +163,8 @@ def decode(values: NDArray[Any], item: Any) -> tuple[NDArray[Any], NDArray[np.bo
 class ZarrSink(Sink):
     """Writes a Zarr 3 group."""
 
+    resumable: ClassVar[bool] = True
+
     def __init__(
         self,
         path: Path | str,
@@ -208,6 +210,10 @@ class ZarrSink(Sink):
                         dimension_names=(axis.name,),
                         attributes={} if axis.units is None else {"units": axis.units},
                     )
+
+    def _reopen(self, path: Path) -> None:
+        group = zarr.open_group(path, mode="r+")
+        self._arrays = {name: group[name] for name in self.fields}
 
     def _put(self, stored: Stored, index: tuple[slice, ...], values: NDArray[Any]) -> None:
         self._arrays[stored.name][index] = values

@@ -1,0 +1,418 @@
+"""Apply an emulator to fields in files, of any size: tile by tile, resumable, by any processes."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from map2map.arrays import (
+    Settings,
+    domain_of_input,
+    make_engine,
+    make_tiling,
+    numpy_dtype,
+    where_not_finite,
+)
+from map2map.datasets import (
+    check_units,
+    grid_attributes,
+    grid_declared,
+    moved_coordinate,
+    spacing_of,
+)
+from map2map.emulator import Emulator
+from map2map.engine import NonFiniteError, Running
+from map2map.errors import FieldError, RecipeError
+from map2map.grids import Domain
+from map2map.runs import Files, Runs
+from map2map.sources import Stored, open_source
+from map2map.sources.base import Axis
+from map2map.stages import Stage
+from map2map.tiling import Tile, overlapping
+from map2map.windows import Window, round_up
+
+__all__ = ["Job", "Report", "apply_files", "check", "jobs_of"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """An emulator, the files of one run, and where the output goes: all that a process needs.
+
+    Args:
+        emulator: Its file.
+        inputs: For each of its inputs, the file.
+        output: What to write: a file, Zarr store or folder of npy files.
+        domain: What lies beyond the edges; default: what the files say, or the training's.
+        other_grid: Whether periodic axes and cell size may differ from the training's.
+        settings: How it is applied.
+        overwrite: Whether an output may be replaced.
+        trust: Import paths that the emulator's card may import.
+        callback_at: Folder of the user's code that its card needs.
+    """
+
+    emulator: Path
+    inputs: Mapping[str, Files]
+    output: Path
+    domain: Domain | None = None
+    other_grid: bool = False
+    settings: Settings = field(default_factory=Settings)
+    overwrite: bool = False
+    trust: tuple[str, ...] = ()
+    callback_at: Path | None = None
+
+
+@dataclass
+class Report:
+    """What applying has done.
+
+    Args:
+        output: What was written.
+        cells: Output cells that were computed (not those of a former, broken run).
+        tiles: Their tiles.
+        tile: Input cells of a tile.
+        seconds: Time in all.
+        computing: Time in which the network ran.
+    """
+
+    output: Path
+    cells: int = 0
+    tiles: int = 0
+    tile: tuple[int, ...] = ()
+    seconds: float = 0.0
+    computing: float = 0.0
+
+
+def jobs_of(job: Job) -> list[Job]:
+    """A job for every run that the patterns of the inputs match.
+
+    Raises:
+        RecipeError: If there are several, and ``{run}`` is not in the name of the output.
+    """
+    emulator = load(job)
+    runs = Runs(list(emulator.inputs), [], job.inputs, ndim=emulator.ndim)
+    text = str(job.output)
+    if len(runs) > 1 and "{run}" not in text:
+        raise RecipeError(
+            f"{len(runs)} runs match, but there is one output {text}; put {{run}} into its name"
+        )
+    jobs = []
+    for run in runs:
+        first = next(iter(run.paths.values()))
+        files = {name: replace(job.inputs[name], pattern=str(p)) for name, p in run.paths.items()}
+        jobs.append(replace(job, inputs=files, output=Path(text.replace("{run}", first.stem))))
+    return jobs
+
+
+def load(job: Job) -> Emulator:
+    """The emulator of a job; once per process."""
+    path = job.emulator
+    version = path.stat().st_mtime_ns if path.exists() else 0
+    return load_once(path, version, job.trust, job.callback_at)
+
+
+@lru_cache(maxsize=2)
+def load_once(path: Path, _: int, trust: tuple[str, ...], callback_at: Path | None) -> Emulator:
+    """The emulator in a file."""
+    return Emulator.load(path, trust=trust, callback_at=callback_at)
+
+
+class Work:
+    """A job, opened: its emulator, its files and its tiles.
+
+    Args:
+        job: The job.
+        resume: Whether it goes on with a run that broke off, and so with its tiles.
+    """
+
+    def __init__(self, job: Job, *, resume: bool = False) -> None:
+        self.job, self.emulator = job, load(job)
+        emulator = self.emulator
+        self.runs = Runs(list(emulator.inputs), [], job.inputs, ndim=emulator.ndim)
+        stored = []
+        for entry in emulator.inputs:
+            source, name = self.runs.source(entry.name, 0)
+            stored.append(source.stored(name))
+            check_units(entry, stored[-1].units)
+        self.first = stored[0]
+        domain = job.domain or grid_declared(self.first.attrs, emulator.domain)
+        spacing = [None if a.values is None else spacing_of(a.values) for a in self.first.axes]
+        domain_of_input(emulator, domain, spacing, other_grid=job.other_grid)
+        self.grid = domain.grid(self.runs.shape)
+        self.engine = make_engine(emulator, job.settings)
+        tile = Stage.tile_before(job.output) if resume else None
+        settings = job.settings if tile is None else replace(job.settings, tile=tile)
+        self.tiling = make_tiling(self.engine, emulator, self.grid, settings)
+
+    def stage(self) -> Stage:
+        """Where the output grows."""
+        scale = self.emulator.footprint.scale
+        return Stage(
+            self.job.output,
+            self._outputs(),
+            self._plan(),
+            tuple(scale * n for n in self.tiling.size),
+            overwrite=self.job.overwrite,
+        )
+
+    def _outputs(self) -> list[Stored]:
+        first = self.first
+        axes = tuple(
+            Axis(
+                axis.name,
+                None if axis.values is None else moved_coordinate(axis.values, i, self.tiling),
+                axis.units,
+            )
+            for i, axis in enumerate(first.axes)
+        )
+        about = grid_attributes(self.grid) | {"emulator": self.job.emulator.name}
+        dtype = np.dtype(numpy_dtype(self.engine)).name
+        return [
+            Stored(
+                entry.name,
+                self.tiling.shape,
+                entry.channels or 1,
+                dtype,
+                None if entry.units == "1" and not axes else entry.units,
+                axes,
+                about,
+            )
+            for entry in self.emulator.targets
+        ]
+
+    def _plan(self) -> dict[str, Any]:
+        files = {name: Path(str(entry.pattern)) for name, entry in self.job.inputs.items()}
+        digest = blake2b(self.job.emulator.read_bytes(), digest_size=16).hexdigest()
+        running = asdict(self.job.settings.running)
+        return {
+            "emulator": digest,
+            "inputs": {
+                name: [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
+                for name, path in files.items()
+            },
+            "grid": asdict(self.grid),
+            "precision": running["precision"],
+            "tile": self.tiling.size,
+            "tiles": len(self.tiling),
+        }
+
+    def run(
+        self, stage: Stage, numbers: Sequence[int], progress: Callable[[int], None] | None = None
+    ) -> Report:
+        """Compute tiles and write them.
+
+        Args:
+            stage: Where to; `Stage.begin` has made it.
+            numbers: Of the tiles; those that are finished already are left out.
+            progress: Called with the number of output cells that are ready.
+        """
+        report = Report(self.job.output, tile=self.tiling.size)
+        start = time.perf_counter()
+
+        def compute(tile: Tile, values: NDArray[np.float32]) -> NDArray[Any]:
+            began = time.perf_counter()
+            output = self.engine(tile, values)
+            report.computing += time.perf_counter() - began
+            return output
+
+        def write(tile: Tile, values: NDArray[Any]) -> None:
+            slices = self.emulator.targets.slices
+            stage.write(tile.index, tile.target, {name: values[c] for name, c in slices.items()})
+            report.tiles += 1
+            report.cells += values[0].size
+            if progress is not None:
+                progress(values[0].size)
+
+        try:
+            with stage:
+                todo = (self.tiling[i] for i in numbers if i not in stage.done)
+                overlapping(todo, self.read, compute, write)
+        except NonFiniteError as error:
+            files = f" of {self.runs.runs[0]}"
+            raise FieldError(
+                where_not_finite(error, self.emulator.inputs, self.grid, files)
+            ) from error
+        report.seconds = time.perf_counter() - start
+        return report
+
+    def read(self, tile: Tile) -> NDArray[np.float32]:
+        """What a tile reads, shape (channel, *tile.read.shape)."""
+        values = np.empty((self.emulator.inputs.channels, *tile.read.shape), np.float32)
+        for name, channels in self.emulator.inputs.slices.items():
+            source, variable = self.runs.source(name, 0)
+            source.read(variable, tile.read, values[channels], self.tiling.grid)
+            source.release()
+        return values
+
+
+def apply_files(
+    job: Job,
+    *,
+    resume: bool = False,
+    scheduler: str | None = None,
+    progress: Callable[[Work], Any] | None = None,
+) -> Report:
+    """Apply an emulator to one run.
+
+    Under torchrun all processes call this and share the tiles.
+
+    Args:
+        job: What to do.
+        resume: Whether to go on with a run that broke off; if there is none, it starts.
+        scheduler: Address of a dask.distributed scheduler whose workers share the tiles, or
+            "local" for workers on this machine.
+        progress: Called with the work once it is known; returns a context manager that gives a
+            function to be called with the number of output cells that are ready.
+
+    Raises:
+        FieldError, GeometryError: If the files do not fit the emulator.
+        SaveError: If the output exists, or cannot be written; what was finished is kept.
+    """
+    with processes() as (rank, count, barrier):
+        work = Work(job, resume=resume)
+        stage = work.stage()
+        if rank == 0:
+            stage.begin(resume=resume)
+        barrier()
+        try:
+            with (progress or quiet)(work) as told:
+                if scheduler is None:
+                    report = work.run(stage, range(rank, len(work.tiling), count), told)
+                else:
+                    report = on_dask(work, stage, scheduler, told)
+        except BaseException:
+            if count == 1:
+                stage.discard_if_empty()
+            raise
+        barrier()
+        if rank == 0:
+            stage.finish(len(work.tiling))
+        barrier()
+    return report
+
+
+@contextmanager
+def quiet(_: Work) -> Iterator[None]:
+    """No progress."""
+    yield None
+
+
+@contextmanager
+def processes() -> Iterator[tuple[int, int, Callable[[], None]]]:
+    """Our number among the processes that torchrun has started, how many there are, and a wait."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1 or "RANK" not in os.environ:
+        yield 0, 1, lambda: None
+        return
+    import torch.distributed as dist
+
+    mine = not dist.is_initialized()
+    if mine:
+        # shares may take longer than any default
+        dist.init_process_group("gloo", timeout=timedelta(days=30))
+    try:
+        yield dist.get_rank(), dist.get_world_size(), lambda: dist.barrier()
+    finally:
+        if mine:
+            dist.destroy_process_group()
+
+
+def on_dask(work: Work, stage: Stage, scheduler: str, told: Callable[[int], None] | None) -> Report:
+    """Let the workers of a dask.distributed cluster compute the tiles."""
+    from distributed import Client, as_completed
+
+    start = time.perf_counter()
+    report = Report(work.job.output, tile=work.tiling.size)
+    done = stage.finished()
+    todo = [i for i in range(len(work.tiling)) if i not in done]
+    # for workers that run in another folder
+    inputs = {
+        name: replace(entry, pattern=str(Path(str(entry.pattern)).resolve()))
+        for name, entry in work.job.inputs.items()
+    }
+    job = replace(
+        work.job,
+        emulator=work.job.emulator.resolve(),
+        inputs=inputs,
+        output=work.job.output.resolve(),
+        settings=replace(work.job.settings, tile=work.tiling.size),
+    )
+    logging.getLogger("distributed").setLevel(logging.WARNING)
+    try:
+        client = Client(*() if scheduler == "local" else (scheduler,))  # type: ignore[no-untyped-call]
+    except OSError as error:
+        raise RecipeError(f"no dask scheduler answers at {scheduler!r}: {error}") from error
+    with client:
+        share = max(1, len(todo) // (4 * max(1, len(client.scheduler_info()["workers"]))))
+        groups = [todo[i : i + share] for i in range(0, len(todo), share)]
+        futures = client.map(part_of, groups, job=job, pure=False)
+        for future in as_completed(futures):  # type: ignore[no-untyped-call]
+            part = future.result()
+            report.tiles += part.tiles
+            report.cells += part.cells
+            report.computing += part.computing
+            if told is not None:
+                told(part.cells)
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def part_of(numbers: Sequence[int], job: Job) -> Report:
+    """Some tiles of a job whose stage is there; runs on a worker."""
+    work = Work(job)
+    return work.run(work.stage(), numbers)
+
+
+def check(job: Job, count: int, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """Compute random windows of an output again, in float64 and as plainly as can be.
+
+    Args:
+        job: Whose output is there.
+        count: How many windows.
+        seed: Of the random numbers.
+
+    Returns:
+        For each target the largest deviation, in its units, and its rms in these windows.
+    """
+    plain = Settings(Running("fp64", channels_last=False), allow_nonfinite=True)
+    work = Work(replace(job, settings=replace(plain, tile=job.settings.tile)))
+    domain, step = work.tiling.domain, work.emulator.footprint.multiple
+    output = open_source(job.output, ndim=work.emulator.ndim)
+    rng = np.random.default_rng(seed)
+    found = dict.fromkeys(work.emulator.targets.names, (0.0, 0.0))
+    squares, cells = dict.fromkeys(found, 0.0), dict.fromkeys(found, 0)
+    for _ in range(count):
+        start, stop = [], []
+        for a, b in zip(domain.start, domain.stop, strict=True):
+            size = (
+                min(round_up(16, step), b - a) if work.emulator.footprint.whole is None else b - a
+            )
+            start.append(a + step * int(rng.integers((b - a - size) // step + 1)))
+            stop.append(start[-1] + size)
+        tile = work.tiling.tile(Window(tuple(start), tuple(stop)))
+        values = work.engine(tile, work.read(tile))
+        for name, channels in work.emulator.targets.slices.items():
+            variable = name if name in output.fields else next(iter(output.fields))
+            expected = values[channels]
+            written = np.empty(expected.shape)
+            output.read(variable, tile.target, written)
+            finite = np.isfinite(expected)
+            error = np.abs(written - expected)[finite].max(initial=0.0)
+            if not np.array_equal(finite, np.isfinite(written)):
+                error = np.inf
+            squares[name] += float((expected[finite] ** 2).sum())
+            cells[name] += int(finite.sum())
+            found[name] = (max(found[name][0], float(error)), 0.0)
+    return {
+        name: (error, float(np.sqrt(squares[name] / max(1, cells[name]))))
+        for name, (error, _) in found.items()
+    }

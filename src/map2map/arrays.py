@@ -1,0 +1,248 @@
+"""Whole fields in memory: from the arrays of the inputs to the arrays of the targets."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from map2map.engine import Engine, NonFiniteError, Running
+from map2map.errors import FieldError, GeometryError
+from map2map.fields import FieldSet, field_channels
+from map2map.footprints import Footprint
+from map2map.grids import Domain, Grid
+from map2map.memory import bytes_of, free_memory
+from map2map.tiling import Tile, Tiling, best_size, overlapping, take
+from map2map.typing import Shape
+from map2map.windows import per_axis
+
+__all__ = [
+    "Applicable",
+    "Settings",
+    "apply_arrays",
+    "domain_of_input",
+    "make_engine",
+    "make_tiling",
+]
+
+
+SMALL = 1 << 18
+"""Input cells of a field for which nobody need look at the memory."""
+
+
+class Applicable(Protocol):
+    """What can be applied: an emulator."""
+
+    inputs: FieldSet
+    targets: FieldSet
+    domain: Domain
+    ndim: int
+    footprint: Footprint
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an emulator is applied.
+
+    Of all this only the precision changes the result by more than round-off.
+
+    Args:
+        running: Precision, device, and how the network is set up.
+        memory: What tiles may take, in bytes or as "2GiB"; default: half of what is free.
+        tile: Input cells per tile, one number or one per axis, instead of what fits the memory.
+        allow_nonfinite: Whether NaN in the input is allowed; outputs that see it are NaN.
+    """
+
+    running: Running = field(default_factory=Running)
+    memory: int | str | None = None
+    tile: int | Sequence[int] | None = None
+    allow_nonfinite: bool = False
+
+
+def make_engine(emulator: Applicable, settings: Settings) -> Engine:
+    """The engine that runs an emulator."""
+    return Engine(
+        cast(nn.Module, emulator),
+        emulator.footprint,
+        emulator.ndim,
+        settings.running,
+        allow_nonfinite=settings.allow_nonfinite,
+    )
+
+
+def make_tiling(engine: Engine, emulator: Applicable, grid: Grid, settings: Settings) -> Tiling:
+    """Tiles of the size that was asked for, or that fits the memory.
+
+    Raises:
+        GeometryError: If that cannot be.
+    """
+    footprint = emulator.footprint
+    whole = Tiling(grid, footprint)
+    if settings.tile is not None:
+        size = per_axis(
+            settings.tile if isinstance(settings.tile, int) else list(settings.tile),
+            whole.size,
+            "tile",
+        )
+        return Tiling(
+            grid, footprint, tuple(min(n, m) for n, m in zip(size, whole.size, strict=True))
+        )
+    small = prod(whole.largest_read) <= SMALL
+    if settings.memory is None and (small or footprint.whole is not None):
+        return whole
+    channels = emulator.inputs.channels, emulator.targets.channels
+    most = engine.most_cells(*channels, allowed_memory(engine.device, settings.memory))
+    return Tiling(grid, footprint, best_size(grid, footprint, most))
+
+
+def allowed_memory(device: torch.device, asked: int | str | None) -> int:
+    """Bytes that tiles may take: what was asked for, or half of what is free."""
+    if asked is not None:
+        return bytes_of(asked)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 2
+    return free_memory() // 2
+
+
+def apply_arrays(
+    emulator: Applicable,
+    fields: Mapping[str, Any],
+    domain: Domain | None = None,
+    settings: Settings | None = None,
+) -> dict[str, Any]:
+    """Apply an emulator to whole fields.
+
+    Args:
+        emulator: The emulator.
+        fields: By name, arrays or tensors of shape (channel, *space) or, of one channel, (*space).
+        domain: What lies beyond the edges, if other than in training.
+        settings: How it is applied.
+
+    Returns:
+        Targets by name, (channel, *space); tensors if tensors were given.
+
+    Raises:
+        FieldError: If a field is missing, unknown, has other channels, or is not finite.
+        GeometryError: If shapes do not fit.
+    """
+    settings = settings or Settings()
+    arrays = checked(emulator, fields)
+    shape = next(iter(arrays.values())).shape[1:]
+    grid = (domain or emulator.domain).grid(shape)
+    engine = make_engine(emulator, settings)
+    tiling = make_tiling(engine, emulator, grid, settings)
+    output = np.empty((emulator.targets.channels, *tiling.shape), numpy_dtype(engine))
+
+    def read(tile: Tile) -> NDArray[np.float32]:
+        values = np.empty((emulator.inputs.channels, *tile.read.shape), np.float32)
+        for name, channels in emulator.inputs.slices.items():
+            take(arrays[name], tile.read, tiling.grid, values[channels])
+        return values
+
+    def write(tile: Tile, values: NDArray[Any]) -> None:
+        output[(slice(None), *inside(tile))] = values
+
+    try:
+        overlapping((tiling[i] for i in range(len(tiling))), read, engine, write)
+    except NonFiniteError as error:
+        raise FieldError(where_not_finite(error, emulator.inputs, grid)) from error
+    parts = {name: output[channels] for name, channels in emulator.targets.slices.items()}
+    given = next(iter(fields.values()))
+    if isinstance(given, Tensor):
+        return {name: torch.from_numpy(part).to(given.device) for name, part in parts.items()}
+    return parts
+
+
+def numpy_dtype(engine: Engine) -> type[np.floating[Any]]:
+    """The type of outputs."""
+    return np.float64 if engine.dtype == torch.float64 else np.float32
+
+
+def inside(tile: Tile) -> tuple[slice, ...]:
+    """Where a tile's outputs belong."""
+    return tuple(slice(a, b) for a, b in zip(tile.target.start, tile.target.stop, strict=True))
+
+
+def where_not_finite(error: NonFiniteError, fields: FieldSet, grid: Grid, files: str = "") -> str:
+    """The message for inputs that are NaN."""
+    name = next(n for n, channels in fields.slices.items() if channels.stop > error.channel)
+    cell = tuple(
+        c % n if beyond == "periodic" else c
+        for c, n, beyond in zip(error.cell, grid.shape, grid.beyond, strict=True)
+    )
+    return (
+        f"the input holds {error.count} NaN or infinite values{files}, the first in field {name!r} "
+        f"at cell {cell}; mend the data, or allow them (--allow-nan, allow_nonfinite=True): "
+        f"outputs that see such a cell are NaN then"
+    )
+
+
+def checked(emulator: Applicable, fields: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """The inputs as arrays (channel, *space) on one grid, in the emulator's order."""
+    names, ndim = emulator.inputs.names, emulator.ndim
+    unknown = [name for name in fields if name not in names]
+    missing = [name for name in names if name not in fields]
+    if unknown or missing:
+        raise FieldError(
+            f"the emulator takes the fields {', '.join(names)}"
+            + (f"; missing: {', '.join(missing)}" if missing else "")
+            + (f"; unknown: {', '.join(map(str, unknown))}" if unknown else "")
+        )
+    arrays: dict[str, NDArray[Any]] = {}
+    for entry in emulator.inputs:
+        values = fields[entry.name]
+        array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+        array = array[None] if array.ndim == ndim else array
+        if array.ndim != ndim + 1 or len(array) != field_channels(entry):
+            raise FieldError(
+                f"field {entry.name!r} has shape {array.shape}, but the emulator takes "
+                f"{entry.channels} channels on {ndim} axes: ({entry.channels}, *space)"
+            )
+        if array.dtype.kind not in "fiub":
+            raise FieldError(f"field {entry.name!r} has dtype {array.dtype}; give real numbers")
+        arrays[entry.name] = array
+    shapes = {name: array.shape[1:] for name, array in arrays.items()}
+    if len(set(shapes.values())) > 1:
+        raise GeometryError(f"the input fields are on different grids: {shapes}")
+    return arrays
+
+
+def domain_of_input(
+    emulator: Applicable,
+    domain: Domain,
+    spacing: Sequence[float | None] = (),
+    *,
+    other_grid: bool = False,
+) -> None:
+    """Refuse a grid of another kind than the emulator has learnt on.
+
+    Args:
+        emulator: The emulator.
+        domain: Of the input.
+        spacing: Cell size of each axis of the input, where it is known.
+        other_grid: Whether this was asked for.
+
+    Raises:
+        GeometryError: If axes are periodic where they were not, or the other way round, or cells
+            are of another size.
+    """
+    if other_grid:
+        return
+    ask = "ask for it if this is what you want (--other-grid, other_grid=True)"
+    shape: Shape = (1,) * emulator.ndim
+    grid, learnt = domain.grid(shape), emulator.domain.grid(shape)
+    if grid.periodic != learnt.periodic:
+        raise GeometryError(
+            f"the input's axes are periodic: {grid.periodic}, but the emulator has learnt on "
+            f"{learnt.periodic}; {ask}"
+        )
+    for axis, (found, known) in enumerate(zip(spacing, learnt.spacing or (), strict=False)):
+        if found is not None and abs(found - known) > 1e-3 * known:
+            raise GeometryError(
+                f"the input's cells are {found:g} wide on axis {axis}, but the emulator has learnt "
+                f"on {known:g}; {ask}"
+            )

@@ -1,0 +1,207 @@
+"""``m2m apply EMULATOR INPUT -o OUTPUT``: physical fields of any size in, physical fields out."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from map2map.apply import Job, Report, Work, apply_files, check, jobs_of
+from map2map.arrays import Settings
+from map2map.commands.arguments import WHERE, fields_at
+from map2map.emulator import Card
+from map2map.engine import DTYPES, Running
+from map2map.errors import RecipeError
+from map2map.grids import Domain, Pad
+from map2map.memory import bytes_of, keep_freed_memory
+
+__all__ = ["main"]
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = """\
+Apply an emulator to fields of any size. Fields are cut into tiles that fit the memory; each reads
+the halo that its outputs see, so the tiles do not show in the result.
+
+{where}
+
+  m2m apply emulator.safetensors linear=za_05.npy -o emulated.npy
+  m2m apply emulator.safetensors 'runs/*.nc' -o 'out/{{run}}.zarr' --memory 4GiB
+  torchrun --nproc-per-node 4 -m map2map.cli apply ...      several GPUs or processes
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Apply."""
+    options = make_parser().parse_args(argv)
+    card = Card.read(options.emulator)
+    settings = Settings(
+        Running(
+            options.precision,
+            options.channels_last,
+            options.compile,
+            options.fold_batch_norm,
+            options.device or best_device(),
+        ),
+        None if options.memory is None else bytes_of(options.memory),
+        options.tile,
+        options.allow_nan,
+    )
+    job = Job(
+        options.emulator,
+        fields_at(options.input, [field["name"] for field in card.inputs]),
+        options.output,
+        declared(options, card),
+        options.other_grid,
+        settings,
+        options.overwrite,
+        tuple(options.trust or ()),
+        options.callback_at,
+    )
+    if options.dask and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RecipeError("tiles are shared by torchrun's processes or dask's workers, not both")
+    keep_freed_memory()
+    for each in jobs_of(job):
+        if options.resume and each.output.exists():
+            log.info("%s is there already; nothing to go on with", each.output)
+            continue
+        report = apply_files(
+            each, resume=options.resume, scheduler=options.dask, progress=progress_bar
+        )
+        if int(os.environ.get("RANK", "0")) == 0:
+            print(summary(report))
+            if options.check:
+                print_check(each, options.check)
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        prog="m2m apply",
+        description=DESCRIPTION.format(where=WHERE),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    # fmt: off
+    add("emulator", type=Path, help="file that m2m train has written")
+    add("input", nargs="+", help="NAME=PATH of each input, or one PATH")
+    add("-o", "--output", type=Path, required=True,
+        help="what to write: .npy, .nc, .h5, .zarr, or a folder of npy files; {run} stands for the "
+        "name of the first input's file")
+    add("--overwrite", action="store_true", help="replace an output that is there")
+    add("--resume", action="store_true", help="go on with a run that broke off")
+    add("--allow-nan", action="store_true",
+        help="let the input hold NaN; outputs that see one are NaN")
+    size = parser.add_argument_group("tiles (they change memory and speed, never the result)")
+    size.add_argument("--memory", help="what tiles may take, such as 2GiB; default: half of what "
+                      "is free")
+    size.add_argument("--tile", type=int, nargs="+", metavar="CELLS",
+                      help="cells per tile and axis, instead of what fits")
+    grid = parser.add_argument_group("grid of the input, if its files do not say and it is not the "
+                                     "training's")
+    grid.add_argument("--periodic", nargs="+", choices=["yes", "no"], metavar="yes|no",
+                      help="whether its axes are periodic: one for all, or one for each")
+    grid.add_argument("--pad", choices=["interior", "reflect", "edge", "zero"],
+                      help="beyond an edge that is not periodic: only outputs that do not see "
+                      "beyond it, or what to make up")
+    grid.add_argument("--other-grid", action="store_true",
+                      help="apply it although periodic axes or cell size are not the training's")
+    speed = parser.add_argument_group("speed")
+    speed.add_argument("--precision", choices=list(DTYPES), default="fp32", help="default: fp32")
+    speed.add_argument("--channels-last", action=argparse.BooleanOptionalAction,
+                       help="memory format; default: where it helps, in 2-D and 3-D")
+    speed.add_argument("--compile", action="store_true", help="use torch.compile")
+    speed.add_argument("--fold-batch-norm", action="store_true",
+                       help="make batch norms part of the convolutions before them")
+    speed.add_argument("--device", help="cpu, cuda, cuda:1…; default: a GPU if there is one")
+    speed.add_argument("--dask", metavar="SCHEDULER",
+                       help="share the tiles among the workers of a dask.distributed scheduler, or "
+                       "'local' ones")
+    speed.add_argument("--check", type=int, metavar="N",
+                       help="compute N random windows again in float64 and tell how far off the "
+                       "output is")
+    code = parser.add_argument_group("code of your own that the emulator needs")
+    code.add_argument("--trust", action="append", metavar="MODULE",
+                      help="import path that its card may import")
+    code.add_argument("--callback-at", type=Path, metavar="FOLDER", help="folder of your modules")
+    # fmt: on
+    return parser
+
+
+def best_device() -> str:
+    """The GPU of this process, or the CPU."""
+    if torch.cuda.is_available():
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return "cpu"
+
+
+def declared(options: argparse.Namespace, card: Card) -> Domain | None:
+    """The grid of the input, as far as the options say."""
+    if options.periodic is None and options.pad is None:
+        return None
+    learnt = Domain(**card.grid)
+    periodic = learnt.periodic
+    if options.periodic is not None:
+        sides = [side == "yes" for side in options.periodic]
+        if len(sides) not in (1, learnt.ndim):
+            raise RecipeError(f"--periodic takes 1 or {learnt.ndim} values, not {len(sides)}")
+        periodic = sides if len(sides) > 1 else sides[0]
+    if options.pad is not None and (periodic is True or (periodic and all(periodic))):
+        raise RecipeError("--pad is for axes that are not periodic, and all are; see --periodic")
+    pads: dict[str | None, Pad] = {"interior": "refuse", None: learnt.pad}
+    return Domain(learnt.ndim, periodic, pads.get(options.pad, options.pad), learnt.spacing)
+
+
+@contextmanager
+def progress_bar(work: Work) -> Iterator[Callable[[int], None] | None]:
+    """A bar with the rate, on a terminal."""
+    tiling, console = work.tiling, Console(stderr=True)
+    size, reads = (" x ".join(map(str, shape)) for shape in (tiling.size, tiling.largest_read))
+    count = f"{len(tiling)} tiles" if len(tiling) > 1 else "1 tile"
+    log.info("%s of %s cells, reading %s", count, size, reads)
+    if not sys.stderr.isatty() or int(os.environ.get("RANK", "0")):
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task: Any = bar.add_task(work.job.output.name, total=prod(tiling.shape), rate="")
+
+        def told(cells: int) -> None:
+            speed = bar.tasks[task].speed
+            bar.update(task, advance=cells, rate=f"{speed:.3g} cells/s" if speed else "")
+
+        yield told
+
+
+def summary(report: Report) -> str:
+    """What was done, in one line."""
+    rate = report.cells / report.seconds if report.seconds else 0.0
+    share = report.computing / report.seconds if report.seconds else 0.0
+    return (
+        f"{report.output}: {report.cells} cells in {report.seconds:.1f} s, "
+        f"{rate:.3g} cells/s; the network ran for {100 * share:.0f} % of the time"
+    )
+
+
+def print_check(job: Job, count: int) -> None:
+    """Say how far an output is off."""
+    for name, (error, rms) in check(job, count).items():
+        relative = f", {error / rms:.2g} of its rms" if rms else ""
+        print(f"check of {name}: at most {error:.3g} off in {count} windows{relative}")

@@ -1,0 +1,281 @@
+"""Engine: runs a network over windows as fast as asked for, and knows what memory that takes."""
+
+import copy
+import logging
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from map2map.errors import FieldError, GeometryError, RecipeError, near_names
+from map2map.footprints import Footprint
+from map2map.tiling import Tile, reached
+from map2map.typing import Shape
+
+__all__ = ["Engine", "NonFiniteError", "Precision", "Running"]
+
+log = logging.getLogger(__name__)
+
+Precision = Literal["fp32", "bf16", "fp16", "fp64"]
+DTYPES = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp64": torch.float64,
+}
+MOST_ELEMENTS = 2**31 - 1
+"""Of a tensor: above it, 3-D convolutions break or slow down."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """How a network is run; all but ``precision`` change its output by round-off only.
+
+    Args:
+        precision: "fp32"; "bf16" or "fp16", in which convolutions are computed while sums and norms
+            stay in fp32; or "fp64".
+        channels_last: Whether tensors keep the channels of a cell together, which convolutions
+            prefer; default: where it helps, in 2-D and 3-D.
+        compile: Whether the network goes through ``torch.compile``.
+        fold_batch_norm: Whether batch norms that follow a convolution become part of it.
+        device: "cpu", "cuda", "cuda:1"…; default: where the emulator is.
+    """
+
+    precision: Precision = "fp32"
+    channels_last: bool | None = None
+    compile: bool = False
+    fold_batch_norm: bool = False
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision not in DTYPES:
+            raise RecipeError(
+                f"unknown precision {self.precision!r}{near_names(self.precision, DTYPES)}"
+            )
+        try:
+            device = torch.device(self.device or "cpu")
+        except RuntimeError as error:
+            raise RecipeError(f"unknown device {self.device!r}; use cpu, cuda or cuda:1") from error
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise RecipeError(f"device {self.device!r} was asked for, but there is no GPU here")
+
+
+class Engine:
+    """A network from physical inputs to physical outputs, set up for running.
+
+    Args:
+        emulator: Takes and gives physical values (batch, channel, *space); copied if it has to be
+            changed.
+        footprint: Of its network.
+        ndim: Number of axes of space.
+        running: How it is run.
+        allow_nonfinite: Whether inputs may be NaN or infinite. Outputs that see such a cell, by the
+            footprint, are NaN then.
+    """
+
+    def __init__(
+        self,
+        emulator: nn.Module,
+        footprint: Footprint,
+        ndim: int,
+        running: Running | None = None,
+        *,
+        allow_nonfinite: bool = False,
+    ) -> None:
+        self.running, self.footprint, self.ndim = running or Running(), footprint, ndim
+        self.allow_nonfinite = allow_nonfinite
+        here = next(emulator.parameters(), torch.empty(0)).device
+        self.device = torch.device(self.running.device or here)
+        self.dtype = torch.float64 if self.running.precision == "fp64" else torch.float32
+        self.module = copy.deepcopy(emulator).eval().to(self.device, self.dtype)
+        if self.running.fold_batch_norm:
+            log.info("folded %d batch norms into convolutions", fold_batch_norms(self.module))
+        self.format = torch.contiguous_format
+        if self.running.channels_last is not False:
+            self.format = {2: torch.channels_last, 3: torch.channels_last_3d}.get(ndim, self.format)
+        if self.format is not torch.contiguous_format:
+            self.module.to(memory_format=self.format)  # type: ignore[call-overload]
+        elif self.running.channels_last:
+            raise RecipeError(f"channels-last is for 2 and 3 axes, not {ndim}")
+        self.run: Callable[[Tensor], Tensor] = self.module
+        if self.running.compile:
+            self.run = torch.compile(self.module, dynamic=False)
+
+    @torch.inference_mode()
+    def __call__(self, tile: Tile, values: NDArray[np.float32]) -> NDArray[Any]:
+        """The outputs of a tile.
+
+        Args:
+            tile: The tile.
+            values: What it reads, in physical units, shape (channel, *tile.read.shape).
+
+        Returns:
+            In physical units, shape (channel, *tile.target.shape).
+
+        Raises:
+            FieldError: If a value is NaN or infinite, and they are not allowed.
+            GeometryError: If the network gives another shape than its footprint says.
+        """
+        unseen = self._unusable(tile, values)
+        x = torch.from_numpy(values)
+        if self.device.type == "cuda":
+            x = x.pin_memory()
+        y = self._forward(x[None].to(self.device, self.dtype, non_blocking=True))
+        inside = y[0][(slice(None), *tile.kept)]
+        if tuple(inside.shape[1:]) != tile.target.shape:
+            raise GeometryError(
+                f"the model returned {tuple(y.shape[2:])} cells for {values.shape[1:]} read, which "
+                f"its footprint does not tell: {self.footprint}"
+            )
+        # a copy of its own, so that the rest of the output is freed
+        output: NDArray[Any] = inside.to("cpu", memory_format=torch.contiguous_format).numpy()
+        output = output if output.flags.owndata and output.flags.c_contiguous else output.copy()
+        if unseen is not None:
+            output[:, unseen] = np.nan
+        return output
+
+    def _unusable(self, tile: Tile, values: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+        """Outputs that see a NaN; replaces NaN by numbers that do no harm."""
+        flat = values.reshape(-1)
+        # a sum of squares is NaN or infinite if any value is, and costs a fifth of looking at each
+        with np.errstate(over="ignore"):
+            if np.isfinite(np.vdot(flat, flat)):
+                return None
+        bad = ~np.isfinite(values)
+        count = int(bad.sum())
+        if count == 0:  # the squares were too large
+            return None
+        if not self.allow_nonfinite:
+            channel, *cell = np.argwhere(bad)[0].tolist()
+            raise NonFiniteError(channel, cell, count, tile)
+        for channel in values:
+            finite = channel[np.isfinite(channel)]
+            channel[~np.isfinite(channel)] = finite[0] if finite.size else 1.0
+        return reached(np.asarray(bad.any(axis=0)), tile, self.footprint)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=self.format)
+        mixed = self.running.precision in ("bf16", "fp16")
+        with torch.autocast(self.device.type, DTYPES[self.running.precision], enabled=mixed):
+            y = self.run(x)
+        return y.to(self.dtype)
+
+    def needs(self, channels: int, shape: Shape) -> tuple[int, int]:
+        """What a tile takes while it is computed, found without computing it.
+
+        Args:
+            channels: Channels of the input.
+            shape: Input cells per axis, with the halo.
+
+        Returns:
+            Bytes at the worst moment, and numbers in the largest tensor.
+        """
+        try:
+            with FakeTensorMode(allow_non_fake_inputs=True):
+                tally = self._tally(channels, shape)
+        except Exception:  # a module that looks at values: it has to be run
+            tally = self._tally(channels, shape)
+        # a convolution may bring what it takes and gives into an order of its own
+        return tally.peak + tally.largest_call, tally.largest_tensor
+
+    @torch.no_grad()
+    def _tally(self, channels: int, shape: Shape) -> "Tally":
+        x = torch.zeros(1, channels, *shape, device=self.device, dtype=self.dtype)
+        # what was compiled would hide its tensors
+        run, self.run = self.run, self.module
+        try:
+            tally = Tally()
+            with tally:
+                tally.add(x)
+                self._forward(x)
+        finally:
+            self.run = run
+        return tally
+
+    def most_cells(self, channels: int, outputs: int, memory: int) -> int:
+        """Input cells of the largest tile, with its halo, that fits into so many bytes.
+
+        Beside the tile that is computed there are the inputs of the next and the outputs of the
+        last one.
+        """
+        size = self.footprint.fitting(self.footprint.minimum + {1: 4096, 2: 256}.get(self.ndim, 64))
+        cells = size**self.ndim
+        peak, largest = self.needs(channels, (size,) * self.ndim)
+        width = self.dtype.itemsize
+        around = width * (2 * channels + 2 * outputs * self.footprint.scale**self.ndim)
+        # a large tile keeps more of what its halo gives than this small one
+        per_cell = 1.1 * peak / cells + around
+        return int(min(memory / per_cell, MOST_ELEMENTS / (1.1 * largest / cells)))
+
+
+class NonFiniteError(FieldError):
+    """An input is NaN or infinite; who knows its name and file says so."""
+
+    def __init__(self, channel: int, cell: list[int], count: int, tile: Tile) -> None:
+        super().__init__(f"{count} inputs are NaN or infinite in {tile.read}")
+        self.channel, self.count = channel, count
+        self.cell = tuple(a + b for a, b in zip(tile.read.start, cell, strict=True))
+
+
+class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of the tensors that are alive."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = self.peak = self.largest_call = self.largest_tensor = 0
+        self._known: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation, and take its results into account."""
+        output = func(*args, **(kwargs or {}))
+        results = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        for result in results:
+            self.add(result)
+        touched = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)] + results
+        self.largest_call = max(self.largest_call, sum(t.nbytes for t in touched))
+        return output
+
+    def add(self, tensor: Tensor) -> None:
+        """Count a tensor until it is freed."""
+        self.largest_tensor = max(self.largest_tensor, tensor.numel())
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in self._known:
+            self._known[key] = storage.nbytes()
+            self.live += self._known[key]
+            self.peak = max(self.peak, self.live)
+            weakref.finalize(storage, self._remove, key)
+
+    def _remove(self, key: int) -> None:
+        self.live -= self._known.pop(key)
+
+
+def fold_batch_norms(module: nn.Module) -> int:
+    """Make each batch norm that follows a convolution in a sequence part of it; how many."""
+    folded = 0
+    for child in list(module.modules()):
+        if not isinstance(child, nn.Sequential):
+            continue
+        layers = list(child)
+        for i, (first, second) in enumerate(pairwise(layers)):
+            if (
+                isinstance(first, _ConvNd)
+                and isinstance(second, _BatchNorm)
+                and second.track_running_stats
+            ):
+                child[i] = fuse_conv_bn_eval(first, second, transpose=bool(first.transposed))
+                child[i + 1] = nn.Identity()
+                folded += 1
+    return folded
