@@ -139,18 +139,20 @@ def valid_domain(grid: Grid, footprint: Footprint) -> Window:
     Raises:
         GeometryError: If there is none.
     """
-    start, stop = [], []
+    start, stop, step = [], [], footprint.multiple
     for axis, (n, beyond) in enumerate(zip(grid.shape, grid.beyond, strict=True)):
         low, high = (footprint.low, footprint.margin) if beyond == "refuse" else (0, 0)
-        if n - high <= low:
+        # the cells of a block see as far as the block does
+        end = low + (n - high - low) // step * step if beyond == "refuse" else n
+        if end <= low:
             raise GeometryError(
                 f"axis {axis} has {n} cells and is not periodic, but outputs see "
                 f"{footprint.margin} cells on each side: no output sees the field alone; use a "
-                f"field of at least {low + high + 1} cells, or say what to make up beyond the "
+                f"field of at least {low + step + high} cells, or say what to make up beyond the "
                 f"edges (pad: reflect, edge or zero)"
             )
         start.append(low)
-        stop.append(n - high)
+        stop.append(end)
     return Window(tuple(start), tuple(stop))
 
 

@@ -104,7 +104,7 @@ class Sink(ABC):
             return
         if not self.overwrite:
             raise SaveError(
-                f"{self.path} exists already; choose another name, or ask to overwrite it (--overwrite)"
+                f"{self.path} exists already; choose another name, or overwrite it (--overwrite)"
             )
         if not self._may_replace():
             raise SaveError(
