@@ -218,7 +218,7 @@ class TestNetcdf:
             item._FillValue = np.float64(np.nan)
         assert whole(NetcdfSource(path), "t").tolist() == [[1.5, 2.0]]
 
-    @pytest.mark.parametrize("source", [NetcdfSource, ZarrSource])
+    @pytest.mark.parametrize("source", [NetcdfSource, ZarrSource, Hdf5Source])
     def test_units_and_coordinates_are_kept(self, tmp_path, values, source):
         axes = (
             Axis("lat", np.linspace(-60, 60, 4), "degrees_north"),
@@ -435,6 +435,9 @@ class TestZarr:
 
     def test_what_it_cannot_hold_is_refused(self, tmp_path):
         path = tmp_path / "a.zarr"
+        fields = [Stored(str(n), (n,), axes=(Axis("x", np.arange(n)),)) for n in (3, 4)]
+        with pytest.raises(SaveError, match=r"axis 'x' of field '4' has 4 cells, but \(3,\)"):
+            Hdf5Source.create(tmp_path / "a.h5", fields).__enter__()
         with pytest.raises(SaveError, match=r"cannot make .*change .*options \(chunks, shards"):
             ZarrSource.create(path, [Stored("v", (8,))], chunks=(3,), shards=(4,)).__enter__()
         fields = [Stored(str(n), (n,), axes=(Axis("x"),)) for n in (3, 4)]

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import torch.distributed as dist
 from numpy.typing import NDArray
 
 from map2map.arrays import (
@@ -277,26 +279,27 @@ def apply_files(
         FieldError, GeometryError: If the files do not fit the emulator.
         SaveError: If the output exists, or cannot be written; what was finished is kept.
     """
-    with processes() as (rank, count, barrier):
+    with processes() as group:
         work = Work(job, resume=resume)
         stage = work.stage()
-        if rank == 0:
-            stage.begin(resume=resume)
-        barrier()
         try:
+            if group.rank == 0:
+                stage.begin(resume=resume)
+            group.wait()
             with (progress or quiet)(work) as told:
                 if scheduler is None:
-                    report = work.run(stage, range(rank, len(work.tiling), count), told)
+                    numbers = range(group.rank, len(work.tiling), group.count)
+                    report = work.run(stage, numbers, told)
                 else:
                     report = on_dask(work, stage, scheduler, told)
         except BaseException:
-            if count == 1:
+            if group.count == 1:
                 stage.discard_if_empty()
             raise
-        barrier()
-        if rank == 0:
+        report.cells, report.tiles = group.total([report.cells, report.tiles])
+        if group.rank == 0:
             stage.finish(len(work.tiling))
-        barrier()
+        group.wait()
     return report
 
 
@@ -306,24 +309,53 @@ def quiet(_: Work) -> Iterator[None]:
     yield None
 
 
-@contextmanager
-def processes() -> Iterator[tuple[int, int, Callable[[], None]]]:
-    """Our number among the processes that torchrun has started, how many there are, and a wait."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1 or "RANK" not in os.environ:
-        yield 0, 1, lambda: None
-        return
-    import torch.distributed as dist
+class Group:
+    """The processes that share the work: this one alone, or those that torchrun has started.
 
-    mine = not dist.is_initialized()
-    if mine:
-        # shares may take longer than any default
-        dist.init_process_group("gloo", timeout=timedelta(days=30))
+    Attributes:
+        rank: Our number.
+        count: How many there are.
+    """
+
+    rank, count = 0, 1
+
+    def wait(self) -> None:
+        """Wait until all are here."""
+
+    def total(self, numbers: list[int]) -> list[int]:
+        """The sums over all; waits for them."""
+        return numbers
+
+
+class Torchrun(Group):
+    """The processes that torchrun has started."""
+
+    def __init__(self) -> None:
+        self.rank, self.count = dist.get_rank(), dist.get_world_size()
+
+    def wait(self) -> None:
+        """Wait until all are here."""
+        dist.barrier()
+
+    def total(self, numbers: list[int]) -> list[int]:
+        """The sums over all; waits for them."""
+        sums = torch.tensor(numbers)
+        dist.all_reduce(sums)
+        return [int(n) for n in sums]
+
+
+@contextmanager
+def processes() -> Iterator[Group]:
+    """The processes that share the work."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
+        yield Group()
+        return
+    # shares may take longer than any default
+    dist.init_process_group("gloo", timeout=timedelta(days=30))
     try:
-        yield dist.get_rank(), dist.get_world_size(), lambda: dist.barrier()
+        yield Torchrun()
     finally:
-        if mine:
-            dist.destroy_process_group()
+        dist.destroy_process_group()
 
 
 def on_dask(work: Work, stage: Stage, scheduler: str, told: Callable[[int], None] | None) -> Report:

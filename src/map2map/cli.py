@@ -77,6 +77,9 @@ def run(program: str, command: Callable[[], int | None]) -> int:
     except M2MError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 0

@@ -133,9 +133,9 @@ class Stage:
 
     def finished(self) -> set[int]:
         """Tiles that any process has finished."""
-        lines = (line for file in self.folder.glob("done.*") for line in file.open())
-        # a line that was cut off has no end
-        return {int(line) for line in lines if line.endswith("\n")}
+        # what follows the last line's end was cut off
+        texts = (file.read_text().rpartition("\n")[0] for file in self.folder.glob("done.*"))
+        return {int(line) for text in texts for line in text.split()}
 
     def __enter__(self) -> Self:
         self.done = self.finished()

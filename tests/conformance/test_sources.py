@@ -287,7 +287,7 @@ class TestEverySink:
 
     def test_it_refuses_to_overwrite_unasked(self, source, path):
         write(source, path, np.ones((1, 4, 4)))
-        with pytest.raises(SaveError, match=r"exists already; .*ask to overwrite"):
+        with pytest.raises(SaveError, match=r"exists already; .*overwrite"):
             source.create(path, [Stored("density", (4, 4))])
 
     def test_it_never_overwrites_a_folder_of_other_things(self, source, path):

@@ -73,9 +73,13 @@ def main(argv: Sequence[str]) -> int:
         if options.resume and each.output.exists():
             log.info("%s is there already; nothing to go on with", each.output)
             continue
-        report = apply_files(
-            each, resume=options.resume, scheduler=options.dask, progress=progress_bar
-        )
+        try:
+            report = apply_files(
+                each, resume=options.resume, scheduler=options.dask, progress=progress_bar
+            )
+        except KeyboardInterrupt:
+            log.info("what is finished of %s is kept; go on with --resume", each.output)
+            raise
         if int(os.environ.get("RANK", "0")) == 0:
             print(summary(report))
             if options.check:

@@ -1,6 +1,7 @@
 """HDF5: data sets at any path of a file."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -8,7 +9,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from map2map.sources.base import Copy, Source, Stored
+from map2map.errors import SaveError
+from map2map.sources.base import Axis, Copy, Source, Stored
 from map2map.sources.pools import LIBRARIES
 from map2map.sources.sinks import Sink
 from map2map.typing import Shape
@@ -19,8 +21,8 @@ __all__ = ["Hdf5Source"]
 class Hdf5Source(Source):
     """An HDF5 file. A field is a data set of real numbers, named by its path: ``group/data``.
 
-    Its ``units`` attribute is kept; packed values are not decoded, as HDF5 knows no such rule
-    (NetCDF does).
+    Its ``units`` attribute is kept, and coordinates that are attached as dimension scales; packed
+    values are not decoded, as HDF5 knows no such rule (NetCDF does).
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".h5", ".hdf5", ".hdf", ".he5")
@@ -54,7 +56,7 @@ class Hdf5Source(Source):
             found: dict[str, Stored | str] = {}
 
             def visit(name: str, item: object) -> None:
-                if isinstance(item, h5py.Dataset):
+                if isinstance(item, h5py.Dataset) and not item.is_scale:
                     found[name] = self._about(name, item)
 
             file.visititems(visit)
@@ -75,7 +77,11 @@ class Hdf5Source(Source):
         attrs = {key: plain(value) for key, value in item.attrs.items() if plain(value) is not None}
         units = attrs.pop("units", None)
         units = None if units is None else str(units)
-        return self._describe(name, item.shape, item.dtype, units=units, attrs=attrs)
+        about = self._describe(name, item.shape, item.dtype, units=units, attrs=attrs)
+        if isinstance(about, str):
+            return about
+        axes = tuple(axis_of(item.dims[i]) for i in range(len(item.shape)))[-len(about.shape) :]
+        return replace(about, axes=axes) if all(axis.name for axis in axes) else about
 
     def _fill(self, stored: Stored, copies: list[Copy]) -> None:
         with LIBRARIES.lock:
@@ -88,6 +94,16 @@ class Hdf5Source(Source):
 def open_file(path: Path) -> Any:
     """Open for reading, without a lock that would keep others from writing."""
     return h5py.File(path, "r", locking=False)
+
+
+def axis_of(dimension: Any) -> Axis:
+    """What is attached to a dimension; without a name if nothing is."""
+    if not len(dimension):
+        return Axis(dimension.label)
+    scale = dimension[0]
+    units = plain(scale.attrs.get("units"))
+    name = dimension.label or scale.name.rpartition("/")[2]
+    return Axis(name, np.asarray(scale[:]), None if units is None else str(units))
 
 
 def plain(value: Any) -> str | int | float | None:
@@ -133,6 +149,25 @@ class Hdf5Sink(Sink):
                 item.attrs.update(stored.attrs)
                 if stored.units is not None:
                     item.attrs["units"] = stored.units
+                self._attach(name, stored, item)
+
+    def _attach(self, name: str, stored: Stored, item: Any) -> None:
+        for i, axis in enumerate(stored.axes):
+            item.dims[i + 1].label = axis.name
+            if axis.values is None:
+                continue
+            if axis.name not in self._file:
+                scale = self._file.create_dataset(axis.name, data=np.asarray(axis.values))
+                scale.make_scale(axis.name)
+                if axis.units is not None:
+                    scale.attrs["units"] = axis.units
+            elif self._file[axis.name].shape != (stored.shape[i],):
+                raise SaveError(
+                    f"axis {axis.name!r} of field {name!r} has {stored.shape[i]} cells, but "
+                    f"{self._file[axis.name].shape} in another field of {self.path}; name their "
+                    f"axes differently, or write two files"
+                )
+            item.dims[i + 1].attach_scale(self._file[axis.name])
 
     def _put(self, stored: Stored, index: tuple[slice, ...], values: NDArray[Any]) -> None:
         with LIBRARIES.lock:
