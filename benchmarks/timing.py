@@ -20,6 +20,7 @@ class Claim:
         what: What was measured.
         value: The figure.
         limit: What it may be at most; None: shown for information.
+        at_least: Whether it has to be at least that, rather than at most.
         unit: Its unit; none for ratios.
         other: A second figure and its limit, of which one is enough.
     """
@@ -29,13 +30,14 @@ class Claim:
     limit: float | None = None
     unit: str = ""
     other: tuple[float, float] | None = None
+    at_least: bool = False
 
     @property
     def verdict(self) -> str:
         """Whether the requirement is met."""
         if self.limit is None:
             return ""
-        met = self.value <= self.limit
+        met = self.value >= self.limit if self.at_least else self.value <= self.limit
         if self.other is not None:
             met = met or self.other[0] <= self.other[1]
         return "PASS" if met else "over"
@@ -44,11 +46,13 @@ class Claim:
 def report(title: str, claims: Sequence[Claim]) -> None:
     """Print a table of figures and requirements."""
     width = max(len(claim.what) for claim in claims)
-    print(f"{title}\n{'':{width}}  {'measured':>12}  {'at most':>12}")
+    print(f"{title}\n{'':{width}}  {'measured':>14}  {'required':>14}")
     for claim in claims:
         value = f"{claim.value:.3g} {claim.unit}".strip()
         limit = "" if claim.limit is None else f"{claim.limit:g} {claim.unit}".strip()
-        print(f"{claim.what:{width}}  {value:>12}  {limit:>12}  {claim.verdict}".rstrip())
+        side = "at least" if claim.at_least else "at most"
+        required = limit and f"{side} {limit}"
+        print(f"{claim.what:{width}}  {value:>14}  {required:>14}  {claim.verdict}".rstrip())
     print()
 
 

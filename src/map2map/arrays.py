@@ -144,7 +144,7 @@ def apply_arrays(
         return values
 
     def write(tile: Tile, values: NDArray[Any]) -> None:
-        output[(slice(None), *inside(tile))] = values
+        output[(slice(None), *tile.target.slices)] = values
 
     try:
         overlapping((tiling[i] for i in range(len(tiling))), read, engine, write)
@@ -160,11 +160,6 @@ def apply_arrays(
 def numpy_dtype(engine: Engine) -> type[np.floating[Any]]:
     """The type of outputs."""
     return np.float64 if engine.dtype == torch.float64 else np.float32
-
-
-def inside(tile: Tile) -> tuple[slice, ...]:
-    """Where a tile's outputs belong."""
-    return tuple(slice(a, b) for a, b in zip(tile.target.start, tile.target.stop, strict=True))
 
 
 def where_not_finite(error: NonFiniteError, fields: FieldSet, grid: Grid, files: str = "") -> str:

@@ -1,4 +1,8 @@
-"""Whole fields from crops: apply an emulator crop by crop, put the outputs together, score them."""
+"""Whole fields for map2map's test mode: apply an emulator to every run, write, score.
+
+Where the crops cover the field and their halo is the footprint's, the fields come from tiles, as in
+`apply`. Otherwise (a halo that somebody chose, crops with gaps) they come from the very crops.
+"""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from map2map.arrays import Settings, make_engine, make_tiling
 from map2map.batches import Batches
 from map2map.emulator import Emulator
 from map2map.errors import GeometryError
@@ -20,6 +25,7 @@ from map2map.metrics import Pointwise
 from map2map.samples import SampleDataset
 from map2map.sources import Stored
 from map2map.sources.npy import new_array
+from map2map.tiling import Tile, overlapping, take
 from map2map.windows import Halo, Window, crop_window, pieces, slabs
 
 __all__ = ["assemble", "fit_together"]
@@ -92,6 +98,7 @@ def assemble(
             emulator.footprint.whole,
         )
     runs, losses = dataset.runs, list[float]()
+    tiled = aligned and emulator.footprint.whole is None and covers(dataset)
     total = {field: Pointwise() for field in runs.targets.names}
     report = []
     stream = _patches(emulator, batches, loss, losses, aligned=aligned)
@@ -104,9 +111,13 @@ def assemble(
                 temporary = stack.enter_context(replacing(files[field.name]))
                 stored = Stored(field.name, dataset.target_grid.shape, field.channels or 1)
                 arrays[field.name] = new_array(temporary, stored)
-            for _ in range(dataset.ncrop):
-                index, patch = next(stream)
-                _put(arrays, patch, dataset, index, aligned=aligned)
+            if tiled:
+                _apply(emulator, dataset, number, arrays)
+                losses += _losses(emulator, dataset, number, arrays, loss)
+            else:
+                for _ in range(dataset.ncrop):
+                    index, patch = next(stream)
+                    _put(arrays, patch, dataset, index, aligned=aligned)
             scores = _score(arrays, dataset, number, total)
             for array in arrays.values():
                 array.flush()
@@ -117,6 +128,65 @@ def assemble(
         "fields": {field: scores.result() for field, scores in total.items()},
         "runs": report,
     }
+
+
+def covers(dataset: SampleDataset) -> bool:
+    """Whether the crops leave no cell out."""
+    axes = zip(dataset.anchors, dataset.size, dataset.grid.shape, strict=True)
+    return all(
+        len({(anchor + i) % n for anchor in anchors for i in range(size)}) == n
+        for anchors, size, n in axes
+    )
+
+
+def _apply(
+    emulator: Emulator,
+    dataset: SampleDataset,
+    run: int,
+    arrays: Mapping[str, NDArray[np.float32]],
+) -> None:
+    """Fill the arrays of a run tile by tile."""
+    settings = Settings(allow_nonfinite=dataset.allow_nonfinite)
+    engine = make_engine(emulator, settings)
+    tiling = make_tiling(engine, emulator, dataset.grid, settings)
+
+    def read(tile: Tile) -> NDArray[np.float32]:
+        values = np.empty((dataset.runs.inputs.channels, *tile.read.shape), np.float32)
+        for name, channels in dataset.runs.inputs.slices.items():
+            source, variable = dataset.runs.source(name, run)
+            source.read(variable, tile.read, values[channels], tiling.grid)
+        return values
+
+    def write(tile: Tile, values: NDArray[Any]) -> None:
+        for name, channels in emulator.targets.slices.items():
+            arrays[name][(slice(None), *tile.target.slices)] = values[channels]
+
+    overlapping((tiling[i] for i in range(len(tiling))), read, engine, write)
+
+
+@torch.no_grad()
+def _losses(
+    emulator: Emulator,
+    dataset: SampleDataset,
+    run: int,
+    arrays: Mapping[str, NDArray[np.float32]],
+    loss: nn.Module,
+) -> Iterator[float]:
+    """The loss of every crop, of normalized values."""
+    factor = dataset.scale_factor
+    device = next(emulator.parameters(), torch.empty(0)).device
+    for index in range(run * dataset.ncrop, (run + 1) * dataset.ncrop):
+        start, size = (tuple(factor * n for n in m) for m in (dataset.anchor(index), dataset.size))
+        window = crop_window(start, size, Halo.parse(0, len(size)))
+        sides = np.empty((2, dataset.runs.targets.channels, *window.shape), np.float32)
+        for name, channels in dataset.runs.targets.slices.items():
+            take(arrays[name], window, dataset.target_grid, sides[0, channels])
+            source, variable = dataset.runs.source(name, run)
+            source.read(variable, window, sides[1, channels], dataset.target_grid)
+        normal = emulator.encode_target(torch.from_numpy(sides).to(device))
+        value = float(loss(normal[:1], normal[1:]))
+        log.info("sample %d loss: %g", index, value)
+        yield value
 
 
 def _patches(

@@ -109,6 +109,11 @@ class Window:
         """Number of axes."""
         return len(self.start)
 
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """For an array of the grid; only of a window inside it."""
+        return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+
     def grow(self, halo: Halo) -> "Window":
         """Add the halo's cells; a negative halo takes cells away."""
         return Window(

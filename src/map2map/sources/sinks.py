@@ -166,9 +166,8 @@ class Sink(ABC):
             )
         stored = self.fields[field]
         check_values(stored, window, values)
-        cells = (slice(a, b) for a, b in zip(window.start, window.stop, strict=True))
         with self._lock, self._guarded():
-            self._put(stored, (slice(0, stored.channels), *cells), values)
+            self._put(stored, (slice(0, stored.channels), *window.slices), values)
 
     def __exit__(
         self,

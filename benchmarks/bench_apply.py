@@ -1,0 +1,206 @@
+"""Applying map2map's 3-D U-Net to a periodic 128³ field, against the classic way.
+
+The classic way: fixed tiles with a halo of 20, float32, contiguous, each read, computed and written
+in turn. All its tiles cost the same, so some are timed for all. Ours: the tiles that the memory
+allows, channels-last, in float32 and in bf16, from file to file. Times of the network alone: the
+same tiles, already in memory and normalized.
+
+With ``--memory-test``: a 768³ field, with little memory and with much.
+"""
+
+import argparse
+import logging
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+
+from map2map.apply import Job, apply_files
+from map2map.arrays import Settings, make_engine, make_tiling
+from map2map.emulator import Emulator
+from map2map.engine import Running
+from map2map.fields import Field, FieldSet
+from map2map.grids import Domain, Grid
+from map2map.memory import keep_freed_memory
+from map2map.models import ConvNet, UNet
+from map2map.norms import Standardize
+from map2map.runs import Files
+from timing import Claim, report, run_child
+
+HALO = 20
+
+
+def make(folder: Path, size: int) -> Emulator:
+    """The emulator, with statistics of batches as after training, and a field."""
+    torch.manual_seed(0)
+    model = UNet(3, 3, ndim=3)
+    for name, buffer in model.named_buffers():
+        if buffer.is_floating_point():
+            buffer.uniform_(0.5, 1.5) if "var" in name else buffer.normal_(0, 0.1)
+    fields = (FieldSet((Field(n, "Mpc/h", "vector", 3),)) for n in ("linear", "displacement"))
+    norms = {n: Standardize([0.0] * 3, [5.0] * 3) for n in ("linear", "displacement")}
+    emulator = Emulator(*fields, norms, model, Domain(3)).eval()
+    emulator.save(folder / "emulator.safetensors")
+    rng = np.random.default_rng(0)
+    np.save(folder / "linear.npy", 5 * rng.standard_normal((3, size, size, size), np.float32))
+    return emulator
+
+
+@torch.inference_mode()
+def classic(emulator: Emulator, folder: Path, tile: int, numbers: range) -> float:
+    """Seconds per output cell of fixed tiles."""
+    field = np.load(folder / "linear.npy", mmap_mode="r")
+    out = np.lib.format.open_memmap(folder / "classic.npy", "w+", np.float32, field.shape)
+    n = field.shape[1]
+    starts = [(i, j, k) for i in range(0, n, tile) for j in range(0, n, tile)
+              for k in range(0, n, tile)]  # fmt: skip
+    begin = time.perf_counter()
+    for number in numbers:
+        a = starts[number % len(starts)]
+        x = field
+        for axis in range(3):
+            x = x.take(range(a[axis] - HALO, a[axis] + tile + HALO), axis + 1, mode="wrap")
+        y = emulator(torch.from_numpy(np.ascontiguousarray(x))[None])[0].numpy()
+        out[(slice(None), *(slice(b, b + tile) for b in a))] = y
+    return (time.perf_counter() - begin) / (len(numbers) * tile**3)
+
+
+@torch.inference_mode()
+def network_alone(emulator: Emulator, running: Running, tile: tuple[int, ...], size: int) -> float:
+    """Seconds per output cell of the network on the tiles, normalized and in memory."""
+    settings = Settings(running, tile=tile)
+    engine = make_engine(emulator, settings)
+    tiling = make_tiling(engine, emulator, Grid((size,) * 3), settings)
+    seconds = cells = 0.0
+    for i in range(len(tiling)):
+        x = torch.randn(1, 3, *tiling[i].read.shape).contiguous(memory_format=engine.format)
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=running.precision == "bf16"):
+            engine.module.model(x)
+        seconds += time.perf_counter() - start
+        cells += float(np.prod(tiling[i].cells.shape))
+    return seconds / cells
+
+
+def ours(
+    folder: Path, running: Running, memory: str | None
+) -> tuple[float, tuple[int, ...], float]:
+    """Seconds per output cell from file to file; the tile; the largest deviation from fp64."""
+    job = Job(
+        folder / "emulator.safetensors",
+        {"linear": Files(str(folder / "linear.npy"))},
+        folder / f"ours_{running.precision}.npy",
+        settings=Settings(running, memory=memory),
+        overwrite=True,
+    )
+    made = apply_files(job)
+    return made.seconds / made.cells, made.tile
+
+
+def deviation(folder: Path, emulator: Emulator, name: str) -> tuple[float, float]:
+    """Largest and rms deviation from float64 in a corner, relative to the output's rms."""
+    field, n = np.load(folder / "linear.npy"), 16
+    x = field
+    for axis in range(3):
+        x = x.take(range(-HALO, n + HALO), axis + 1, mode="wrap")
+    with torch.no_grad():
+        exact = emulator.double()(torch.from_numpy(x).double()[None])[0].numpy()
+    emulator.float()
+    error = np.load(folder / name, mmap_mode="r")[:, :n, :n, :n] - exact
+    rms = np.sqrt((exact**2).mean())
+    return float(np.abs(error).max() / rms), float(np.sqrt((error**2).mean()) / rms)
+
+
+def speed(size: int, rounds: int, memory: str | None) -> None:
+    """Classic tiles, ours, and the network alone take turns."""
+    ways = {"fp32": Running(fold_batch_norm=True), "bf16": Running("bf16", fold_batch_norm=True)}
+    times: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        emulator = make(folder, size)
+        for _ in range(rounds):
+            for tile, count in ((32, 4), (64, 1)):
+                found = classic(emulator, folder, tile, range(count))
+                times.setdefault(f"classic {tile}", []).append(found)
+            for precision, running in ways.items():
+                found, tile = ours(folder, running, memory)
+                times.setdefault(precision, []).append(found)
+                alone = network_alone(emulator, running, tile, size)
+                times.setdefault(f"{precision} alone", []).append(alone)
+        off = {p: deviation(folder, emulator, f"ours_{p}.npy") for p in ways}
+    rate = {key: 1e-3 / median(values) for key, values in times.items()}
+
+    def ratio(a: str, b: str) -> float:
+        return median(x / y for x, y in zip(times[a], times[b], strict=True))
+
+    claims = [Claim(f"{key}", value, unit="thousand cells/s") for key, value in rate.items()]
+    for precision, limits in (("fp32", (2.5, 6)), ("bf16", (4, 10))):
+        for tile, limit in zip((64, 32), limits, strict=True):
+            gain = ratio(f"classic {tile}", precision)
+            claims.append(Claim(f"{precision} against tiles of {tile}", gain, limit, at_least=True))
+    for precision in ways:
+        claims.append(
+            Claim(
+                f"{precision}: wall / network alone", ratio(precision, f"{precision} alone"), 1.15
+            )
+        )
+    claims.append(Claim("fp32: largest deviation from fp64 / rms", off["fp32"][0], 1e-5))
+    claims.append(Claim("bf16: rms deviation / rms", off["bf16"][1]))
+    report(f"Applying map2map's 3-D U-Net to {size}³ cells, tiles of {tile}", claims)
+
+
+def memory_test(size: int) -> None:
+    """A small network on a large field."""
+    one = (FieldSet((Field(n, "1", "scalar", 1),)) for n in ("a", "b"))
+    torch.manual_seed(0)
+    emulator = Emulator(*one, {}, ConvNet(1, 1, ndim=3, width=8, depth=3), Domain(3))
+    peaks = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        emulator.save(folder / "emulator.safetensors")
+        shape = (1, size, size, size)
+        field = np.lib.format.open_memmap(folder / "a.npy", "w+", np.float32, shape)
+        rng = np.random.default_rng(0)
+        for i in range(size):
+            field[:, i] = rng.standard_normal((1, size, size), np.float32)
+        del field
+        for memory in ("1GiB", "8GiB"):
+            out = str(folder / f"{memory}.npy")
+            done = run_child(
+                ["-m", "map2map.cli", "apply", str(folder / "emulator.safetensors"),
+                 f"a={folder}/a.npy", "-o", out, "--memory", memory]
+            )  # fmt: skip
+            if done.status:
+                raise SystemExit(done.output)
+            peaks[memory] = done.peak / 1024
+        few, many = (np.load(folder / f"{m}.npy", mmap_mode="r") for m in peaks)
+        off = max(float(np.abs(few[:, i] - many[:, i]).max()) for i in range(size))
+    report(
+        f"A {size}³ field with little memory",
+        [
+            Claim("peak with --memory 1GiB", peaks["1GiB"], 1.6, unit="GiB"),
+            Claim("peak with --memory 8GiB", peaks["8GiB"], unit="GiB"),
+            Claim("largest difference of the results", off, 1e-6),
+        ],
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=128, help="cells per axis")
+    parser.add_argument("--rounds", type=int, default=1, help="how often all take turns")
+    parser.add_argument("--memory", help="what tiles may take")
+    parser.add_argument("--memory-test", action="store_true", help="the 768³ field as well")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    keep_freed_memory()
+    speed(options.size, options.rounds, options.memory)
+    if options.memory_test:
+        memory_test(768)
+
+
+if __name__ == "__main__":
+    main()
