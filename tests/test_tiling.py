@@ -133,6 +133,27 @@ def test_where_nothing_is_made_up_the_valid_interior_is_left(name):
         assert differ[:, -1].max() > 1e-6
 
 
+def test_rings_are_closed_only_where_nothing_is_left_over():
+    footprint = Footprint(margin=20, multiple=4, ring=2)
+    for shape, periodic, size, rings in [
+        ((48, 64), True, None, (0, 1)),
+        ((48, 64), True, (16, 64), (1,)),
+        ((48, 66), True, None, (0,)),  # 66 cells do not pool by 4
+        ((40, 64), True, None, (1,)),  # 40 cells are fewer than the model takes
+        ((48, 64), (False, True), None, (1,)),
+    ]:
+        tiling = Tiling(Grid(shape, periodic=periodic, pad="edge"), footprint, size, rings=True)
+        assert tiling.rings == rings
+        assert not Tiling(Grid(shape, periodic=periodic, pad="edge"), footprint, size).rings
+        for axis in rings:
+            assert tiling[0].read.shape[axis] == tiling.largest_read[axis] == shape[axis]
+    other = Footprint(margin=20, multiple=4)
+    assert not Tiling(Grid((48, 64)), other, rings=True).rings
+    # a ring reads less, so it is chosen where it fits
+    assert best_size(Grid((64, 64)), footprint, 64 * 64, rings=True) == (64, 64)
+    assert best_size(Grid((64, 64)), footprint, 64 * 64) != (64, 64)
+
+
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(
     shape=st.lists(st.integers(1, 40), min_size=1, max_size=3),

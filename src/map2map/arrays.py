@@ -80,23 +80,22 @@ def make_tiling(engine: Engine, emulator: Applicable, grid: Grid, settings: Sett
     Raises:
         GeometryError: If that cannot be.
     """
-    footprint = emulator.footprint
-    whole = Tiling(grid, footprint)
+    footprint, rings = emulator.footprint, settings.running.rings
+    whole = Tiling(grid, footprint, rings=rings)
     if settings.tile is not None:
         size = per_axis(
             settings.tile if isinstance(settings.tile, int) else list(settings.tile),
             whole.size,
             "tile",
         )
-        return Tiling(
-            grid, footprint, tuple(min(n, m) for n, m in zip(size, whole.size, strict=True))
-        )
+        size = tuple(min(n, m) for n, m in zip(size, whole.size, strict=True))
+        return Tiling(grid, footprint, size, rings=rings)
     small = prod(whole.largest_read) <= SMALL
     if settings.memory is None and (small or footprint.whole is not None):
         return whole
     channels = emulator.inputs.channels, emulator.targets.channels
     most = engine.most_cells(*channels, allowed_memory(engine.device, settings.memory))
-    return Tiling(grid, footprint, best_size(grid, footprint, most))
+    return Tiling(grid, footprint, best_size(grid, footprint, most, rings=rings), rings=rings)
 
 
 def allowed_memory(device: torch.device, asked: int | str | None) -> int:

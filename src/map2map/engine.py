@@ -23,6 +23,7 @@ from map2map.errors import FieldError, GeometryError, RecipeError, near_names
 from map2map.footprints import Footprint
 from map2map.tiling import Tile, reached
 from map2map.typing import Shape
+from map2map.windows import round_up
 
 __all__ = ["Engine", "NonFiniteError", "Precision", "Running"]
 
@@ -52,6 +53,8 @@ class Running:
             prefer; default: where it helps, in 2-D and 3-D.
         compile: Whether the network goes through ``torch.compile``.
         fold_batch_norm: Whether batch norms that follow a convolution become part of it.
+        rings: Whether a periodic axis that one tile covers is closed into a ring, so that it needs
+            no halo, where the model allows it.
         device: "cpu", "cuda", "cuda:1"…; default: where the emulator is.
     """
 
@@ -59,6 +62,7 @@ class Running:
     channels_last: bool | None = None
     compile: bool = False
     fold_batch_norm: bool = False
+    rings: bool = True
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -111,9 +115,23 @@ class Engine:
             self.module.to(memory_format=self.format)  # type: ignore[call-overload]
         elif self.running.channels_last:
             raise RecipeError(f"channels-last is for 2 and 3 axes, not {ndim}")
-        self.run: Callable[[Tensor], Tensor] = self.module
-        if self.running.compile:
-            self.run = torch.compile(self.module, dynamic=False)
+        self._modules: dict[tuple[int, ...], nn.Module] = {(): self.module}
+        self._compiled: dict[tuple[int, ...], Callable[[Tensor], Tensor]] = {}
+
+    def _module(self, rings: tuple[int, ...]) -> nn.Module:
+        """The emulator, some axes closed into rings."""
+        if rings not in self._modules:
+            self._modules[rings] = close_rings(copy.deepcopy(self.module), rings, self.format)
+        return self._modules[rings]
+
+    def _run(self, rings: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+        """The same, compiled if it shall be."""
+        module = self._module(rings)
+        if not self.running.compile:
+            return module
+        if rings not in self._compiled:
+            self._compiled[rings] = torch.compile(module, dynamic=False)
+        return self._compiled[rings]
 
     @torch.inference_mode()
     def __call__(self, tile: Tile, values: NDArray[np.float32]) -> NDArray[Any]:
@@ -134,8 +152,12 @@ class Engine:
         x = torch.from_numpy(values)
         if self.device.type == "cuda":
             x = x.pin_memory()
-        y = self._forward(x[None].to(self.device, self.dtype, non_blocking=True))
+        x = x[None].to(self.device, self.dtype, non_blocking=True)
+        y = self._forward(self._run(tile.rings), x)
         inside = y[0][(slice(None), *tile.kept)]
+        if tile.rings and self.footprint.ring:
+            shift = [self.footprint.ring] * len(tile.rings)
+            inside = inside.roll(shift, [1 + axis for axis in tile.rings])
         if tuple(inside.shape[1:]) != tile.target.shape:
             raise GeometryError(
                 f"the model returned {tuple(y.shape[2:])} cells for {values.shape[1:]} read, which "
@@ -167,43 +189,40 @@ class Engine:
             channel[~np.isfinite(channel)] = finite[0] if finite.size else 1.0
         return reached(np.asarray(bad.any(axis=0)), tile, self.footprint)
 
-    def _forward(self, x: Tensor) -> Tensor:
+    def _forward(self, run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=self.format)
         mixed = self.running.precision in ("bf16", "fp16")
         with torch.autocast(self.device.type, DTYPES[self.running.precision], enabled=mixed):
-            y = self.run(x)
+            y = run(x)
         return y.to(self.dtype)
 
-    def needs(self, channels: int, shape: Shape) -> tuple[int, int]:
+    def needs(self, channels: int, shape: Shape, rings: tuple[int, ...] = ()) -> tuple[int, int]:
         """What a tile takes while it is computed, found without computing it.
 
         Args:
             channels: Channels of the input.
             shape: Input cells per axis, with the halo.
+            rings: Axes that are closed into rings.
 
         Returns:
             Bytes at the worst moment, and numbers in the largest tensor.
         """
         try:
             with FakeTensorMode(allow_non_fake_inputs=True):
-                tally = self._tally(channels, shape)
+                tally = self._tally(channels, shape, rings)
         except Exception:  # a module that looks at values: it has to be run
-            tally = self._tally(channels, shape)
+            tally = self._tally(channels, shape, rings)
         # a convolution may bring what it takes and gives into an order of its own
         return tally.peak + tally.largest_call, tally.largest_tensor
 
     @torch.no_grad()
-    def _tally(self, channels: int, shape: Shape) -> "Tally":
+    def _tally(self, channels: int, shape: Shape, rings: tuple[int, ...]) -> "Tally":
         x = torch.zeros(1, channels, *shape, device=self.device, dtype=self.dtype)
-        # what was compiled would hide its tensors
-        run, self.run = self.run, self.module
-        try:
-            tally = Tally()
-            with tally:
-                tally.add(x)
-                self._forward(x)
-        finally:
-            self.run = run
+        tally = Tally()
+        with tally:
+            tally.add(x)
+            # not what is compiled, which would hide its tensors
+            self._forward(self._module(rings), x)
         return tally
 
     def most_cells(self, channels: int, outputs: int, memory: int) -> int:
@@ -213,14 +232,20 @@ class Engine:
         last one.
         """
         size = self.footprint.fitting(self.footprint.minimum + {1: 4096, 2: 256}.get(self.ndim, 64))
-        cells = size**self.ndim
-        peak, largest = self.needs(channels, (size,) * self.ndim)
+        shapes: dict[tuple[int, ...], int] = {(): size}
+        if self.running.rings and self.footprint.ring is not None:
+            # whatever axes become rings, none keeps more than if all do
+            shapes[tuple(range(self.ndim))] = round_up(size, self.footprint.multiple)
         width = self.dtype.itemsize
         around = width * (2 * channels + 2 * outputs * self.footprint.scale**self.ndim)
-        # a large tile keeps more of what its halo gives than this small one
-        per_cell = 1.1 * peak / cells + around
         spare = FRAGMENTED if self.device.type == "cpu" else 1.0
-        return int(min(memory / (spare * per_cell), MOST_ELEMENTS / (1.1 * largest / cells)))
+        most = float("inf")
+        for rings, n in shapes.items():
+            peak, largest = self.needs(channels, (n,) * self.ndim, rings)
+            # a large tile keeps more of what its halo gives than this small one
+            per_cell = spare * (1.1 * peak / n**self.ndim + around)
+            most = min(most, memory / per_cell, MOST_ELEMENTS / (1.1 * largest / n**self.ndim))
+        return int(most)
 
 
 class NonFiniteError(FieldError):
@@ -263,6 +288,66 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _remove(self, key: int) -> None:
         self.live -= self._known.pop(key)
+
+
+class RingConv(nn.Module):
+    """A valid convolution on axes that are closed into rings: it continues at the other end.
+
+    Args:
+        conv: The convolution.
+        axes: Axes of space that are rings.
+        memory_format: Of its input.
+    """
+
+    def __init__(
+        self, conv: _ConvNd, axes: tuple[int, ...], memory_format: torch.memory_format
+    ) -> None:
+        super().__init__()
+        self.conv, self.memory_format = conv, memory_format
+        reach = zip(conv.kernel_size, conv.dilation, strict=True)
+        self.around = [d * (k - 1) // 2 if i in axes else 0 for i, (k, d) in enumerate(reach)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve (batch, channel, *space); space keeps its size on the rings."""
+        shape = [n + 2 * w for n, w in zip(x.shape[2:], self.around, strict=True)]
+        wide = torch.empty(
+            (*x.shape[:2], *shape), dtype=x.dtype, device=x.device, memory_format=self.memory_format
+        )
+        middle = wide
+        for axis, w in enumerate(self.around, 2):
+            middle = middle.narrow(axis, w, x.shape[axis])
+        middle.copy_(x)
+        for axis, w in enumerate(self.around, 2):
+            if w:
+                # what the axes before have got is copied along
+                n = x.shape[axis]
+                wide.narrow(axis, 0, w).copy_(wide.narrow(axis, n, w))
+                wide.narrow(axis, n + w, w).copy_(wide.narrow(axis, w, w))
+        y: Tensor = self.conv(wide)
+        return y
+
+
+def close_rings(
+    module: nn.Module, axes: tuple[int, ...], memory_format: torch.memory_format
+) -> nn.Module:
+    """Let the convolutions of a model, whose footprint says that it can be, run on rings.
+
+    Raises:
+        GeometryError: If a convolution pads, or moves in steps that its width does not fill.
+    """
+    for name, parent in list(module.named_modules()):
+        if isinstance(getattr(parent, "footprint", None), Footprint):
+            # sizes are the tiling's to check: on a ring, others fit
+            parent.footprint = Footprint(0)
+        for key, child in list(parent.named_children()):
+            if not isinstance(child, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+                continue
+            if child.kernel_size == child.stride and set(child.padding) == {0}:
+                continue  # looks at one cell, or pools cells that no other takes
+            if set(child.stride) != {1} or set(child.padding) != {0}:
+                raise GeometryError(f"the convolution {name}.{key} cannot be closed into a ring")
+            setattr(parent, key, RingConv(child, axes, memory_format))
+    return module
 
 
 def fold_batch_norms(module: nn.Module) -> int:

@@ -12,7 +12,7 @@ is applied. In one dimension, for a crop of n cells that starts at a multiple of
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil
 
 from torch import nn
@@ -40,6 +40,10 @@ class Footprint:
         minimum: The smallest input size; if not given, the smallest that leaves an output.
         whole: Not None if an output cell depends on the whole domain; then names the cause, and
             the model must not be tiled. ``margin`` is what is cut off.
+        ring: Not None if nothing but valid convolutions mixes cells, and cuts follow their outputs:
+            then a periodic axis that is computed at once can be closed into a ring, by convolutions
+            that continue at the other end, instead of reading a halo. The number is the first of
+            the cells that are pooled together if an output block starts at 0.
 
     >>> unet = Footprint(margin=20, multiple=4)
     >>> unet.halo_for((32, 30))
@@ -55,6 +59,7 @@ class Footprint:
     remainder: int = 0
     minimum: int = -1
     whole: str | None = None
+    ring: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.margin < 0 or self.multiple < 1 or self.scale < 1:

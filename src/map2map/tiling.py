@@ -17,7 +17,7 @@ from map2map.errors import GeometryError
 from map2map.footprints import Footprint
 from map2map.grids import Grid
 from map2map.typing import Array, Shape
-from map2map.windows import Window, pieces, round_up
+from map2map.windows import Halo, Window, pieces, round_up
 
 __all__ = ["Tile", "Tiling", "best_size", "overlapping", "reached", "take"]
 
@@ -36,6 +36,8 @@ class Tile:
         read: The input cells it needs for that; they may lie beyond the grid.
         kept: What to keep of the model's output.
         target: Where that belongs in the output's array.
+        rings: Axes that are closed into a ring: no halo is read there, and what is read starts at
+            the footprint's ``ring``.
     """
 
     index: int
@@ -43,6 +45,7 @@ class Tile:
     read: Window
     kept: tuple[slice, ...]
     target: Window
+    rings: tuple[int, ...] = ()
 
 
 class Tiling:
@@ -55,8 +58,11 @@ class Tiling:
         grid: Of the input.
         footprint: Of the model.
         size: Input cells per tile and axis; default: one tile. It changes memory, not the result.
+        rings: Whether periodic axes that a tile covers are closed into rings, where the footprint
+            allows it.
 
     Attributes:
+        rings: The axes that are.
         domain: Input cells that get an output.
         grid: What lies beyond the edges of the input when tiles are read.
         shape: Output cells per axis.
@@ -66,7 +72,14 @@ class Tiling:
             multiples.
     """
 
-    def __init__(self, grid: Grid, footprint: Footprint, size: Shape | None = None) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        footprint: Footprint,
+        size: Shape | None = None,
+        *,
+        rings: bool = False,
+    ) -> None:
         self.footprint = footprint
         self.domain = valid_domain(grid, footprint)
         self.size = self.domain.shape if size is None else tuple(size)
@@ -89,6 +102,8 @@ class Tiling:
             self._check_whole()
         scale = footprint.scale
         self.shape = tuple(scale * n for n in self.domain.shape)
+        possible = possible_rings(grid, footprint) if rings else ()
+        self.rings = tuple(axis for axis in possible if self.size[axis] >= grid.shape[axis])
 
     def _check_whole(self) -> None:
         """A model that sees everything would see what fills up a size."""
@@ -117,20 +132,37 @@ class Tiling:
         target = Window(
             tuple(a - b for a, b in zip(cells.start, self.domain.start, strict=True)),
             tuple(a - b for a, b in zip(cells.stop, self.domain.start, strict=True)),
-        )
-        return Tile(
-            index,
-            cells,
-            cells.grow(self.footprint.halo_for(cells.shape)),
-            self.footprint.kept(cells.shape),
-            target.scaled(self.footprint.scale),
-        )
+        ).scaled(self.footprint.scale)
+        halo, kept = self.footprint.halo_for(cells.shape), self.footprint.kept(cells.shape)
+        if self.rings:
+            offset = self.footprint.ring or 0
+            ring = [axis in self.rings for axis in range(len(cells.shape))]
+            low = tuple(-offset if r else n for r, n in zip(ring, halo.low, strict=True))
+            high = tuple(offset if r else n for r, n in zip(ring, halo.high, strict=True))
+            halo = Halo(low, high)
+            sizes = target.shape
+            kept = tuple(slice(0, n) if r else k for r, n, k in zip(ring, sizes, kept, strict=True))
+        return Tile(index, cells, cells.grow(halo), kept, target, self.rings)
 
     @property
     def largest_read(self) -> Shape:
         """Input cells per axis of the largest tile with its halo."""
         sizes = zip(self.size, self.domain.shape, strict=True)
-        return tuple(self.footprint.input_size(min(n, m)) for n, m in sizes)
+        return tuple(
+            min(n, m) if axis in self.rings else self.footprint.input_size(min(n, m))
+            for axis, (n, m) in enumerate(sizes)
+        )
+
+
+def possible_rings(grid: Grid, footprint: Footprint) -> tuple[int, ...]:
+    """The axes that can be closed into rings: periodic, and pooled without remainder."""
+    if footprint.ring is None or footprint.scale != 1:
+        return ()
+    return tuple(
+        axis
+        for axis, (n, beyond) in enumerate(zip(grid.shape, grid.beyond, strict=True))
+        if beyond == "periodic" and n % footprint.multiple == 0 and n >= footprint.minimum
+    )
 
 
 def valid_domain(grid: Grid, footprint: Footprint) -> Window:
@@ -156,13 +188,16 @@ def valid_domain(grid: Grid, footprint: Footprint) -> Window:
     return Window(tuple(start), tuple(stop))
 
 
-def best_size(grid: Grid, footprint: Footprint, most_cells: int | None = None) -> Shape:
+def best_size(
+    grid: Grid, footprint: Footprint, most_cells: int | None = None, *, rings: bool = False
+) -> Shape:
     """The size of tiles that reads the fewest cells in all, where a tile may read so many.
 
     Args:
         grid: Of the input.
         footprint: Of the model.
         most_cells: Input cells that a tile with its halo may have; default: any number.
+        rings: Whether axes may be closed into rings, which read no halo.
 
     Raises:
         GeometryError: If even the smallest tile has more, or the model cannot be tiled.
@@ -170,28 +205,30 @@ def best_size(grid: Grid, footprint: Footprint, most_cells: int | None = None) -
     domain = valid_domain(grid, footprint).shape
     most = most_cells or MOST_CELLS
     step = footprint.multiple
+    closed = possible_rings(grid, footprint) if rings else ()
     reads, totals, sizes = [], [], []
-    for n in domain:
+    for axis, n in enumerate(domain):
         counts = range(1, ceil(n / step) + 1)
         size = sorted({min(round_up(ceil(n / count), step), n) for count in counts})
         if footprint.whole is not None:
             size = [n]
         sizes.append(size)
-        reads.append(np.array([footprint.input_size(s) for s in size], float))
+        read = [n if s == n and axis in closed else footprint.input_size(s) for s in size]
+        reads.append(np.array(read, float))
         rest = np.array([footprint.input_size(n % s) if n % s else 0 for s in size])
         totals.append(np.array([n // s for s in size]) * reads[-1] + rest)
-    read, total = outer(reads), outer(totals)
-    if read.min() > most:
+    cells, total = outer(reads), outer(totals)
+    if cells.min() > most:
         smallest = " x ".join(str(int(each.min())) for each in reads)
         if footprint.whole is not None:
             footprint.require_local(f"the model, which needs all {smallest} cells at once,")
         raise GeometryError(
             f"the smallest tile reads {smallest} cells with its halo, but the memory allowed is "
-            f"enough for {most} cells; allow {read.min() / most:.1f} times as much"
+            f"enough for {most} cells; allow {cells.min() / most:.1f} times as much"
         )
     # of equal costs, the one that reads the longest rows
-    best = np.flatnonzero(total.ravel() == total[read <= most].min())
-    best = best[read.ravel()[best] <= most][-1:]
+    best = np.flatnonzero(total.ravel() == total[cells <= most].min())
+    best = best[cells.ravel()[best] <= most][-1:]
     where = np.unravel_index(int(best[0]), total.shape)
     return tuple(size[int(i)] for size, i in zip(sizes, where, strict=True))
 
@@ -236,6 +273,11 @@ def reached(marked: NDArray[np.bool_], tile: Tile, footprint: Footprint) -> NDAr
     if footprint.whole is not None:
         return np.full(tile.target.shape, bool(marked.any()))
     step, margin = footprint.multiple, footprint.margin
+    for axis in tile.rings:
+        # what the halo would have held
+        n = marked.shape[axis]
+        cells = np.arange(-footprint.low, n + margin + step) - (footprint.ring or 0)
+        marked = marked.take(cells % n, axis)
     for axis, n in enumerate(tile.cells.shape):
         # cells marked so far along the axis; a block of outputs sees those between two positions
         counts = np.cumsum(marked, axis=axis, dtype=np.int64)

@@ -9,8 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import map2map.models
+from map2map.engine import Engine, Running
 from map2map.errors import GeometryError
 from map2map.footprints import Footprint, measure
+from map2map.grids import Grid
+from map2map.tiling import Tiling, reached, take
 
 NAMES = map2map.models.__all__
 EVERY = [(name, ndim) for name in NAMES for ndim in (1, 2, 3)]
@@ -82,6 +85,58 @@ class TestEveryModelOnEveryGrid:
                 with torch.no_grad():
                     stitched[(slice(None), *box)] = model(read)[(0, slice(None), *f.kept(crop))]
             torch.testing.assert_close(stitched, whole, rtol=1e-10, atol=1e-10)
+
+    def test_rings_give_what_the_whole_periodic_field_gives(self, name, ndim):
+        """If its footprint says that axes can be closed into rings."""
+        model = small(name, ndim).double().eval()
+        f = model.footprint
+        if f.ring is None:
+            pytest.skip(f"{name} does not say that it can be closed into rings")
+        n = f.fitting(f.minimum + (f.multiple if ndim < 3 else 0))
+        n += -n % f.multiple
+        shape = (n, n + f.multiple, n)[:ndim]
+        field = np.random.default_rng(0).normal(size=(2, *shape))
+        around = [(f.low, next(h for h in range(f.margin, 999) if f.accepts(f.low + m + h)))
+                  for m in shape]  # fmt: skip
+        with torch.no_grad():
+            wide = np.pad(field, [(0, 0), *around], mode="wrap")
+            whole = model(torch.from_numpy(wide)[None])[0]
+            whole = whole[(slice(None), *f.kept(shape))].numpy()
+        engine = Engine(model, f, ndim, Running("fp64"), allow_nonfinite=True)
+        sizes = [shape, (f.multiple, *shape[1:]), (*shape[:-1], 2 * f.multiple)]
+        for size in sizes[: 1 if ndim == 1 else 3]:
+            tiling = Tiling(Grid(shape), f, size, rings=True)
+            assert tiling.rings == tuple(i for i, m in enumerate(size) if m == shape[i])
+            out = np.full(whole.shape, np.nan)
+            # a few tiles are enough in 3-D
+            for i in range(min(len(tiling), 3)):
+                tile = tiling[i]
+                x = np.empty((2, *tile.read.shape))
+                take(field, tile.read, tiling.grid, x)
+                out[(slice(None), *tile.target.slices)] = engine(tile, x)
+            done = np.isfinite(out)
+            assert done.any()
+            np.testing.assert_allclose(out[done], whole[done], rtol=1e-9, atol=1e-9)
+
+    def test_a_nan_on_a_ring_reaches_around_it(self, name, ndim):
+        model = small(name, ndim).eval()
+        f = model.footprint
+        if f.ring is None:
+            pytest.skip(f"{name} does not say that it can be closed into rings")
+        n = f.fitting(max(f.minimum, 2 * f.margin + 3 * f.multiple))
+        shape = (n + -n % f.multiple, *(f.multiple,) * (ndim - 1))
+        marked = np.zeros(shape, bool)
+        marked[(1,) * ndim if f.multiple > 1 else (1, *(0,) * (ndim - 1))] = True
+        found = []
+        for rings in (True, False):
+            tiling = Tiling(Grid(shape), f, rings=rings)
+            read = np.empty((1, *tiling[0].read.shape))
+            take(marked[None].astype(float), tiling[0].read, tiling.grid, read)
+            found.append(reached(read[0] > 0, tiling[0], f))
+        assert tiling.rings == ()
+        np.testing.assert_array_equal(*found)
+        assert found[0][-1].any(), "around the edge"
+        assert not found[0].all()
 
     def test_it_moves_with_its_input(self, name, ndim):
         model = small(name, ndim).double().eval()

@@ -49,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
             options.channels_last,
             options.compile,
             options.fold_batch_norm,
+            options.rings,
             options.device or best_device(),
         ),
         None if options.memory is None else bytes_of(options.memory),
@@ -126,6 +127,9 @@ def make_parser() -> argparse.ArgumentParser:
     speed.add_argument("--compile", action="store_true", help="use torch.compile")
     speed.add_argument("--fold-batch-norm", action="store_true",
                        help="make batch norms part of the convolutions before them")
+    speed.add_argument("--rings", action=argparse.BooleanOptionalAction, default=True,
+                       help="close a periodic axis that one tile covers into a ring, which needs "
+                       "no halo, where the model allows it (default)")
     speed.add_argument("--device", help="cpu, cuda, cuda:1…; default: a GPU if there is one")
     speed.add_argument("--dask", metavar="SCHEDULER",
                        help="share the tiles among the workers of a dask.distributed scheduler, or "

@@ -55,7 +55,7 @@ class ConvNet(nn.Module):
             layers += [CONV[ndim](before, after, kernel_size), nn.LeakyReLU(SLOPE, inplace=True)]
         # no activation at the end: the output may be negative
         self.convs = nn.Sequential(*layers[:-1])
-        self.footprint = Footprint(margin=depth * (kernel_size // 2))
+        self.footprint = Footprint(margin=depth * (kernel_size // 2), ring=0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, in_chan, *space) to (batch, out_chan, *smaller space).

@@ -64,10 +64,11 @@ def v_footprint(depth: int) -> Footprint:
 
     A level of cells of size s cuts 2 s cells per side on the way down and 2 s on the way up, the
     bottom 2 s in all: together 6·2^depth - 4. A size n becomes n / 2 - 2 at each level and must be
-    even before, so n + 4 is a multiple of 2^depth.
+    even before, so n + 4 is a multiple of 2^depth. The first cells that are pooled together are the
+    third and fourth, and so on all levels.
     """
     cells = 2**depth
-    return Footprint(margin=6 * cells - 4, multiple=cells, remainder=-4 % cells)
+    return Footprint(margin=6 * cells - 4, multiple=cells, remainder=-4 % cells, ring=2 % cells)
 
 
 def v_forward(model: nn.Module, x: Tensor, depth: int) -> Tensor:

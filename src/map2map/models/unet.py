@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from map2map.models.conv import ConvBlock, narrow_by
+from map2map.models.conv import ConvBlock, narrow_like
 from map2map.models.levels import adds_input, v_blocks, v_footprint, v_forward
 
 __all__ = ["UNet"]
@@ -60,4 +60,4 @@ class UNet(nn.Module):
         """
         self.footprint.check_input(x.shape, ndim=self.ndim, who=type(self).__name__)
         y = v_forward(self, x, self.depth)
-        return y + narrow_by(x, self.footprint.margin) if self.adds_input else y
+        return y + narrow_like(x, y) if self.adds_input else y
