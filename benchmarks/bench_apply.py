@@ -79,7 +79,7 @@ def network_alone(emulator: Emulator, running: Running, tile: tuple[int, ...], s
         x = torch.randn(1, 3, *tiling[i].read.shape).contiguous(memory_format=engine.format)
         start = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16, enabled=running.precision == "bf16"):
-            engine.module.model(x)
+            engine.module_for(tiling[i].rings).model(x)
         seconds += time.perf_counter() - start
         cells += float(np.prod(tiling[i].cells.shape))
     return seconds / cells

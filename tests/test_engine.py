@@ -151,6 +151,20 @@ def test_memory_is_told_without_computing_and_is_what_computing_takes():
     assert y.shape[-1] == 196
 
 
+def test_the_memory_of_rings_is_told_without_computing_too(unet, monkeypatch):
+    engine = Engine(unet, unet.footprint, 2, Running("bf16"))
+    told = {}
+    real = engine._forward
+
+    def fake_only(run, x):
+        told[type(x).__name__] = True
+        return real(run, x)
+
+    monkeypatch.setattr(engine, "_forward", fake_only)
+    assert engine.needs(2, (64, 64), (0, 1))[0] > engine.needs(2, (64, 64))[0] > 0
+    assert told == {"FakeTensor": True}
+
+
 def test_a_module_that_looks_at_values_is_measured_by_running_it():
     class Looks(nn.Module):
         footprint = Footprint(1)

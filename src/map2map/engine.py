@@ -118,7 +118,7 @@ class Engine:
         self._modules: dict[tuple[int, ...], nn.Module] = {(): self.module}
         self._compiled: dict[tuple[int, ...], Callable[[Tensor], Tensor]] = {}
 
-    def _module(self, rings: tuple[int, ...]) -> nn.Module:
+    def module_for(self, rings: tuple[int, ...]) -> nn.Module:
         """The emulator, some axes closed into rings."""
         if rings not in self._modules:
             self._modules[rings] = close_rings(copy.deepcopy(self.module), rings, self.format)
@@ -126,7 +126,7 @@ class Engine:
 
     def _run(self, rings: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
         """The same, compiled if it shall be."""
-        module = self._module(rings)
+        module = self.module_for(rings)
         if not self.running.compile:
             return module
         if rings not in self._compiled:
@@ -207,22 +207,23 @@ class Engine:
         Returns:
             Bytes at the worst moment, and numbers in the largest tensor.
         """
+        # not what is compiled, which would hide its tensors
+        module = self.module_for(rings)
         try:
             with FakeTensorMode(allow_non_fake_inputs=True):
-                tally = self._tally(channels, shape, rings)
+                tally = self._tally(module, channels, shape)
         except Exception:  # a module that looks at values: it has to be run
-            tally = self._tally(channels, shape, rings)
+            tally = self._tally(module, channels, shape)
         # a convolution may bring what it takes and gives into an order of its own
         return tally.peak + tally.largest_call, tally.largest_tensor
 
     @torch.no_grad()
-    def _tally(self, channels: int, shape: Shape, rings: tuple[int, ...]) -> "Tally":
+    def _tally(self, module: nn.Module, channels: int, shape: Shape) -> "Tally":
         x = torch.zeros(1, channels, *shape, device=self.device, dtype=self.dtype)
         tally = Tally()
         with tally:
             tally.add(x)
-            # not what is compiled, which would hide its tensors
-            self._forward(self._module(rings), x)
+            self._forward(module, x)
         return tally
 
     def most_cells(self, channels: int, outputs: int, memory: int) -> int:
