@@ -285,3 +285,34 @@ def test_simulators_are_listed_and_run(tmp_path, m2m):
     status, _, err = m2m("simulate", "nbody", *argv)
     assert status == 2
     assert "overwrite" in err
+
+
+def test_inspect_measures_the_footprint_of_any_network(tmp_path, m2m, capsys):
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "class Dilated(torch.nn.Conv2d):\n"
+        "    def __init__(self, a, b):\n"
+        "        super().__init__(a, b, 3, dilation=4)\n"
+        "class Mean(torch.nn.Module):\n"
+        "    def __init__(self, a, b):\n"
+        "        super().__init__()\n"
+        "        self.norm = torch.nn.InstanceNorm2d(a)\n"
+        "    def forward(self, x):\n"
+        "        return self.norm(x)\n"
+        "class Odd(torch.nn.Module):\n"
+        "    def __init__(self, a, b, c, d):\n"
+        "        super().__init__()\n"
+    )
+    at = ["--callback-at", str(tmp_path), "--ndim", "2", "--channels", "2", "3"]
+    status, out, _ = m2m("inspect", "map2map_callback.mine.Dilated", *at)
+    assert status == 0
+    found = json.loads(out)
+    assert found["stated"] is None
+    assert (found["measured"]["margin"], found["measured"]["multiple"]) == (4, 1)
+    assert found["parameters"] == 2 * 3 * 9 + 3
+    out = m2m("inspect", "map2map_callback.mine.Mean", *at)[1]
+    assert "InstanceNorm2d ('norm')" in json.loads(out)["measured"]["whole"]
+    assert "cannot be made" in m2m("inspect", "map2map_callback.mine.Odd", *at)[2]
+    assert "no network of that name" in m2m("inspect", "map2map.models.UNt")[2]
+    out = m2m("inspect", "map2map.models.VNet", "--ndim", "1")[1]
+    assert json.loads(out)["stated"]["margin"] == json.loads(out)["measured"]["margin"] == 20

@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from map2map.commands.recipes import find, shipped
-from map2map.errors import SourceError
+from map2map.errors import RecipeError, SourceError
 from map2map.grids import Grid
 from map2map.sources import Source, Stored, open_source
 from map2map.windows import slabs
@@ -25,12 +27,22 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="m2m inspect",
         description="Say what is in a file: of a field file the fields with shapes, dtypes, units, "
-        "range and NaNs; of a recipe its resolved settings; of a state or emulator its card.",
+        "range and NaNs; of a recipe its resolved settings; of a state or emulator its card; of a "
+        "network, named by its import path, the footprint.",
     )
-    parser.add_argument("file", type=Path, help="npy, NetCDF, HDF5, Zarr, YAML, pt or safetensors")
+    parser.add_argument(
+        "file",
+        type=Path,
+        help="npy, NetCDF, HDF5, Zarr, YAML, pt or safetensors; or a class such as "
+        "map2map.models.UNet",
+    )
     parser.add_argument(
         "--ndim", type=int, help="number of axes of the grid, if not told otherwise"
     )
+    parser.add_argument(
+        "--channels", type=int, nargs=2, default=[1, 1], help="of a network: in and out"
+    )
+    parser.add_argument("--callback-at", type=Path, help="of a network: folder of your own code")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(argv)
     path: Path = options.file
@@ -38,6 +50,9 @@ def main(argv: Sequence[str]) -> int:
         path = shipped()[str(path)]
     if path.suffix in (".yaml", ".yml"):
         return _recipe(path)
+    if not path.exists() and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", str(path)):
+        _network(str(path), options.channels, options.ndim or 3, options.callback_at)
+        return 0
     if not path.exists():
         raise SourceError(f"there is no file {path}")
     if path.suffix == ".safetensors":
@@ -54,6 +69,40 @@ def main(argv: Sequence[str]) -> int:
     else:
         _fields(open_source(path, ndim=options.ndim), as_json=options.json)
     return 0
+
+
+def _network(path: str, channels: list[int], ndim: int, callback_at: Path | None) -> None:
+    """The footprint that a network states, and the one that is measured."""
+    from map2map.footprints import Footprint, measure
+    from map2map.usercode import use_folder
+
+    if callback_at is not None:
+        use_folder(callback_at)
+    module, _, name = path.rpartition(".")
+    try:
+        made = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise SourceError(
+            f"there is no file {path}, and no network of that name: {error}"
+        ) from error
+    try:
+        network = made(*channels, ndim=ndim)
+    except TypeError:
+        try:
+            network = made(*channels)
+        except TypeError as error:
+            raise RecipeError(
+                f"{path} cannot be made from the numbers of channels {channels}: {error}"
+            ) from error
+    stated = getattr(network, "footprint", None)
+    measured = asdict(measure(network, channels[0], ndim))
+    del measured["ring"]  # can only be stated
+    report = {
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "stated": asdict(stated) if isinstance(stated, Footprint) else None,
+        "measured": measured,
+    }
+    print(json.dumps(report, indent=2))
 
 
 def _recipe(path: Path) -> int:
