@@ -36,10 +36,11 @@ from map2map.footprints import Footprint
 from map2map.grids import Domain
 from map2map.models import ConvNet
 from map2map.norms import Displacement
+from map2map.preparation import Options
 from map2map.runs import Files
 from map2map.samples import Augment, Crops
 from map2map.synthetic import nbody
-from map2map.task import Options, Schedule, Task
+from map2map.task import Schedule, Task
 from map2map.train import Output
 
 ROOT = Path(__file__).parents[1]

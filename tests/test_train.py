@@ -22,8 +22,9 @@ from map2map.fields import Field
 from map2map.models import ConvNet
 from map2map.norms import Log, Scale, Standardize
 from map2map.order import Order, Share
+from map2map.preparation import Options
 from map2map.samples import Augment, Crops
-from map2map.task import Options, Schedule, Task
+from map2map.task import Schedule, Task
 from map2map.train import Output, make_trainer, train
 
 STEPS = 6  # optimizer steps per epoch: 2 runs x 6 crops in batches of 2

@@ -3,9 +3,9 @@
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -15,27 +15,26 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from map2map.assemble import fit_together
 from map2map.batches import Batch
-from map2map.checkpoints import load_weights
 from map2map.emulator import Emulator
-from map2map.errors import ArtefactError, FieldError, GeometryError, M2MError, RecipeError
+from map2map.errors import ArtefactError, FieldError, GeometryError, RecipeError
 from map2map.fields import Field
 from map2map.grids import Domain
 from map2map.norms import Norm
+from map2map.preparation import (
+    ModelFactory,
+    Options,
+    channels_last,
+    check_sizes,
+    fit_norms,
+    make_emulator,
+    take_up,
+)
 from map2map.runs import Runs
 from map2map.schedules import WarmupCosine
-from map2map.specs import Spec, describe, describe_call
-from map2map.windows import crop_window
 
 log = logging.getLogger(__name__)
 
-__all__ = ["ModelFactory", "Options", "Schedule", "Task"]
-
-
-class ModelFactory(Protocol):
-    """Makes a network for so many channels and axes."""
-
-    def __call__(self, in_chan: int, out_chan: int, /, *, ndim: int) -> nn.Module:
-        """Make it."""
+__all__ = ["Schedule", "Task"]
 
 
 OptimizerFactory = Callable[[Any], Optimizer]
@@ -56,24 +55,6 @@ class Schedule:
     scheduler: SchedulerFactory | None = None
     interval: Literal["epoch", "step"] = "epoch"
     monitor: Literal["train", "val"] | None = None
-
-
-@dataclass(frozen=True)
-class Options:
-    """How the network is set up.
-
-    Args:
-        channels_last: Whether tensors keep the channels of a cell together, which convolutions
-            prefer; changes results by round-off only.
-        compile: Whether the network goes through ``torch.compile``; likewise.
-        init_weight_std: Draw the weights of convolutions and linear layers from a normal
-            distribution of this deviation, those of norm layers around 1, instead of as PyTorch
-            does.
-    """
-
-    channels_last: bool = False
-    compile: bool = False
-    init_weight_std: float | None = None
 
 
 class Task(pl.LightningModule):
@@ -123,43 +104,14 @@ class Task(pl.LightningModule):
 
     def build(self, runs: Runs, domain: Domain) -> Emulator:
         """Make the emulator, now that channels and axes are known."""
-        channels = runs.inputs.channels, runs.targets.channels
-        try:
-            model = self.make_model(*channels, ndim=runs.ndim)
-        except M2MError:
-            raise
-        except TypeError as error:
-            raise FieldError(
-                f"the model cannot be made for {channels[0]} input and {channels[1]} output "
-                f"channels on {runs.ndim} axes: {error}"
-            ) from error
-        if self.options.init_weight_std is not None:
-            _draw_weights(model, self.options.init_weight_std)
-        self.emulator = Emulator(
-            runs.inputs,
-            runs.targets,
-            self.norms,
-            model,
-            replace(domain, ndim=runs.ndim),
-            self._spec(model, runs),
+        self.emulator = make_emulator(
+            self.make_model, runs, self.norms, domain, self.options, self.model_arguments
         )
-        if self.options.channels_last:
-            self.emulator.model.to(memory_format=_channels_last(runs.ndim))  # type: ignore[call-overload]
+        model = self.emulator.model
         network = torch.compile(model) if self.options.compile else model
         # in a tuple, so that its weights are not listed a second time
         self._network: tuple[Callable[[Tensor], Tensor]] = (network,)
         return self.emulator
-
-    def _spec(self, model: nn.Module, runs: Runs) -> Spec:
-        """How to make the model again."""
-        try:
-            return describe(model)
-        except RecipeError:
-            if self.model_arguments is None:
-                raise
-        # a model that does not keep its arguments, but a recipe that does
-        channels = runs.inputs.channels, runs.targets.channels
-        return describe_call(type(model), *channels, ndim=runs.ndim, **self.model_arguments)
 
     def prepare(self, data: Any) -> None:
         """Open the data, make the emulator, check that they fit together; writes nothing.
@@ -169,16 +121,18 @@ class Task(pl.LightningModule):
         """
         runs = data.open(self.inputs, self.targets)
         emulator = self.build(runs, data.domain)
-        self._take_up(emulator)
+        if self._resumed is not None:
+            take_up(emulator, self._identity(emulator), *self._resumed)
         data.resolve(emulator.footprint)
-        self._check_sizes(data)
+        self._aligned = data.aligned
+        check_sizes(emulator, data)
 
     def setup(self, stage: str) -> None:
         """Fit the norms; share the samples out to the processes there are."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.emulator is None:
             self.prepare(data)
-        self._fit_norms(data, self.built)
+        fit_norms(self.built, data, self.trainer)
         data.resolve(self.built.footprint)
         if "val" not in data.runs:
             self.trainer.limit_val_batches = 0
@@ -186,25 +140,6 @@ class Task(pl.LightningModule):
     def resume(self, state: dict[str, Any], path: Path, *, strict: bool = True) -> None:
         """Start from the weights and norms of a state, ours or map2map's, read from ``path``."""
         self._resumed = state, path, strict
-
-    def _take_up(self, emulator: Emulator) -> None:
-        if self._resumed is None:
-            return
-        state, path, strict = self._resumed
-        before, now = state.get("task", {}), self._identity(emulator)
-        for key, value in before.items():
-            if value != now[key]:
-                raise ArtefactError(
-                    f"{path} was trained with {key} {value}, not {now[key]}; go on with the same "
-                    f"recipe, or start anew in another folder (output.folder) or with "
-                    f"output.resume: never"
-                )
-        load_weights(emulator.model, state["model"], path, strict=strict)
-        prefix = "emulator.norms."
-        for name, value in state.get("state_dict", {}).items():
-            if name.startswith(prefix):
-                owner, _, leaf = name.removeprefix(prefix).rpartition(".")
-                setattr(emulator.norms.get_submodule(owner), leaf, value)
 
     def _identity(self, emulator: Emulator) -> dict[str, Any]:
         """What must be the same when a state is resumed."""
@@ -215,30 +150,6 @@ class Task(pl.LightningModule):
             "norms": [type(emulator.norm(name)).__name__ for name in names],
             "loss": type(self.loss).__name__,
         }
-
-    def _fit_norms(self, data: Any, emulator: Emulator) -> None:
-        for name in (*emulator.inputs.names, *emulator.targets.names):
-            norm = emulator.norm(name)
-            if not norm.fitted:
-                # once, not by every process
-                if self.trainer.is_global_zero:
-                    norm.fit(lambda name=name: data.chunks(name))  # type: ignore[misc]
-                buffers = self.trainer.strategy.broadcast(dict(norm.named_buffers()))
-                for key, value in buffers.items():
-                    owner, _, leaf = key.rpartition(".")
-                    setattr(norm.get_submodule(owner), leaf, value)
-                if self.trainer.is_global_zero:
-                    log.info("norm of %s, fitted: %s", name, norm.found())
-
-    def _check_sizes(self, data: Any) -> None:
-        """Refuse crops that the model cannot take, or whose output the target cannot meet."""
-        emulator, self._aligned = self.built, data.aligned
-        dataset = data.dataset("train")
-        if not self._aligned and emulator.footprint.whole is None:
-            shape = crop_window((0,) * len(dataset.size), dataset.size, dataset.halo).shape
-            sizes = [emulator.footprint.output_size(n) for n in shape]
-            output, target = (torch.empty(1, 1, *n) for n in (sizes, dataset.target_size))
-            fit_together(output, target, dataset, emulator, aligned=False)
 
     @property
     def built(self) -> Emulator:
@@ -283,7 +194,7 @@ class Task(pl.LightningModule):
             x = torch.where(torch.isfinite(x), x, 0.0)
         x = x.to(self.dtype)
         if self.options.channels_last:
-            x = x.contiguous(memory_format=_channels_last(x.ndim - 2))
+            x = x.contiguous(memory_format=channels_last(x.ndim - 2))
         output = self._network[0](x)
         output, y = fit_together(output, y, batch.dataset, self.built, aligned=self._aligned)
         output = output.to(y.dtype)
@@ -445,20 +356,3 @@ class Task(pl.LightningModule):
 
 def _spread(values: Tensor, x: Tensor) -> Tensor:
     return values.reshape(*values.shape, *(1,) * (x.ndim - 2))
-
-
-def _draw_weights(model: nn.Module, std: float) -> None:
-    for module in model.modules():
-        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
-            nn.init.normal_(module.weight, 0.0, std)
-        elif isinstance(weight, nn.Parameter):
-            nn.init.normal_(weight, 1.0, std)
-            if isinstance(bias, nn.Parameter):
-                nn.init.zeros_(bias)
-
-
-def _channels_last(ndim: int) -> torch.memory_format:
-    if ndim == 2:
-        return torch.channels_last
-    return torch.channels_last_3d if ndim == 3 else torch.contiguous_format

@@ -1,0 +1,177 @@
+"""Preparation: the emulator that a task trains, made, taken up and fitted to its data."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+
+from map2map.assemble import fit_together
+from map2map.checkpoints import load_weights
+from map2map.emulator import Emulator
+from map2map.errors import ArtefactError, FieldError, M2MError, RecipeError
+from map2map.grids import Domain
+from map2map.norms import Norm
+from map2map.runs import Runs
+from map2map.specs import Spec, describe, describe_call
+from map2map.windows import crop_window
+
+__all__ = [
+    "ModelFactory",
+    "Options",
+    "channels_last",
+    "check_sizes",
+    "fit_norms",
+    "make_emulator",
+    "take_up",
+]
+
+log = logging.getLogger(__name__)
+
+
+class ModelFactory(Protocol):
+    """Makes a network for so many channels and axes."""
+
+    def __call__(self, in_chan: int, out_chan: int, /, *, ndim: int) -> nn.Module:
+        """Make it."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the network is set up.
+
+    Args:
+        channels_last: Whether tensors keep the channels of a cell together, which convolutions
+            prefer; changes results by round-off only.
+        compile: Whether the network goes through ``torch.compile``; likewise.
+        init_weight_std: Draw the weights of convolutions and linear layers from a normal
+            distribution of this deviation, those of norm layers around 1, instead of as PyTorch
+            does.
+    """
+
+    channels_last: bool = False
+    compile: bool = False
+    init_weight_std: float | None = None
+
+
+def make_emulator(
+    make_model: ModelFactory,
+    runs: Runs,
+    norms: dict[str, Norm],
+    domain: Domain,
+    options: Options,
+    model_arguments: dict[str, Any] | None,
+) -> Emulator:
+    """Make the emulator for the channels and axes of the runs.
+
+    Raises:
+        FieldError: If the model cannot be made for them.
+    """
+    channels = runs.inputs.channels, runs.targets.channels
+    try:
+        model = make_model(*channels, ndim=runs.ndim)
+    except M2MError:
+        raise
+    except TypeError as error:
+        raise FieldError(
+            f"the model cannot be made for {channels[0]} input and {channels[1]} output "
+            f"channels on {runs.ndim} axes: {error}"
+        ) from error
+    if options.init_weight_std is not None:
+        draw_weights(model, options.init_weight_std)
+    spec = model_spec(model, runs, model_arguments)
+    made = replace(domain, ndim=runs.ndim)
+    emulator = Emulator(runs.inputs, runs.targets, norms, model, made, spec)
+    if options.channels_last:
+        emulator.model.to(memory_format=channels_last(runs.ndim))  # type: ignore[call-overload]
+    return emulator
+
+
+def model_spec(model: nn.Module, runs: Runs, arguments: dict[str, Any] | None) -> Spec:
+    """How to make the model again."""
+    try:
+        return describe(model)
+    except RecipeError:
+        if arguments is None:
+            raise
+    # a model that does not keep its arguments, but a recipe that does
+    channels = runs.inputs.channels, runs.targets.channels
+    return describe_call(type(model), *channels, ndim=runs.ndim, **arguments)
+
+
+def draw_weights(model: nn.Module, std: float) -> None:
+    """Draw the weights as `Options.init_weight_std` says."""
+    for module in model.modules():
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+            nn.init.normal_(module.weight, 0.0, std)
+        elif isinstance(weight, nn.Parameter):
+            nn.init.normal_(weight, 1.0, std)
+            if isinstance(bias, nn.Parameter):
+                nn.init.zeros_(bias)
+
+
+def channels_last(ndim: int) -> torch.memory_format:
+    """The memory format that keeps the channels of a cell together."""
+    if ndim == 2:
+        return torch.channels_last
+    return torch.channels_last_3d if ndim == 3 else torch.contiguous_format
+
+
+def take_up(
+    emulator: Emulator, identity: dict[str, Any], state: dict[str, Any], path: Path, strict: bool
+) -> None:
+    """Take weights and norms from a state, ours or map2map's.
+
+    Args:
+        emulator: Gets them.
+        identity: What must be the same in the state.
+        state: The state.
+        path: Its file, for messages.
+        strict: Whether all weights have to be there.
+
+    Raises:
+        ArtefactError: If the state is of something else.
+    """
+    for key, value in state.get("task", {}).items():
+        if value != identity[key]:
+            raise ArtefactError(
+                f"{path} was trained with {key} {value}, not {identity[key]}; go on with the same "
+                f"recipe, or start anew in another folder (output.folder) or with "
+                f"output.resume: never"
+            )
+    load_weights(emulator.model, state["model"], path, strict=strict)
+    prefix = "emulator.norms."
+    for name, value in state.get("state_dict", {}).items():
+        if name.startswith(prefix):
+            owner, _, leaf = name.removeprefix(prefix).rpartition(".")
+            setattr(emulator.norms.get_submodule(owner), leaf, value)
+
+
+def fit_norms(emulator: Emulator, data: Any, trainer: pl.Trainer) -> None:
+    """Fit the norms that are not yet, on the training split; once, not by every process."""
+    for name in (*emulator.inputs.names, *emulator.targets.names):
+        norm = emulator.norm(name)
+        if norm.fitted:
+            continue
+        if trainer.is_global_zero:
+            norm.fit(lambda name=name: data.chunks(name))  # type: ignore[misc]
+        buffers = trainer.strategy.broadcast(dict(norm.named_buffers()))
+        for key, value in buffers.items():
+            owner, _, leaf = key.rpartition(".")
+            setattr(norm.get_submodule(owner), leaf, value)
+        if trainer.is_global_zero:
+            log.info("norm of %s, fitted: %s", name, norm.found())
+
+
+def check_sizes(emulator: Emulator, data: Any) -> None:
+    """Refuse crops that the model cannot take, or whose output the target cannot meet."""
+    dataset = data.dataset("train")
+    if not data.aligned and emulator.footprint.whole is None:
+        shape = crop_window((0,) * len(dataset.size), dataset.size, dataset.halo).shape
+        sizes = [emulator.footprint.output_size(n) for n in shape]
+        output, target = (torch.empty(1, 1, *n) for n in (sizes, dataset.target_size))
+        fit_together(output, target, dataset, emulator, aligned=False)
