@@ -122,7 +122,7 @@ def test_the_bytes_do_not_depend_on_the_memory(here, fields):
     emulator_in(here / "e.safetensors")
     write(here / "in.nc", fields)
     outputs = []
-    for memory in ("1GiB", "300KiB", "150KiB"):
+    for memory in ("1GiB", "400KiB", "200KiB"):
         command = ["apply", "e.safetensors", "in.nc", "-o", f"{memory}.nc", "--memory", memory]
         assert main(command) == 0
         outputs.append(read(here / f"{memory}.nc", "w", channels=2))
@@ -437,13 +437,10 @@ def test_workers_of_dask_share_the_tiles(here, fields):
 def test_what_does_not_fit_is_refused_with_status_2(
     here, fields, options, message, capsys, monkeypatch
 ):
-    import dask
-
     emulator_in(here / "e.safetensors")
     write(here / "in.nc", fields)
     before = (here / "in.nc").read_bytes()
-    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
-        assert main(["apply", "e.safetensors", *options]) == 2
+    assert main(["apply", "e.safetensors", *options]) == 2
     assert message in capsys.readouterr().err
     assert sorted(p.name for p in here.iterdir()) == ["e.safetensors", "in.nc"]
     assert (here / "in.nc").read_bytes() == before

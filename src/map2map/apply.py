@@ -1,13 +1,12 @@
 """Apply an emulator to fields in files, of any size: tile by tile, resumable, by any processes."""
 
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -42,6 +41,7 @@ from map2map.sources.base import Axis
 from map2map.stages import Stage
 from map2map.tiling import Tile, overlapping
 from map2map.windows import Window, round_up
+from map2map.workers import on_dask
 
 __all__ = ["Job", "Report", "apply_files", "check", "jobs_of"]
 
@@ -291,7 +291,7 @@ def apply_files(
                     numbers = range(group.rank, len(work.tiling), group.count)
                     report = work.run(stage, numbers, told)
                 else:
-                    report = on_dask(work, stage, scheduler, told)
+                    report = by_workers(work, stage, scheduler, told)
         except BaseException:
             if group.count == 1:
                 stage.discard_if_empty()
@@ -358,14 +358,13 @@ def processes() -> Iterator[Group]:
         dist.destroy_process_group()
 
 
-def on_dask(work: Work, stage: Stage, scheduler: str, told: Callable[[int], None] | None) -> Report:
+def by_workers(
+    work: Work, stage: Stage, scheduler: str, told: Callable[[int], None] | None
+) -> Report:
     """Let the workers of a dask.distributed cluster compute the tiles."""
-    from distributed import Client, as_completed
-
     start = time.perf_counter()
     report = Report(work.job.output, tile=work.tiling.size)
-    done = stage.finished()
-    todo = [i for i in range(len(work.tiling)) if i not in done]
+    todo = sorted(set(range(len(work.tiling))) - stage.finished())
     # for workers that run in another folder
     inputs = {
         name: replace(entry, pattern=str(Path(str(entry.pattern)).resolve()))
@@ -378,27 +377,26 @@ def on_dask(work: Work, stage: Stage, scheduler: str, told: Callable[[int], None
         output=work.job.output.resolve(),
         settings=replace(work.job.settings, tile=work.tiling.size),
     )
-    logging.getLogger("distributed").setLevel(logging.WARNING)
-    try:
-        client = Client(*() if scheduler == "local" else (scheduler,))  # type: ignore[no-untyped-call]
-    except OSError as error:
-        raise RecipeError(f"no dask scheduler answers at {scheduler!r}: {error}") from error
-    with client:
-        share = max(1, len(todo) // (4 * max(1, len(client.scheduler_info()["workers"]))))
-        groups = [todo[i : i + share] for i in range(0, len(todo), share)]
-        futures = client.map(part_of, groups, job=job, pure=False)
-        for future in as_completed(futures):  # type: ignore[no-untyped-call]
-            part = future.result()
-            report.tiles += part.tiles
-            report.cells += part.cells
-            report.computing += part.computing
-            if told is not None:
-                told(part.cells)
+
+    def done(part: Report) -> None:
+        report.tiles += part.tiles
+        report.cells += part.cells
+        report.computing += part.computing
+        if told is not None:
+            told(part.cells)
+
+    on_dask(partial(part_of, job), shares(todo), scheduler, done)
     report.seconds = time.perf_counter() - start
     return report
 
 
-def part_of(numbers: Sequence[int], job: Job) -> Report:
+def shares(numbers: Sequence[int], most: int = 64) -> list[Sequence[int]]:
+    """Tiles in groups: as few as keep many workers busy to the end."""
+    size = max(1, len(numbers) // most)
+    return [numbers[i : i + size] for i in range(0, len(numbers), size)]
+
+
+def part_of(job: Job, numbers: Sequence[int]) -> Report:
     """Some tiles of a job whose stage is there; runs on a worker."""
     work = Work(job)
     return work.run(work.stage(), numbers)

@@ -21,6 +21,8 @@ COMMANDS = {
     "train": ("map2map.commands.train", "train an emulator from a recipe"),
     "apply": ("map2map.commands.apply", "apply an emulator to fields of any size"),
     "inspect": ("map2map.commands.inspect", "say what is in a field file, recipe or emulator"),
+    "pack": ("map2map.commands.pack", "convert field files to Zarr, laid out for reading crops"),
+    "stats": ("map2map.commands.stats", "stream statistics of fields of any size"),
     "simulate": ("map2map.commands.simulate", "make data with a small, honest simulator"),
     "recipes": ("map2map.commands.recipes", "list the recipes that come with map2map"),
 }

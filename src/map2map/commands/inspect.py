@@ -3,21 +3,18 @@
 import argparse
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from map2map.commands.recipes import find, shipped
 from map2map.errors import RecipeError, SourceError
-from map2map.grids import Grid
 from map2map.sources import Source, Stored, open_source
-from map2map.windows import slabs
+from map2map.statistics import Part, Statistics, Wanted, read_pass
 
 __all__ = ["main"]
 
@@ -164,36 +161,18 @@ def _short(value: object) -> str:
 
 def _summary(source: Source, stored: Stored) -> dict[str, object]:
     """What can be said of a field, in one pass, a slab at a time."""
-    count, bad, low, high = 0, 0, np.inf, -np.inf
-    shift, total, squares = None, 0.0, 0.0
-    for values in _slabs(source, stored):
-        finite = values[np.isfinite(values)]
-        bad += values.size - finite.size
-        if finite.size:
-            shift = float(finite[0]) if shift is None else shift
-            about = finite - shift
-            count += finite.size
-            total += float(about.sum())
-            squares += float(np.vdot(about, about))
-            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-    known = count > 0 and shift is not None
-    mean = total / count if known else None
+    statistics = Statistics(Wanted(), stored.floating)
+    read_pass([Part(source, stored, (statistics,))])
+    found = statistics.moments
+    known = found.count > 0
     return {
         "channels": stored.channels,
         "shape": list(stored.shape),
         "dtype": stored.dtype,
         "units": stored.units,
-        "min": low if known else None,
-        "max": high if known else None,
-        "mean": None if mean is None else mean + (shift or 0.0),
-        "std": None if mean is None else float(np.sqrt(max(squares / count - mean**2, 0.0))),
-        "NaN/Inf": bad,
+        "min": found.low if known else None,
+        "max": found.high if known else None,
+        "mean": found.mean if known else None,
+        "std": found.std if known else None,
+        "NaN/Inf": found.nan + found.inf,
     }
-
-
-def _slabs(source: Source, stored: Stored) -> Iterator[NDArray[np.float64]]:
-    for slab in slabs(tuple(stored.shape), stored.channels, 1 << 20):
-        out = np.empty((stored.channels, *slab.shape))
-        source.read(stored.name, slab, out, Grid(tuple(stored.shape)))
-        source.release()
-        yield out

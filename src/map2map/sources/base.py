@@ -74,6 +74,16 @@ class Stored:
         """Shape of the array in the file."""
         return (*(self.leading or ()), *self.shape)
 
+    @property
+    def floating(self) -> np.dtype[Any]:
+        """The smallest floating type, float32 or float64, that holds all its numbers.
+
+        Whole numbers of 64 bits are exact in it up to 2^53.
+        """
+        dtype = np.dtype(self.dtype)
+        small = dtype.itemsize <= (4 if dtype.kind == "f" else 2)
+        return np.dtype(np.float32 if small else np.float64)
+
 
 class Source(ABC):
     """One run on disk, readable by field and window.

@@ -2,7 +2,7 @@
 
 import base64
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,18 +10,29 @@ from typing import Any, ClassVar
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
 
-from map2map.errors import SaveError, SourceError
+from map2map.errors import SaveError, SourceError, near_names
 from map2map.sources.base import Axis, Copy, Source, Stored
 from map2map.sources.pools import Pool
 from map2map.sources.sinks import Sink
 from map2map.typing import Shape
 
-__all__ = ["ZarrSource"]
+__all__ = ["COMPRESSIONS", "ZarrSource"]
 
 METADATA = ("zarr.json", ".zgroup", ".zarray")
 STORES: Pool[Any] = Pool(64)
 MISSING = ("_FillValue", "missing_value")
+
+COMPRESSIONS: Mapping[str, Any] = {
+    "zstd": "auto",
+    "blosc": BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+    "none": None,
+}
+"""How chunks may be compressed; "auto" is Zarr's own choice for numbers, which is zstd."""
+
+Sizes = Shape | Mapping[str, Shape] | None
+"""Cells on every spatial axis, the same for all fields or by field."""
 
 
 class ZarrSource(Source):
@@ -47,8 +58,10 @@ class ZarrSource(Source):
         fields: Sequence[Stored],
         *,
         overwrite: bool = False,
-        chunks: Shape | None = None,
-        shards: Shape | None = None,
+        chunks: Sizes = None,
+        shards: Sizes = None,
+        compression: str = "zstd",
+        attrs: Mapping[str, Any] | None = None,
     ) -> "ZarrSink":
         """Write a run as a Zarr 3 group.
 
@@ -58,8 +71,16 @@ class ZarrSource(Source):
             overwrite: Whether it may replace another store.
             chunks: Cells per chunk, on every spatial axis; at most 64 if not given.
             shards: Cells per file, a multiple of ``chunks``; if not given, a file per chunk.
+            compression: Of the chunks: one of `COMPRESSIONS`.
+            attrs: What is said of the group.
         """
-        return ZarrSink(path, fields, overwrite=overwrite, chunks=chunks, shards=shards)
+        sink = ZarrSink(path, fields, overwrite=overwrite, chunks=chunks, shards=shards)
+        if compression not in COMPRESSIONS:
+            raise SaveError(
+                f"unknown compression {compression!r}{near_names(compression, COMPRESSIONS)}"
+            )
+        sink.compression, sink.attrs = compression, dict(attrs or {})
+        return sink
 
     def _root(self) -> Any:
         # by its metadata, as the folder itself stays the same when that is rewritten
@@ -171,28 +192,32 @@ class ZarrSink(Sink):
         fields: Sequence[Stored],
         *,
         overwrite: bool = False,
-        chunks: Shape | None = None,
-        shards: Shape | None = None,
+        chunks: Sizes = None,
+        shards: Sizes = None,
     ) -> None:
         super().__init__(path, fields, overwrite=overwrite)
         self.chunks = chunks
         self.shards = shards
+        self.compression = "zstd"
+        self.attrs: dict[str, Any] = {}
 
     def _prepare(self, path: Path) -> None:
-        group = zarr.open_group(path, mode="w", zarr_format=3)
+        group = zarr.open_group(path, mode="w", zarr_format=3, attributes=self.attrs)
         self._arrays: dict[str, Any] = {}
         sizes: dict[str, int] = {}
         for name, stored in self.fields.items():
-            chunks = self.chunks or tuple(min(64, n) for n in stored.shape)
+            chunks = of_field(self.chunks, name) or tuple(min(64, n) for n in stored.shape)
+            shards = of_field(self.shards, name)
             names = ("channel", *(axis.name for axis in stored.axes)) if stored.axes else None
             array = group.create_array(
                 name,
                 shape=stored.full_shape,
                 dtype=np.dtype(stored.dtype),
                 chunks=(stored.channels, *chunks),
-                shards=None if self.shards is None else (stored.channels, *self.shards),
+                shards=None if shards is None else (stored.channels, *shards),
+                compressors=COMPRESSIONS[self.compression],
                 dimension_names=names,
-                attributes=dict(stored.attrs)
+                attributes={k: plain(v) for k, v in stored.attrs.items() if k not in UNSAID}
                 | ({} if stored.units is None else {"units": stored.units}),
             )
             self._arrays[name] = array
@@ -223,3 +248,13 @@ class ZarrSink(Sink):
 
     def _may_replace(self) -> bool:
         return ZarrSource.claims(self.path)
+
+
+def of_field(sizes: Sizes, name: str) -> Shape | None:
+    """The sizes that were given for a field, if any."""
+    return sizes.get(name) if isinstance(sizes, Mapping) else sizes
+
+
+def plain(value: Any) -> Any:
+    """An attribute as JSON has it: numpy's numbers are Python's."""
+    return value.item() if isinstance(value, np.generic) else value
