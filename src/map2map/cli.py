@@ -23,6 +23,7 @@ COMMANDS = {
     "inspect": ("map2map.commands.inspect", "say what is in a field file, recipe or emulator"),
     "pack": ("map2map.commands.pack", "convert field files to Zarr, laid out for reading crops"),
     "stats": ("map2map.commands.stats", "stream statistics of fields of any size"),
+    "report": ("map2map.commands.report", "make a page of an emulator's scores"),
     "simulate": ("map2map.commands.simulate", "make data with a small, honest simulator"),
     "recipes": ("map2map.commands.recipes", "list the recipes that come with map2map"),
 }
