@@ -1,10 +1,13 @@
 """Spectra of fields whose spectra are known."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
 from map2map.errors import GeometryError
+from map2map.physics import spectra
 from map2map.physics.spectra import (
     cross_correlation,
     cross_spectrum,
@@ -65,6 +68,23 @@ def test_bins_hold_every_mode_of_the_full_transform_up_to_the_smallest_nyquist(s
         np.testing.assert_allclose(mean[number], k[inside].mean())
 
 
+# of either order, so that each axis is once the one whose Nyquist ends the bins
+@pytest.mark.parametrize("sizes", [(0.5, 0.4, 0.7), (0.7, 0.5, 0.4)])
+@pytest.mark.parametrize("shape", [(8,), (8, 8), (7, 7), (6, 9), (8, 6, 10), (5, 8, 4)])
+def test_power_is_the_mean_over_the_modes_of_the_full_transform(shape, sizes):
+    first, second = np.random.default_rng(0).normal(size=(2, *shape))
+    spacing = sizes[: len(shape)]
+    axes = [2 * np.pi * np.fft.fftfreq(n, d) for n, d in zip(shape, spacing, strict=True)]
+    k = np.sqrt(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij")))
+    fundamental = 2 * np.pi / max(n * d for n, d in zip(shape, spacing, strict=True))
+    product = (np.fft.fftn(first) * np.fft.fftn(second).conj()).real
+    _, found = cross_spectrum(first, second, spacing)
+    edges = fundamental * np.arange(len(found) + 1) * (1 + 1e-9)
+    scale = np.prod(spacing) / np.prod(shape)
+    expected = [product[(k > a) & (k <= b) & (k > 0)].mean() * scale for a, b in pairwise(edges)]
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
 def test_power_adds_up_to_the_variance():
     # all power below the Nyquist, so that every mode is in a bin (Parseval)
     rng = np.random.default_rng(0)
@@ -105,6 +125,34 @@ def test_tensors_and_arrays_of_any_precision_give_the_same():
     for one, other in zip(power_spectrum(tensor, 1.0), power_spectrum(field, 1.0), strict=True):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_allclose(power_spectrum(field.astype(np.float64), 1.0)[1], other)
+
+
+@pytest.mark.parametrize("shape", [(64,), (48, 33), (17, 24, 20), (40, 12, 8)])
+def test_blocks_and_threads_change_nothing(shape, monkeypatch):
+    first, second = np.random.default_rng(0).normal(size=(2, 2, *shape))
+    pairs = [(first, first), (first, second)]
+    expected = spectra.spectra(pairs, 0.5, len(shape))
+    counts = mode_counts(shape, 0.5)
+    spectra.tally.cache_clear()
+    monkeypatch.setattr(spectra, "BLOCK", 1)
+    monkeypatch.setattr(spectra, "GROUPS", 3)
+    monkeypatch.setattr(spectra, "threads", lambda: 4)
+    np.testing.assert_allclose(spectra.spectra(pairs, 0.5, len(shape))[1], expected[1], rtol=1e-12)
+    np.testing.assert_allclose(mode_counts(shape, 0.5), counts, rtol=1e-12)
+    spectra.tally.cache_clear()
+
+
+@pytest.mark.parametrize("shape", [(48, 33), (17, 24, 20)])
+def test_single_precision_is_good_to_its_rounding(shape):
+    # a steep spectrum on a large mean, in units far from one
+    rng = np.random.default_rng(0)
+    field = 1e-25 * (10 + np.cumsum(rng.normal(size=shape), axis=0)).astype(np.float32)
+    before = field.copy()
+    _, (single,) = spectra.spectra([(field, field)], 1.0, len(shape), double=False)
+    _, double = power_spectrum(field, 1.0)
+    np.testing.assert_allclose(single, double, rtol=1e-4)
+    assert (single != double).any()
+    np.testing.assert_array_equal(field, before)
 
 
 def test_cross_spectrum_is_bilinear_and_blind_to_a_quarter_of_a_wave():

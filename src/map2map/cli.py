@@ -20,6 +20,7 @@ __all__ = ["main", "main_map2map", "run"]
 COMMANDS = {
     "train": ("map2map.commands.train", "train an emulator from a recipe"),
     "apply": ("map2map.commands.apply", "apply an emulator to fields of any size"),
+    "evaluate": ("map2map.commands.evaluate", "score an emulator beside its baselines"),
     "inspect": ("map2map.commands.inspect", "say what is in a field file, recipe or emulator"),
     "pack": ("map2map.commands.pack", "convert field files to Zarr, laid out for reading crops"),
     "stats": ("map2map.commands.stats", "stream statistics of fields of any size"),

@@ -1,5 +1,25 @@
-"""Metrics: what an output is worth, in physical units. To add one, write one file."""
+"""Metrics: what an output is worth, in physical units. To add one, write one file.
 
-from map2map.metrics.pointwise import Pointwise
+A metric is a function ``(prediction, truth, spacing, *, periodic, vector, mask) -> xr.Dataset`` of
+fields of shape (channel, *space), as arrays, tensors or DataArrays. Its variables say what they are
+(``long_name``), in which units (``units``; "field" stands for those of the field, "L" for that of
+length, "1" for none) and what they are for a perfect prediction (``perfect``). `metrics.base.pair`
+explains and checks the arguments. `Pointwise` adds up scores window by window instead.
+"""
 
-__all__ = ["Pointwise"]
+from map2map.metrics.bispectra import bispectrum_scores
+from map2map.metrics.conservation import conservation_scores
+from map2map.metrics.distributions import distribution_scores
+from map2map.metrics.pointwise import Pointwise, pointwise_scores
+from map2map.metrics.spectra import spectral_scores
+from map2map.metrics.vectors import vector_scores
+
+__all__ = [
+    "Pointwise",
+    "bispectrum_scores",
+    "conservation_scores",
+    "distribution_scores",
+    "pointwise_scores",
+    "spectral_scores",
+    "vector_scores",
+]

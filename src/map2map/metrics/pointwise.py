@@ -1,13 +1,21 @@
 """Scores that compare cell by cell, added up over any number of windows or runs."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
+from map2map.metrics.base import Values, pair, score
+from map2map.physics.spacing import Spacing
 from map2map.typing import Array
 
-__all__ = ["Pointwise"]
+__all__ = ["Pointwise", "pointwise_scores"]
+
+SLAB = 1 << 21
+"""Cells that are scored at a time."""
 
 
 @dataclass
@@ -74,3 +82,63 @@ class Pointwise:
                 "relative_error": float(np.sqrt(np.float64(self.squared) / power)),
                 "r2": float(1 - np.float64(self.squared) / variance),
             }
+
+
+def pointwise_scores(
+    prediction: Values, truth: Values, spacing: Spacing | None = None, **about: Any
+) -> xr.Dataset:
+    """Scores of single cells: RMSE, MAE, bias, R², relative L2 and largest error.
+
+    Args:
+        prediction: Values [u]; see `map2map.metrics.base.pair` for all arguments.
+        truth: Values [u].
+        spacing: Cell size [L], which does not matter here.
+        about: ``periodic``, ``vector`` and ``mask``.
+    """
+    both = pair(prediction, truth, spacing, **about)
+    scores, excess = Pointwise(), 0.0
+    count = 0
+    for p, t in slabs(both.prediction, both.truth, both.counts):
+        scores.add(p, t)
+        # the mean error of a component changes its sign with the axis; that of lengths does not
+        lengths = np.linalg.norm(p, axis=0) - np.linalg.norm(t, axis=0) if both.vector else p - t
+        excess += float(lengths.sum(dtype=np.float64))
+        count += lengths.size
+    found = scores.result()
+    return xr.Dataset(
+        {
+            "rmse": score(found["rmse"], "field", "root of the mean squared error of values", 0),
+            "mae": score(found["mae"], "field", "mean absolute error of values", 0),
+            "bias": score(
+                excess / count, "field", "mean error of values; of vectors, of their lengths", 0
+            ),
+            "r2": score(
+                found["r2"],
+                "1",
+                "coefficient of determination, with the truth's mean per channel",
+                1,
+            ),
+            "relative_l2": score(
+                found["relative_error"],
+                "1",
+                "root of summed squared errors / summed squared truth",
+                0,
+            ),
+            "max_error": score(found["max_error"], "field", "largest absolute error of a value", 0),
+        }
+    )
+
+
+def slabs(
+    prediction: Array, truth: Array, counts: NDArray[np.bool_] | None
+) -> Iterator[tuple[Array, Array]]:
+    """Both a few million cells at a time, shape (channel, cells); only those that count."""
+    rows = max(1, SLAB // max(1, truth[0, 0].size))
+    for start in range(0, truth.shape[1], rows):
+        part = slice(start, start + rows)
+        p, t = (x[:, part].reshape(len(truth), -1) for x in (prediction, truth))
+        if counts is None:
+            yield p, t
+        else:
+            kept = counts[part].ravel()
+            yield p[:, kept], t[:, kept]

@@ -1,0 +1,282 @@
+"""What an emulator must beat: doing nothing, the mean of the training set, and any field one names.
+
+A baseline is a function of a run's number and inputs that gives predictions of targets by name.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from map2map.errors import FieldError, GeometryError, M2MError, near_names
+from map2map.fields import FieldSet, field_channels
+from map2map.grids import Grid
+from map2map.runs import Files, Runs
+from map2map.sources import open_source
+from map2map.typing import Array, Shape
+from map2map.windows import Window, slabs
+
+__all__ = [
+    "Baseline",
+    "Means",
+    "constant",
+    "from_training",
+    "identity",
+    "named",
+    "read_field",
+    "training_files",
+]
+
+log = logging.getLogger(__name__)
+
+Baseline = Callable[[int, Mapping[str, Array]], Mapping[str, Array]]
+
+CELLS = 1 << 24
+"""Numbers of a training run that are read at a time."""
+
+
+def read_field(runs: Runs, name: str, run: int, shape: Shape) -> NDArray[np.float32]:
+    """A whole field of a run, shape (channel, *space)."""
+    source, variable = runs.source(name, run)
+    values = np.empty((source.stored(variable).channels, *shape), np.float32)
+    source.read(variable, Window.whole(shape), values, Grid(shape))
+    source.release()
+    return values
+
+
+def identity(
+    inputs: FieldSet, targets: FieldSet, scale_factor: int = 1
+) -> tuple[dict[str, str], Baseline]:
+    """Each target is predicted by an input of the same units, kind and channels, if there is one.
+
+    Of several, the one of the same name is taken, else the first.
+
+    Args:
+        inputs: Fields that the emulator takes.
+        targets: Fields that it gives.
+        scale_factor: Target cells per input cell and axis; unless 1, the grids differ.
+
+    Returns:
+        The input for each target that has one, and the baseline.
+    """
+    partners = {}
+    for target in targets:
+        alike = [
+            field.name
+            for field in inputs
+            if (field.units, field.kind, field.channels)
+            == (target.units, target.kind, target.channels)
+        ]
+        if alike and scale_factor == 1:
+            partners[target.name] = target.name if target.name in alike else alike[0]
+
+    def predict(run: int, fields: Mapping[str, Array]) -> Mapping[str, Array]:
+        del run
+        return {target: fields[name] for target, name in partners.items()}
+
+    return partners, predict
+
+
+def constant(values: Mapping[str, Array]) -> Baseline:
+    """The same for every run: numbers of shape (channel,), or whole fields."""
+
+    def predict(run: int, fields: Mapping[str, Array]) -> Mapping[str, Array]:
+        del run, fields
+        return values
+
+    return predict
+
+
+def named(
+    places: Mapping[str, Mapping[str, Files]], patterns: Mapping[str, Files], like: Runs
+) -> dict[str, Baseline]:
+    """Fields in files as predictions.
+
+    Args:
+        places: For each baseline, for each target that it predicts, where its files are.
+        patterns: Where the files of the emulator's own fields are; the baselines' are paired with
+            them.
+        like: The runs of those.
+
+    Raises:
+        FieldError: If the field is no target, or has other channels.
+        SourceError: If files are missing or do not correspond.
+        GeometryError: If shapes differ.
+    """
+    targets = like.targets
+    for name, files in places.items():
+        for target in files:
+            if target not in targets.names:
+                raise FieldError(
+                    f"the baseline {name!r} predicts {target!r}, which is no target of the "
+                    f"emulator{near_names(target, targets.names)}"
+                )
+    labels = {(name, target): f"{name}:{target}" for name in places for target in places[name]}
+    found = Runs(
+        list(like.inputs),
+        [
+            *targets,
+            *(replace(targets[target], name=label) for (_, target), label in labels.items()),
+        ],
+        {
+            **patterns,
+            **{label: variable_of(places[n][t], t) for (n, t), label in labels.items()},
+        },
+        scale_factor=like.scale_factor,
+        ndim=like.ndim,
+    )
+    shape = tuple(n * like.scale_factor for n in like.shape)
+
+    def reader(name: str) -> Baseline:
+        def predict(run: int, fields: Mapping[str, Array]) -> Mapping[str, Array]:
+            del fields
+            return {t: read_field(found, labels[name, t], run, shape) for t in places[name]}
+
+        return predict
+
+    return {name: reader(name) for name in places}
+
+
+def variable_of(files: Files, target: str) -> Files:
+    """The files of a baseline, with the variable named as the target if they have that."""
+    if files.variable is None:
+        fields = open_source(files.paths(target)[0]).fields
+        if len(fields) > 1 and target in fields:
+            return replace(files, variable=target)
+    return files
+
+
+def training_files(record: Mapping[str, Any], targets: FieldSet) -> dict[str, Files]:
+    """Where the training files of the targets are, from an emulator's card.
+
+    Raises:
+        FieldError: If the card does not say, or files are not there any more, or others are.
+    """
+    runs = record.get("files", {}).get("train", [])
+    patterns = record.get("recipe", {}).get("data", {}).get("train", {})
+    found = {}
+    for name in targets.names:
+        entries = [run[name] for run in runs if name in run]
+        if not entries:
+            raise FieldError("the emulator's card does not name its training files")
+        for entry in entries:
+            path = Path(entry["path"])
+            if not path.exists():
+                raise FieldError(f"the training file {path} is not there")
+            if "bytes" in entry and path.stat().st_size != entry["bytes"]:
+                raise FieldError(f"{path} is not the file of the training: it has another size")
+        recipe = patterns.get(name)
+        variable = recipe.get("variable") if isinstance(recipe, dict) else None
+        found[name] = Files([escape(entry["path"]) for entry in entries], variable)
+    return found
+
+
+@dataclass
+class Means:
+    """Means over training runs.
+
+    Args:
+        channels: Of each target, over cells and runs, shape (channel,).
+        cells: Of each target, over runs, shape (channel, *space); empty if not asked for, or if
+            the training's grid is not that of the evaluation.
+        runs: How many runs there were.
+    """
+
+    channels: Mapping[str, Array]
+    cells: Mapping[str, Array]
+    runs: int
+
+    @classmethod
+    def over(
+        cls,
+        targets: FieldSet,
+        patterns: Mapping[str, Files],
+        ndim: int,
+        shape: Shape | None = None,
+        track: Callable[[Iterable[int], int], Iterable[int]] = lambda runs, _: runs,
+    ) -> "Means":
+        """Read training runs, one slab at a time; what is not finite does not count.
+
+        Args:
+            targets: The fields.
+            patterns: Where their files are.
+            ndim: Number of axes of the grid.
+            shape: Cells per axis of the means of each cell; None: not wanted.
+            track: Shows the progress over so many runs.
+
+        Raises:
+            M2MError: If files cannot be read, or do not fit.
+        """
+        runs = Runs(list(targets), [], {n: patterns[n] for n in targets.names}, ndim=ndim)
+        sums = {f.name: np.zeros((2, field_channels(f))) for f in targets}
+        keeps = runs.shape == shape
+        each = {f.name: np.zeros((2, field_channels(f), *runs.shape)) for f in targets if keeps}
+        for run in track(range(len(runs)), len(runs)):
+            for name in targets.names:
+                source, variable = runs.source(name, run)
+                for window in slabs(runs.shape, sums[name].shape[1], CELLS):
+                    values = np.empty((sums[name].shape[1], *window.shape))
+                    source.read(variable, window, values, Grid(runs.shape))
+                    finite = np.isfinite(values)
+                    values[~finite] = 0
+                    axes = tuple(range(1, values.ndim))
+                    sums[name] += values.sum(axis=axes), finite.sum(axis=axes)
+                    if keeps:
+                        part = (slice(None), slice(window.start[0], window.stop[0]))
+                        each[name][0][part] += values
+                        each[name][1][part] += finite
+                source.release()
+        with np.errstate(invalid="ignore"):
+            channels = {name: (total / count) for name, (total, count) in sums.items()}
+            cells = {
+                name: (total / count).astype(np.float32) for name, (total, count) in each.items()
+            }
+        for name, values in channels.items():
+            if not np.isfinite(values).all():
+                raise FieldError(f"no training file has a finite value of {name!r} in each channel")
+        return cls(channels, cells, len(runs))
+
+
+def from_training(
+    targets: FieldSet,
+    shape: Shape,
+    find: Callable[[], Mapping[str, Files]],
+    track: Callable[[Iterable[int], int], Iterable[int]],
+    *,
+    climatology: bool,
+    required: bool,
+) -> dict[str, Baseline]:
+    """The baselines that need the training set; none, with the reason logged, if it is not there.
+
+    Args:
+        targets: The fields.
+        shape: Cells per axis of the evaluation.
+        find: Where the training files are.
+        track: Shows the progress.
+        climatology: Whether the mean of each cell is wanted, too.
+        required: Whether the training set must be there, because the user has named it.
+
+    Raises:
+        M2MError: If the training set is required and cannot be used.
+    """
+    try:
+        means = Means.over(targets, find(), len(shape), shape if climatology else None, track)
+    except M2MError as error:
+        if required or climatology:
+            raise
+        log.info("no baseline 'training mean': %s; give --train NAME=PATTERN", error)
+        return {}
+    found = {"training mean": constant(means.channels)}
+    if climatology:
+        if not means.cells or means.runs < 2:
+            raise GeometryError(
+                f"a climatology needs several training runs on the grid of the evaluation, "
+                f"{shape}; leave out --climatology"
+            )
+        found["climatology"] = constant(means.cells)
+    return found

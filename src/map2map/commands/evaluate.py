@@ -1,0 +1,278 @@
+"""``m2m evaluate EMULATOR DATA``: scores of an emulator and its baselines on runs."""
+
+import argparse
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from map2map.baselines import Baseline, from_training, identity, named, training_files
+from map2map.commands.arguments import WHERE, fields_at
+from map2map.emulator import Emulator
+from map2map.errors import RecipeError
+from map2map.evaluate import Options, evaluate, metrics_available
+from map2map.runs import Files, Runs
+from map2map.scores import attributes, check_output, save_scores
+
+__all__ = ["main"]
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = f"""\
+Score an emulator and its baselines on runs, in physical units, and write the scores to one file.
+
+{WHERE}
+All of the emulator's inputs and targets are needed.
+"""
+
+SHOWN = {
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "bias": "bias",
+    "r2": "R²",
+    "relative_l2": "relative L2",
+    "max_error": "largest error",
+    "wasserstein": "Wasserstein distance",
+    "mean_error": "error of the mean",
+    "integral_error": "error of the integral",
+    "divergence_error": "divergence error",
+    "curl_error": "curl error",
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Evaluate."""
+    options = parse(argv)
+    output: Path = options.output
+    check_output(output, overwrite=options.overwrite)
+    how = Options(options.metrics, options.bootstrap, options.seed)
+    emulator = Emulator.load(
+        options.emulator, trust=tuple(options.trust), callback_at=options.callback_at
+    )
+    if options.device is not None:
+        try:
+            emulator = emulator.to(options.device)
+        except (RuntimeError, AssertionError) as error:
+            # an assertion is what torch makes of a GPU that it was not built for
+            raise RecipeError(f"--device {options.device}: {error}") from error
+    names = (*emulator.inputs.names, *emulator.targets.names)
+    patterns = fields_at(options.data, tuple(dict.fromkeys(names)))
+    runs = Runs(
+        list(emulator.inputs),
+        list(emulator.targets),
+        patterns,
+        scale_factor=emulator.footprint.scale,
+        ndim=emulator.ndim,
+    )
+    with progress() as track:
+        baselines = find_baselines(options, emulator, runs, patterns, track)
+        how = replace(how, track=lambda r, n: track(r, n, "runs"))
+        scores = evaluate(emulator, runs, baselines, how)
+    scores = scores.assign_attrs(attributes(scores.attrs | about(options, emulator, runs)))
+    save_scores(scores, output)
+    show(scores)
+    log.info("scores of %d %s: %s", len(runs), "run" if len(runs) == 1 else "runs", output)
+    return 0
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the arguments."""
+    parser = argparse.ArgumentParser(
+        prog="m2m evaluate",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    # fmt: off
+    add("emulator", type=Path, help="file that m2m train has written")
+    add("data", nargs="+", help="NAME=PATH of each input and target, or one PATH")
+    add("-o", "--output", type=Path, default=Path("scores.nc"),
+        help="NAME.nc or NAME.zarr; default: scores.nc")
+    add("--overwrite", action="store_true", help="replace an output that is there")
+    add("--metrics", nargs="+", metavar="METRIC",
+        help=f"which, of {', '.join(metrics_available())}; default: all")
+    add("--bootstrap", type=int, default=1000, metavar="N",
+        help="draws of runs for the uncertainty of means; default: 1000")
+    add("--seed", type=int, default=0, help="of these draws")
+    add("--simulator-seconds", type=float, metavar="S",
+        help="what the simulator takes for a run, for the report")
+    beside = parser.add_argument_group("baselines (identity comes by itself if it makes sense)")
+    beside.add_argument("--baseline", action="append", default=[], metavar="NAME:FIELD=PATH",
+        help="files of a target FIELD as predicted by something else; may be given several times")
+    beside.add_argument("--train", nargs="+", metavar="FIELD=PATH",
+        help="training files of the targets, for their mean; default: those that the emulator's "
+        "card names, if they are there")
+    beside.add_argument("--climatology", action="store_true",
+        help="also the mean of the training runs in each cell")
+    beside.add_argument("--no-training-mean", action="store_true",
+        help="do not read the training files")
+    code = parser.add_argument_group("applying the emulator")
+    code.add_argument("--device", help="cpu, cuda, cuda:1 …; default: cpu")
+    code.add_argument("--trust", action="append", default=[], metavar="PATH",
+        help="import path that the emulator's card may import")
+    code.add_argument("--callback-at", type=Path, metavar="FOLDER", help="folder of your code")
+    # fmt: on
+    options = parser.parse_args(argv)
+    if options.no_training_mean and (options.train or options.climatology):
+        raise RecipeError("--no-training-mean contradicts --train and --climatology")
+    return options
+
+
+def find_baselines(
+    options: argparse.Namespace,
+    emulator: Emulator,
+    runs: Runs,
+    patterns: Mapping[str, Files],
+    track: Any,
+) -> dict[str, Baseline]:
+    """The baselines that there are, and a line in the log on those that there are not."""
+    found: dict[str, Baseline] = {}
+    partners, same = identity(emulator.inputs, emulator.targets, runs.scale_factor)
+    for target in emulator.targets.names:
+        if target in partners:
+            log.info("baseline 'identity': %r is predicted by %r", target, partners[target])
+        else:
+            log.info("no baseline 'identity': no input has the units, kind and grid of %r", target)
+    if partners:
+        found["identity"] = same
+    if not options.no_training_mean:
+        targets = emulator.targets
+
+        def find() -> Mapping[str, Files]:
+            if options.train:
+                return fields_at(options.train, targets.names)
+            return training_files(emulator.training_record, targets)
+
+        found |= from_training(
+            targets,
+            tuple(n * runs.scale_factor for n in runs.shape),
+            find,
+            lambda r, n: track(r, n, "training runs"),
+            climatology=options.climatology,
+            required=bool(options.train),
+        )
+    places = named_places(options.baseline)
+    for name in places:
+        if name in found:
+            raise RecipeError(f"there is a baseline {name!r} already; choose another name")
+    return found | (named(places, patterns, runs) if places else {})
+
+
+def named_places(arguments: Sequence[str]) -> dict[str, dict[str, Files]]:
+    """Where the fields of each named baseline are.
+
+    >>> named_places(["2LPT:displacement=lpt_*.npy"])
+    {'2LPT': {'displacement': Files(pattern='lpt_*.npy', variable=None)}}
+    """
+    found: dict[str, dict[str, Files]] = {}
+    for argument in arguments:
+        name, colon, rest = argument.partition(":")
+        target, equals, place = rest.partition("=")
+        if not (name and colon and target and equals and place):
+            raise RecipeError(
+                f"--baseline {argument!r} is not NAME:FIELD=PATH, such as "
+                f"2LPT:displacement='lpt_*.npy'"
+            )
+        if target in found.setdefault(name, {}):
+            raise RecipeError(f"field {target!r} of the baseline {name!r} is given twice")
+        found[name] |= fields_at([f"{target}={place}"], [target])
+    return found
+
+
+@contextmanager
+def progress() -> Iterator[Any]:
+    """Shows how far an iteration is, on a terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+
+        def track(runs: Iterable[int], total: int, what: str) -> Iterator[int]:
+            task = bar.add_task(what, total=total, rate="")
+            for run in runs:
+                yield run
+                speed = bar.tasks[task].speed
+                bar.update(task, advance=1, rate=f"{speed:.2g}/s" if speed else "")
+
+        yield track
+
+
+def about(options: argparse.Namespace, emulator: Emulator, runs: Runs) -> dict[str, Any]:
+    """What the scores are of."""
+    with options.emulator.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    paths = {name: [str(run.paths[name]) for run in runs] for name in runs.runs[0].paths}
+    packages = ("map2map", "torch", "numpy", "scipy", "xarray")
+    return {
+        "emulator": str(options.emulator),
+        "emulator_digest": f"sha256:{digest}",
+        "card": json.dumps(asdict(emulator.card())),
+        "data": json.dumps(paths),
+        "simulator_seconds": options.simulator_seconds,
+        "versions": json.dumps({name: version(name) for name in packages}),
+    }
+
+
+def show(scores: xr.Dataset) -> None:
+    """Print the means over runs, with their uncertainty."""
+    console = Console()
+    if not console.is_terminal:
+        # numbers are not cut off in a file
+        console.width = 1000
+    count = scores.sizes["run"]
+    for name, units in zip(scores.field.values, scores.units.values, strict=True):
+        table = Table(
+            title=f"{name}: mean over {count} runs [95 % interval]" if count > 1 else str(name),
+            title_justify="left",
+        )
+        table.add_column("")
+        for method in scores.method.values:
+            table.add_column(str(method), justify="right")
+        for key, label in SHOWN.items():
+            if key not in scores:
+                continue
+            row = scores.sel(field=name)
+            if not np.isfinite(row[f"{key}_mean"]).any():
+                continue
+            in_units = scores[key].attrs["units"] == "field" and units != "1"
+            table.add_row(
+                f"{label} [{units}]".replace("[", r"\[") if in_units else label,
+                *(cell(row.sel({"method": method}), key) for method in scores.method.values),
+            )
+        console.print(table)
+
+
+def cell(row: xr.Dataset, key: str) -> str:
+    """A mean with its interval."""
+    mean, low, high = (float(row[f"{key}_{part}"]) for part in ("mean", "low", "high"))
+    if np.isnan(mean):
+        return "-"
+    # what is zero but for rounding is shown as zero, without a sign
+    mean, low, high = (round(value, 12) + 0.0 for value in (mean, low, high))
+    return f"{mean:.4g}" if np.isnan(low) else f"{mean:.4g}\n" + rf"\[{low:.3g}, {high:.3g}]"

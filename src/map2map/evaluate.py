@@ -1,0 +1,407 @@
+"""Evaluate: metrics of an emulator and its baselines, run by run, as one Dataset of named scores.
+
+One run is in memory at a time. The cells that count are those where the truth and all predictions
+are finite, so that all methods are scored on the same cells; what is left out is counted and told.
+"""
+
+import inspect
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+import map2map.metrics
+from map2map.baselines import Baseline, read_field
+from map2map.emulator import Emulator
+from map2map.errors import FieldError, GeometryError, M2MError, RecipeError, SaveError, near_names
+from map2map.grids import Grid
+from map2map.runs import Runs
+from map2map.scores import Table, with_summary
+from map2map.tiling import valid_domain
+from map2map.typing import Array, Shape
+
+__all__ = ["Options", "evaluate", "metrics_available", "predict"]
+
+log = logging.getLogger(__name__)
+
+EMULATOR = "emulator"
+JOINT_BINS = 128
+CHUNK = 1 << 20
+EXAMPLES = ("best", "median", "worst")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to evaluate.
+
+    Args:
+        metrics: Names of metrics; default: all. The pointwise ones are always there.
+        bootstrap: How often runs are drawn for the uncertainty of means over runs.
+        seed: Of these draws.
+        track: Shows the progress over so many runs.
+    """
+
+    metrics: Sequence[str] | None = None
+    bootstrap: int = 1000
+    seed: int = 0
+    track: Callable[[Iterable[int], int], Iterable[int]] = field(default=lambda runs, _: runs)
+
+    def __post_init__(self) -> None:
+        for name in self.metrics or ():
+            if name not in metrics_available():
+                raise RecipeError(
+                    f"there is no metric {name!r}{near_names(name, metrics_available())}"
+                )
+        if self.bootstrap < 1:
+            raise RecipeError(f"the bootstrap draws runs at least once, not {self.bootstrap} times")
+
+
+def metrics_available() -> dict[str, Callable[..., xr.Dataset]]:
+    """The metrics by their short names: all functions of `map2map.metrics`."""
+    functions = {name: getattr(map2map.metrics, name) for name in map2map.metrics.__all__}
+    return {
+        name.removesuffix("_scores"): function
+        for name, function in functions.items()
+        if inspect.isfunction(function)
+    }
+
+
+def predict(emulator: Emulator, fields: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Apply the emulator to the whole fields of one run, shape (channel, *space).
+
+    Cells without an output, beside the valid interior, are NaN.
+    """
+    found: Mapping[str, Array] = emulator(fields)
+    shape = next(iter(fields.values())).shape[-emulator.ndim :]
+    domain = valid_domain(emulator.domain.grid(shape), emulator.footprint)
+    if domain.shape == shape:
+        return found
+    scale = emulator.footprint.scale
+    whole = {}
+    for name, values in found.items():
+        whole[name] = np.full((len(values), *(scale * n for n in shape)), np.nan, values.dtype)
+        whole[name][(slice(None), *domain.scaled(scale).slices)] = values
+    return whole
+
+
+def evaluate(
+    emulator: Emulator,
+    runs: Runs,
+    baselines: Mapping[str, Baseline],
+    options: Options | None = None,
+) -> xr.Dataset:
+    """Score an emulator and its baselines on runs.
+
+    Args:
+        emulator: In evaluation mode, on its device.
+        runs: With the emulator's inputs and targets.
+        baselines: By name.
+        options: Metrics and uncertainty.
+
+    Returns:
+        The scores; see the page on evaluation for its variables.
+
+    Raises:
+        M2MError: If data cannot be read or do not fit the emulator.
+    """
+    options = options or Options()
+    if EMULATOR in baselines:
+        raise RecipeError(f"a baseline cannot be called {EMULATOR!r}; choose another name")
+    evaluation = Evaluation(emulator, runs, baselines, options)
+    try:
+        with TemporaryDirectory(prefix="m2m-evaluate-") as folder:
+            for run in options.track(range(len(runs)), len(runs)):
+                evaluation.add(run, Path(folder))
+            return evaluation.result(Path(folder))
+    except OSError as error:
+        if isinstance(error, M2MError):
+            raise
+        raise SaveError(f"cannot keep slices of the runs in a temporary folder: {error}") from error
+
+
+class Evaluation:
+    """An evaluation under way.
+
+    Args:
+        emulator: What is evaluated.
+        runs: On what.
+        baselines: Beside what.
+        options: How.
+    """
+
+    def __init__(
+        self,
+        emulator: Emulator,
+        runs: Runs,
+        baselines: Mapping[str, Baseline],
+        options: Options,
+    ) -> None:
+        self.emulator, self.runs, self.baselines, self.options = emulator, runs, baselines, options
+        self.methods = [EMULATOR, *baselines]
+        self.names = run_names(runs, emulator.targets.names[0])
+        self.table = Table(self.methods, self.names, emulator.targets.names)
+        self.input_shape: Shape = runs.shape
+        self.grid: Grid = emulator.domain.grid(
+            tuple(n * runs.scale_factor for n in runs.shape), runs.scale_factor
+        )
+        self.wraps = [beyond == "periodic" for beyond in self.grid.beyond]
+        available = metrics_available()
+        chosen = dict.fromkeys(["pointwise", *(options.metrics or available)])
+        self.metrics = [available[name] for name in chosen]
+        self.seconds: list[float] = []
+        self.joints: dict[str, Joint] = {}
+        self.masked_fields: set[str] = set()
+
+    def add(self, run: int, folder: Path) -> None:
+        """Score one run."""
+        inputs = {
+            name: read_field(self.runs, name, run, self.input_shape)
+            for name in self.emulator.inputs.names
+        }
+        start = time.perf_counter()
+        outputs = predict(self.emulator, inputs)
+        self.seconds.append(time.perf_counter() - start)
+        predictions = {EMULATOR: outputs}
+        predictions |= {name: baseline(run, inputs) for name, baseline in self.baselines.items()}
+        slices: dict[str, Any] = {}
+        for target in self.emulator.targets:
+            truth = read_field(self.runs, target.name, run, self.grid.shape)
+            found = {
+                method: placed(values[target.name], truth.shape, method)
+                for method, values in predictions.items()
+                if target.name in values
+            }
+            self.score(run, target.name, truth, found)
+            slices[f"{target.name}/truth"] = middle(truth)
+            slices |= {f"{target.name}/{method}": middle(x) for method, x in found.items()}
+        # kept on disk, because the examples are known at the end only
+        np.savez(folder / f"{run}.npz", **slices)
+
+    def score(self, run: int, name: str, truth: Array, found: Mapping[str, Array]) -> None:
+        """Score all methods' predictions of one field."""
+        counts = np.isfinite(truth).all(axis=0)
+        covered = np.ones_like(counts)
+        cells = max(1, int(counts.sum()))
+        for method, values in found.items():
+            finite = np.isfinite(values).all(axis=0)
+            missing = int((counts & ~finite).sum())
+            if missing:
+                log.warning(
+                    "%s of %r is not finite in %d of %d cells of run %s, where the truth is; they "
+                    "count for no method",
+                    method,
+                    name,
+                    missing,
+                    cells,
+                    self.names[run],
+                )
+            share = xr.Dataset({"not_finite": counted("not_finite", missing / cells)})
+            self.table.add(method, run, name, share)
+            covered &= finite
+        masked = 1 - counts.mean()
+        if masked:
+            self.masked_fields.add(name)
+            log.info(
+                "%r of run %s is masked in %.3g %% of the cells",
+                name,
+                self.names[run],
+                100 * masked,
+            )
+        share = xr.Dataset({"masked_truth": counted("masked_truth", masked)})
+        self.table.add(EMULATOR, run, name, share)
+        counts &= covered
+        if not counts.any():
+            raise FieldError(
+                f"no cell of {name!r} in run {self.names[run]} can be scored: the truth or a "
+                f"prediction is finite in none ({', '.join(found)})"
+            )
+        vector = self.emulator.targets[name].kind == "vector"
+        for method, values in found.items():
+            for metric in self.metrics:
+                scores = metric(
+                    values,
+                    truth,
+                    self.grid.spacing,
+                    periodic=self.wraps,
+                    vector=vector,
+                    mask=None if counts.all() else counts,
+                )
+                self.table.add(method, run, name, scores)
+        joint = self.joints.setdefault(name, Joint.like(truth, found[EMULATOR], counts))
+        joint.add(truth, found[EMULATOR], counts)
+
+    def result(self, folder: Path) -> xr.Dataset:
+        """All scores of all runs."""
+        targets = self.emulator.targets
+        scores = self.table.dataset()
+        scores = scores.rename(masked_truth="masked")
+        scores = with_summary(scores, self.options.bootstrap, self.options.seed)
+        scores = scores.assign_coords(
+            units=("field", [str(f.units) for f in targets]),
+            kind=("field", [str(f.kind) for f in targets]),
+        )
+        scores = scores.assign(self.examples(scores, folder))
+        scores["seconds"] = xr.Variable(
+            "run", self.seconds, {"units": "s", "long_name": "time to apply the emulator"}
+        )
+        joints = [self.joints[name] for name in targets.names]
+        scores["joint"] = xr.Variable(
+            ("field", "bin", "bin_output"),
+            np.stack([joint.counts for joint in joints]).astype(float),
+            {
+                "units": "1",
+                "long_name": "counts of values of truth (bin) and emulator (bin_output)",
+            },
+        )
+        scores["joint_edges"] = xr.Variable(
+            ("field", "edge"),
+            np.stack([joint.edges for joint in joints]),
+            {"units": "field", "long_name": "edges of the bins; outer bins hold what is beyond"},
+        )
+        return scores.assign_attrs(self.notes())
+
+    def notes(self) -> dict[str, Any]:
+        """Why spectra are missing, and what the grid is."""
+        reasons = []
+        if not all(self.wraps):
+            reasons.append("the grid is not periodic")
+        if self.masked_fields:
+            reasons.append(f"cells of {', '.join(sorted(self.masked_fields))} are masked")
+        if reasons:
+            log.info("without spectra where %s", " and ".join(reasons))
+        missing = {"spectra_missing": " and ".join(reasons)} if reasons else {}
+        return {
+            **missing,
+            "spacing": "unknown" if self.grid.spacing is None else list(self.grid.spacing),
+            "periodic": [int(wraps) for wraps in self.wraps],
+        }
+
+    def examples(self, scores: xr.Dataset, folder: Path) -> dict[str, xr.Variable]:
+        """Middle planes of the emulator's best, median and worst run."""
+        order = np.argsort(scores.relative_l2.sel({"method": EMULATOR}).mean("field").values)
+        chosen = [int(order[i]) for i in (0, (len(order) - 1) // 2, -1)]
+        loaded = [dict(np.load(folder / f"{run}.npz")) for run in chosen]
+        fields = self.emulator.targets.names
+        components = max(loaded[0][f"{name}/truth"].shape[0] for name in fields)
+        plane = loaded[0][f"{fields[0]}/truth"].shape[1:]
+
+        def stack(method: str) -> NDArray[np.float32]:
+            out = np.full((len(chosen), len(fields), components, *plane), np.nan, np.float32)
+            for i, slices in enumerate(loaded):
+                for j, name in enumerate(fields):
+                    if (values := slices.get(f"{name}/{method}")) is not None:
+                        out[i, j, : len(values)] = values
+            return out
+
+        dims = ("example", "field", "component", "y", "x")
+        attrs = {"units": "field", "long_name": "middle plane of the first axis"}
+        return {
+            "example": xr.Variable("example", list(EXAMPLES)),
+            "example_run": xr.Variable(
+                "example",
+                [self.names[run] for run in chosen],
+                {"long_name": "by the emulator's relative L2, mean over fields"},
+            ),
+            "slice_truth": xr.Variable(dims, stack("truth"), attrs),
+            "slice": xr.Variable(
+                ("method", *dims), np.stack([stack(method) for method in self.methods]), attrs
+            ),
+        }
+
+
+@dataclass
+class Joint:
+    """Counts of values of truth and output, in bins that the first run sets.
+
+    Args:
+        edges: Of the bins [u]; the outermost bins also hold what is beyond.
+        counts: Shape (truth, output).
+    """
+
+    edges: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def like(cls, truth: Array, output: Array, kept: NDArray[np.bool_]) -> "Joint":
+        """Bins for values like these."""
+        ends = [(float(x[:, kept].min()), float(x[:, kept].max())) for x in (truth, output)]
+        low, high = min(a for a, _ in ends), max(b for _, b in ends)
+        margin = 0.05 * (high - low) or 1e-6 * abs(high) or 1.0
+        edges = np.linspace(low - margin, high + margin, JOINT_BINS + 1)
+        return cls(edges, np.zeros((JOINT_BINS, JOINT_BINS), np.int64))
+
+    def add(self, truth: Array, output: Array, kept: NDArray[np.bool_]) -> None:
+        """Count values."""
+        low, width = self.edges[0], self.edges[1] - self.edges[0]
+        for t, p in zip(truth, output, strict=True):
+            values = t[kept], p[kept]
+            for start in range(0, len(values[0]), CHUNK):
+                bins = [
+                    ((x[start : start + CHUNK] - low) / width).clip(0, JOINT_BINS - 1).astype(int)
+                    for x in values
+                ]
+                index = bins[0] * JOINT_BINS + bins[1]
+                self.counts += np.bincount(index, minlength=JOINT_BINS**2).reshape(JOINT_BINS, -1)
+
+
+SHARES = {
+    "not_finite": "share of the truth's cells where this prediction is not finite; not scored",
+    "masked_truth": "share of the cells where the truth is not finite; not scored",
+}
+
+
+def counted(name: str, share: float) -> xr.Variable:
+    """A share of cells that do not count."""
+    attrs = {"units": "1", "long_name": SHARES[name], "perfect": 0.0}
+    return xr.Variable((), np.float64(share), attrs)
+
+
+def placed(values: Array, shape: Shape, method: str) -> Array:
+    """A prediction on the cells of the truth.
+
+    Numbers per channel are spread. Cells at the edges that the emulator could not compute without
+    making up values are NaN.
+
+    Raises:
+        GeometryError: If it does not fit.
+    """
+    if values.ndim == 1:
+        values = values.reshape(-1, *(1,) * (len(shape) - 1)).astype(np.float32)
+        return np.broadcast_to(values, shape)
+    if values.shape == shape:
+        return values
+    gaps = [m - n for n, m in zip(values.shape[1:], shape[1:], strict=True)]
+    odd = any(gap < 0 or gap % 2 for gap in gaps)
+    if len(values) != shape[0] or odd or method != EMULATOR:
+        raise GeometryError(
+            f"the prediction of {method!r} has shape {values.shape}, but the truth {shape}"
+        )
+    out = np.full(shape, np.nan, values.dtype)
+    inner = (slice(gap // 2, gap // 2 + n) for gap, n in zip(gaps, values.shape[1:], strict=True))
+    out[(slice(None), *inner)] = values
+    return out
+
+
+def middle(values: Array) -> NDArray[np.float32]:
+    """The middle plane of a field, shape (component, y, x)."""
+    if values.ndim == 2:
+        plane = values[:, None]
+    elif values.ndim == 3:
+        plane = values
+    else:
+        plane = values[:, values.shape[1] // 2]
+    return plane.astype(np.float32)
+
+
+def run_names(runs: Runs, field_name: str) -> list[str]:
+    """A name for every run: that of the target's file, or its path if names are not unique."""
+    paths = [run.paths[field_name] for run in runs]
+    stems = [path.stem for path in paths]
+    return stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
