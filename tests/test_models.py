@@ -136,6 +136,15 @@ def test_an_activation_that_is_not_there_cannot_be_last():
     assert isinstance(block.act, nn.Identity)
 
 
+@pytest.mark.parametrize("kernel_size", [1, 2, 3, 4])
+@pytest.mark.parametrize("seq", ["CBA", "CACBA"])
+def test_a_residual_block_narrows_its_input_to_the_middle(seq, kernel_size):
+    block = ResBlock(2, kernel_size=kernel_size, seq=seq, ndim=2).eval()
+    x = torch.randn(1, 2, 11, 9)
+    y = block.convs(x)
+    torch.testing.assert_close(block(x), block.act(narrow_like(x, y) + y))
+
+
 # --- narrowing ----------------------------------------------------------------------------------
 
 

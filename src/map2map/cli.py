@@ -1,4 +1,4 @@
-"""The command line: ``m2m train | inspect | simulate | recipes``, and the older tools' dialects.
+"""The command line: ``m2m train | apply | evaluate | report | …``, and the older tools' dialects.
 
 Commands are imported when they are called, so that ``m2m --help`` needs neither torch nor
 Lightning.
@@ -21,10 +21,11 @@ COMMANDS = {
     "train": ("map2map.commands.train", "train an emulator from a recipe"),
     "apply": ("map2map.commands.apply", "apply an emulator to fields of any size"),
     "evaluate": ("map2map.commands.evaluate", "score an emulator beside its baselines"),
-    "inspect": ("map2map.commands.inspect", "say what is in a field file, recipe or emulator"),
-    "pack": ("map2map.commands.pack", "convert field files to Zarr, laid out for reading crops"),
-    "stats": ("map2map.commands.stats", "stream statistics of fields of any size"),
     "report": ("map2map.commands.report", "make a page of an emulator's scores"),
+    "export": ("map2map.commands.export", "write an emulator for other programs and languages"),
+    "inspect": ("map2map.commands.inspect", "say what is in a field file, recipe or emulator"),
+    "stats": ("map2map.commands.stats", "stream statistics of fields of any size"),
+    "pack": ("map2map.commands.pack", "convert field files to Zarr, laid out for reading crops"),
     "simulate": ("map2map.commands.simulate", "make data with a small, honest simulator"),
     "recipes": ("map2map.commands.recipes", "list the recipes that come with map2map"),
 }
@@ -44,6 +45,9 @@ A first tour:
   m2m recipes                            see what can be trained
   m2m train cosmology_displacement --data.train...   train (see m2m train --help)
   m2m inspect emulator.safetensors       read the card of what was trained
+  m2m apply emulator.safetensors linear=data/za_05.npy -o emulated.npy
+  m2m evaluate emulator.safetensors linear=... displacement=... -o scores.nc
+  m2m report scores.nc                   make a page that can be sent
 """
 
 

@@ -8,6 +8,7 @@ The names of parameters are map2map's, so that its states load.
 import warnings
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -172,8 +173,10 @@ class ResBlock(ConvBlock):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layers to (batch, in_chan, *space); the space shrinks."""
         y = super().forward(x)
+        surplus = self.seq.count("C") * (self.kernel_size - 1)
         # narrowed before the skip, which is of width 1, so that it has less to compute
-        result: Tensor = self.act(self.skip(narrow_like(x, y)) + y)
+        narrowed = narrow_like(x, y, (surplus // 2, surplus - surplus // 2))
+        result: Tensor = self.act(self.skip(narrowed) + y)
         return result
 
 
@@ -198,19 +201,23 @@ def narrow_by(x: Tensor, cells: int) -> Tensor:
     Raises:
         GeometryError: If nothing would be left.
     """
-    return narrow_to(x, [n - 2 * cells for n in x.shape[2:]])
+    return cut_off(x, cells, cells)
 
 
-def narrow_like(x: Tensor, like: Tensor) -> Tensor:
+def narrow_like(x: Tensor, like: Tensor, cut: tuple[int, int] | None = None) -> Tensor:
     """Cut x to the space of ``like``; an odd surplus is lost on the high side; a view.
 
     Args:
         x: (batch, channel, *space).
         like: (batch, channel, *smaller space).
+        cut: Cells to cut off the low and high sides of every axis, if no axis is a ring; a graph
+            that is made of the model has them instead of the sizes, and so holds for all sizes.
 
     Raises:
         GeometryError: If ``like`` is larger.
     """
+    if cut is not None and (torch.compiler.is_exporting() or torch.jit.is_tracing()):
+        return cut_off(x, *cut)
     return narrow_to(x, like.shape[2:])
 
 
@@ -218,6 +225,26 @@ def narrow_cast(*tensors: Tensor) -> list[Tensor]:
     """Cut all of (batch, channel, *space) to the smallest size on each axis; views."""
     sizes = [min(axis) for axis in zip(*(x.shape[2:] for x in tensors), strict=True)]
     return [narrow_to(x, sizes) for x in tensors]
+
+
+def cut_off(x: Tensor, low: int, high: int) -> Tensor:
+    """Cut so many cells off both sides of every axis of (batch, channel, *space); a view.
+
+    The numbers are known before the sizes are, so that a graph made of this holds for all sizes.
+
+    Raises:
+        GeometryError: If nothing would be left.
+    """
+    for axis, n in enumerate(x.shape[2:]):
+        if n <= low + high:
+            raise GeometryError(
+                f"cannot cut the {n} cells of axis {axis} to {n - low - high}; "
+                f"from 1 to {n} are possible"
+            )
+    if low == high == 0:
+        return x
+    # -0 would leave nothing
+    return x[(..., *[slice(low, -high or None)] * (x.ndim - 2))]
 
 
 def narrow_to(x: Tensor, sizes: Sequence[int]) -> Tensor:

@@ -83,7 +83,9 @@ def v_forward(model: nn.Module, x: Tensor, depth: int) -> Tensor:
     y = blocks["conv_c"](y)
     for level in reversed(range(depth)):
         y = blocks[f"up_r{level}"](y)
-        y = torch.cat([narrow_like(skips.pop(), y), y], dim=1)
+        # what the smaller V below has cut off, in cells twice as wide
+        cut = 2 * v_footprint(depth - level - 1).margin
+        y = torch.cat([narrow_like(skips.pop(), y, (cut, cut)), y], dim=1)
         y = blocks[f"conv_r{level}"](y)
     return y
 

@@ -60,4 +60,4 @@ class UNet(nn.Module):
         """
         self.footprint.check_input(x.shape, ndim=self.ndim, who=type(self).__name__)
         y = v_forward(self, x, self.depth)
-        return y + narrow_like(x, y) if self.adds_input else y
+        return y + narrow_like(x, y, (self.footprint.margin,) * 2) if self.adds_input else y

@@ -1,0 +1,181 @@
+"""An emulator as a graph of physical fields by name, traced for all sizes; what exports share."""
+
+import contextlib
+import copy
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from map2map.emulator import Emulator
+from map2map.errors import ArtefactError
+from map2map.fields import field_channels
+from map2map.footprints import Footprint
+from map2map.typing import Shape
+
+__all__ = ["PhysicalGraph", "example", "example_sizes", "metadata", "quiet", "trace"]
+
+PREFIX = "map2map"
+
+
+class PhysicalGraph(nn.Module):
+    """Windows of physical inputs by name to windows of physical targets by name.
+
+    A copy of the emulator on the CPU, in evaluation mode and float32: the statistics of norms too,
+    which an emulator keeps in float64 but uses in the precision of the field.
+
+    Args:
+        emulator: Is not changed.
+
+    Raises:
+        ArtefactError: If a norm is not fitted.
+    """
+
+    def __init__(self, emulator: Emulator) -> None:
+        super().__init__()
+        for name in (*emulator.inputs.names, *emulator.targets.names):
+            if not emulator.norm(name).fitted:
+                raise ArtefactError(
+                    f"the norm of field {name!r} has no statistics yet; train the emulator, or "
+                    f"give them in its constructor"
+                )
+        self.emulator = copy.deepcopy(emulator).cpu().float().eval().requires_grad_(False)
+
+    def forward(self, fields: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Map tensors (batch, channel, *space) to tensors (batch, channel, *smaller space)."""
+        parts = [fields[name] for name in self.emulator.inputs.names]
+        y: Tensor = self.emulator(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
+        slices = self.emulator.targets.slices
+        if len(slices) == 1:
+            return dict.fromkeys(slices, y)
+        return {name: y[:, channels] for name, channels in slices.items()}
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what PyTorch says about its own interfaces from the user, who cannot mend it."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def example_sizes(footprint: Footprint, ndim: int, turn: int = 0) -> Shape:
+    """Input sizes, a different one on every axis, so that no two are taken for the same.
+
+    Args:
+        footprint: Says which sizes are allowed.
+        ndim: Number of axes.
+        turn: By how many axes to turn them.
+    """
+    steps = [1 + (axis + turn) % max(ndim, 2) for axis in range(ndim)]
+    return tuple(footprint.fitting(footprint.minimum + k * footprint.multiple) for k in steps)
+
+
+def example(emulator: Emulator, batch: int, size: Shape) -> dict[str, Tensor]:
+    """Random physical inputs by name, as large as the norms say that they are.
+
+    Args:
+        emulator: Whose inputs.
+        batch: Number of windows.
+        size: Cells on each axis.
+    """
+    generator = torch.Generator().manual_seed(0)
+    made = {}
+    for field in emulator.inputs:
+        z = torch.randn(batch, field_channels(field), *size, generator=generator)
+        with torch.no_grad():
+            norm = copy.deepcopy(emulator.norm(field.name)).cpu()
+            x, positive = norm.inverse(z), norm.inverse(z.abs())
+        # a norm that maps to positive numbers only, as Exp, cannot be undone for the others
+        made[field.name] = torch.where(x.isfinite(), x, positive)
+    return made
+
+
+def metadata(emulator: Emulator) -> dict[str, str]:
+    """What a file says about itself: texts by key, the same in every format.
+
+    ``map2map`` is the card; ``map2map.KEY`` are numbers that a caller needs to read its halo,
+    so that a program in C need not read JSON.
+    """
+    footprint = emulator.footprint
+    numbers = {key: value for key, value in asdict(footprint).items() if key != "whole"}
+    numbers |= {
+        "ndim": emulator.ndim,
+        "low": footprint.low,
+        "first": footprint.scale * footprint.low - footprint.cut,
+    }
+    card = json.dumps(asdict(emulator.card()))
+    return {PREFIX: card} | {f"{PREFIX}.{key}": str(value) for key, value in numbers.items()}
+
+
+def trace(emulator: Emulator, size: Shape | None) -> ExportedProgram:
+    """The graph, for any number of windows and any size, or for one size.
+
+    Args:
+        emulator: What to trace.
+        size: Input cells on each axis; if not given, all that the footprint allows.
+
+    Raises:
+        ArtefactError: If the graph cannot be traced, or only for one size.
+    """
+    graph = PhysicalGraph(emulator)
+    if size is not None:
+        try:
+            return _traced(graph, 2, size, dynamic={0})
+        except ArtefactError:
+            # some networks compute with the number of windows, too
+            return _traced(graph, 1, size, dynamic=set())
+    axes = set(range(emulator.ndim + 2)) - {1}
+    return _traced(graph, 2, example_sizes(emulator.footprint, emulator.ndim), dynamic=axes)
+
+
+def _traced(graph: PhysicalGraph, batch: int, size: Shape, dynamic: set[int]) -> ExportedProgram:
+    """The graph, traced with an example, whose dimensions ``dynamic`` stay open."""
+    emulator = graph.emulator
+    minimum = emulator.footprint.minimum
+    shape = {axis: Dim.AUTO(min=minimum if axis else 1) for axis in sorted(dynamic)}
+    fields = example(emulator, batch, size)
+    shapes = {name: dict(shape) for name in fields}
+    name = type(emulator.model).__name__
+    advice = "give --size to export it for one size" if len(dynamic) > 1 else "see the cause above"
+    try:
+        with quiet(), torch.no_grad():
+            program = torch.export.export(graph, (fields,), dynamic_shapes=(shapes,), strict=False)
+    except Exception as error:
+        cause = str(error).strip().partition("\n")[0]
+        raise ArtefactError(
+            f"PyTorch cannot export {name}: {type(error).__name__}: {cause}; {advice}"
+        ) from error
+    held = dynamic - open_dimensions(program)
+    if held:
+        where = ", ".join(
+            "the number of windows" if a == 0 else f"axis {a - 2}" for a in sorted(held)
+        )
+        raise ArtefactError(f"{name} can only be exported for a fixed size of {where}; {advice}")
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine
+    program.example_inputs = None  # larger than the weights
+    return program
+
+
+def open_dimensions(program: ExportedProgram) -> set[int]:
+    """The dimensions of the inputs that are not fixed in a graph."""
+    inputs = set(program.graph_signature.user_inputs)
+    shapes = [n.meta["val"].shape for n in program.graph.nodes if n.name in inputs]
+    return {
+        axis
+        for axis, sizes in enumerate(zip(*shapes, strict=True))
+        # a symbol that turned out to be a number is still a SymInt
+        if not any(str(size).isdigit() for size in sizes)
+    }
