@@ -4,6 +4,7 @@ Threads, not processes: a window is copied from a memory map straight into the b
 lets other threads run meanwhile. A process would have to copy every crop several times more.
 """
 
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,9 @@ from map2map.typing import Shape
 from map2map.windows import crop_window
 
 __all__ = ["Batch", "Batches"]
+
+PAUSE = 0.004
+"""Seconds before a sample is read, if another is ready already."""
 
 
 class Batch:
@@ -192,7 +196,10 @@ class Batches:
         try:
             for part in parts:
                 batch = Batch(self.dataset, part, pin=self.pin)
-                fills = [pool.submit(batch.fill, i, epoch) for i in range(len(batch))]
+                # a thread that begins at once would compete for the interpreter with the training
+                # step that begins as well; in a moment that step is busy outside of it
+                pause = PAUSE if queue and all(fill.done() for fill in queue[0][1]) else 0.0
+                fills = [pool.submit(fill, batch, i, epoch, pause) for i in range(len(batch))]
                 queue.append((batch, fills))
                 if len(queue) > depth:
                     yield _finished(*queue.popleft())
@@ -200,6 +207,12 @@ class Batches:
                 yield _finished(*queue.popleft())
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def fill(batch: Batch, i: int, epoch: int | None, pause: float) -> None:
+    """Read a sample after a pause."""
+    time.sleep(pause)
+    batch.fill(i, epoch)
 
 
 def _finished(batch: Batch, fills: Sequence["Future[None]"]) -> Batch:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.jit._trace import is_tracing
 
 from map2map.errors import GeometryError, RecipeError
 
@@ -216,7 +217,7 @@ def narrow_like(x: Tensor, like: Tensor, cut: tuple[int, int] | None = None) -> 
     Raises:
         GeometryError: If ``like`` is larger.
     """
-    if cut is not None and (torch.compiler.is_exporting() or torch.jit.is_tracing()):
+    if cut is not None and (torch.compiler.is_exporting() or is_tracing()):
         return cut_off(x, *cut)
     return narrow_to(x, like.shape[2:])
 
