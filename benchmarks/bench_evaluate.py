@@ -2,13 +2,15 @@
 
 Power of both fields, transfer function and correlation coefficient, as `metrics.spectral_scores`
 computes them from float32 fields in memory; beside it, what cannot be avoided: the two real
-transforms of the same fields, by the fastest library at hand. Both take turns in one process. The
+transforms of the same fields, by each library at hand. Both take turns in one process. The
 peak memory is that of a process that makes the fields and computes their spectra once, less that
 of one that makes the fields only.
 """
 
 import argparse
 import sys
+import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -65,37 +67,67 @@ def main() -> None:
             both_spectra(*fields)
         sys.exit()
     libraries = transforms(fields)
-    tasks = {
-        **libraries,
-        "spectra": lambda _: both_spectra(*fields),
-        "one spectrum": lambda _: spectra.spectra([(fields[0],) * 2], 1.0, 3, double=False),
-        "double": lambda _: both_spectra(*fields, double=True),
-    }
-    seconds = interleaved(tasks, options.rounds, warmup=1)
-    fastest = min(libraries, key=seconds.__getitem__)
-    needed = seconds[fastest]
-    before, after = (peak(options.size, compute=compute) for compute in (False, True))
-    size = fields[0].nbytes / 2**20
+    seconds = interleaved(libraries, 3, warmup=1)
+    compared = []
+    for name, needed in libraries.items():
+        wall, used = ratios(
+            lambda: both_spectra(*fields), lambda needed=needed: needed(0), options.rounds
+        )
+        compared += [
+            Claim(f"  / two transforms by {name} (median of rounds)", wall, 1.5),
+            Claim("  ratio in processor time", used),
+        ]
+    one = transforms(fields[:1])["scipy.fft"]
+    wall, used = ratios(
+        lambda: spectra.spectra([(fields[0],) * 2], 1.0, 3, double=False),
+        lambda: one(0),
+        options.rounds,
+    )
+    compared += [
+        Claim("power of one field / one transform by scipy.fft", wall, 1.5),
+        Claim("  ratio in processor time", used),
+    ]
     width = max(1, options.size // 48)
-    alone = interleaved(
-        {"bispectrum": lambda _: bispectrum(fields[0], 1.0, 3, width, double=False)},
-        1,
+    others = interleaved(
+        {
+            "spectra": lambda _: both_spectra(*fields),
+            "double": lambda _: both_spectra(*fields, double=True),
+            "bispectrum": lambda _: bispectrum(fields[0], 1.0, 3, width, double=False),
+        },
+        3,
         warmup=1,
     )
+    before, after = (peak(options.size, compute=compute) for compute in (False, True))
     report(
         f"Spectra of {options.size}³ float32 fields, {spectra.threads()} threads",
         [
             *(Claim(f"two transforms by {name}", seconds[name], unit="s") for name in libraries),
-            Claim("power of both, cross, transfer, correlation", seconds["spectra"], unit="s"),
-            Claim(f"  / two transforms by {fastest}", seconds["spectra"] / needed, 1.5),
-            Claim("power of one field", seconds["one spectrum"], unit="s"),
-            Claim(f"  / one transform by {fastest}", 2 * seconds["one spectrum"] / needed, 1.5),
-            Claim("the same of both in double precision", seconds["double"], unit="s"),
+            Claim("power of both, cross, transfer, correlation", others["spectra"], unit="s"),
+            *compared,
+            Claim("the same of both in double precision", others["double"], unit="s"),
             Claim("memory besides the two fields", after - before, unit="MiB"),
-            Claim("  / one field", (after - before) / size),
-            Claim("bispectrum of one field, in 16 bins", alone["bispectrum"], unit="s"),
+            Claim("  / one field", (after - before) / (fields[0].nbytes / 2**20)),
+            Claim("bispectrum of one field, in 16 bins", others["bispectrum"], unit="s"),
         ],
     )
+
+
+def ratios(
+    work: Callable[[], object], needed: Callable[[], object], rounds: int
+) -> tuple[float, float]:
+    """Median over rounds, in each of which both take turns, of the ratios of wall and CPU time."""
+    found = []
+    for k in range(-1, rounds):
+        spent = []
+        for task in (needed, work):
+            start = time.perf_counter(), time.process_time()
+            task()
+            spent.append((time.perf_counter() - start[0], time.process_time() - start[1]))
+        # the first round warms up
+        if k >= 0:
+            found.append([after / before for before, after in zip(*spent, strict=True)])
+    wall, used = np.median(found, axis=0)
+    return float(wall), float(used)
 
 
 if __name__ == "__main__":
