@@ -18,6 +18,7 @@ from scipy import fft
 
 from map2map.physics import spectra
 from map2map.physics.bispectra import bispectrum
+from map2map.physics.modes import threads
 from timing import Claim, interleaved, report, run_child
 
 
@@ -35,7 +36,7 @@ def transforms(fields: list[np.ndarray]) -> dict[str, object]:
 
     def with_scipy(_: int) -> None:
         for field in fields:
-            fft.rfftn(field, workers=spectra.threads())
+            fft.rfftn(field, workers=threads())
 
     def with_torch(_: int) -> None:
         for field in fields:
@@ -99,7 +100,7 @@ def main() -> None:
     )
     before, after = (peak(options.size, compute=compute) for compute in (False, True))
     report(
-        f"Spectra of {options.size}³ float32 fields, {spectra.threads()} threads",
+        f"Spectra of {options.size}³ float32 fields, {threads()} threads",
         [
             *(Claim(f"two transforms by {name}", seconds[name], unit="s") for name in libraries),
             Claim("power of both, cross, transfer, correlation", others["spectra"], unit="s"),

@@ -13,12 +13,12 @@ from map2map import metrics
 from map2map.baselines import Means, constant, identity, training_files
 from map2map.emulator import Emulator
 from map2map.errors import FieldError, GeometryError, RecipeError, SourceError
-from map2map.evaluate import Joint, Options, evaluate, metrics_available, middle, placed
+from map2map.evaluate import Options, evaluate, metrics_available, placed
 from map2map.fields import Field, FieldSet
 from map2map.grids import Domain
 from map2map.models import ConvNet
 from map2map.runs import Files, Runs
-from map2map.scores import open_scores
+from map2map.scores import Joint, middle, open_scores
 
 SHAPE = (12, 10)
 
@@ -149,7 +149,7 @@ def test_the_middle_plane_of_any_field():
 
 
 def test_the_joint_histogram_is_numpys(monkeypatch):
-    monkeypatch.setattr("map2map.evaluate.CHUNK", 7)
+    monkeypatch.setattr("map2map.scores.CHUNK", 7)
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(2, 6, 5)).astype(np.float32)
     output = truth + rng.normal(size=truth.shape).astype(np.float32)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from map2map.errors import GeometryError
-from map2map.physics import spectra
+from map2map.physics import modes, spectra
 from map2map.physics.spectra import (
     cross_correlation,
     cross_spectrum,
@@ -133,13 +133,13 @@ def test_blocks_and_threads_change_nothing(shape, monkeypatch):
     pairs = [(first, first), (first, second)]
     expected = spectra.spectra(pairs, 0.5, len(shape))
     counts = mode_counts(shape, 0.5)
-    spectra.tally.cache_clear()
-    monkeypatch.setattr(spectra, "BLOCK", 1)
-    monkeypatch.setattr(spectra, "GROUPS", 3)
+    modes.tally.cache_clear()
+    monkeypatch.setattr(modes, "BLOCK", 1)
+    monkeypatch.setattr(modes, "GROUPS", 3)
     monkeypatch.setattr(spectra, "threads", lambda: 4)
     np.testing.assert_allclose(spectra.spectra(pairs, 0.5, len(shape))[1], expected[1], rtol=1e-12)
     np.testing.assert_allclose(mode_counts(shape, 0.5), counts, rtol=1e-12)
-    spectra.tally.cache_clear()
+    modes.tally.cache_clear()
 
 
 @pytest.mark.parametrize("shape", [(48, 33), (17, 24, 20)])

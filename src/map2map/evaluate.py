@@ -23,7 +23,7 @@ from map2map.emulator import Emulator
 from map2map.errors import FieldError, GeometryError, M2MError, RecipeError, SaveError, near_names
 from map2map.grids import Grid
 from map2map.runs import Runs
-from map2map.scores import Table, with_summary
+from map2map.scores import Joint, Table, middle, with_summary
 from map2map.tiling import valid_domain
 from map2map.typing import Array, Shape
 
@@ -32,8 +32,6 @@ __all__ = ["Options", "evaluate", "metrics_available", "predict"]
 log = logging.getLogger(__name__)
 
 EMULATOR = "emulator"
-JOINT_BINS = 128
-CHUNK = 1 << 20
 EXAMPLES = ("best", "median", "worst")
 
 
@@ -316,41 +314,6 @@ class Evaluation:
         }
 
 
-@dataclass
-class Joint:
-    """Counts of values of truth and output, in bins that the first run sets.
-
-    Args:
-        edges: Of the bins [u]; the outermost bins also hold what is beyond.
-        counts: Shape (truth, output).
-    """
-
-    edges: NDArray[np.float64]
-    counts: NDArray[np.int64]
-
-    @classmethod
-    def like(cls, truth: Array, output: Array, kept: NDArray[np.bool_]) -> "Joint":
-        """Bins for values like these."""
-        ends = [(float(x[:, kept].min()), float(x[:, kept].max())) for x in (truth, output)]
-        low, high = min(a for a, _ in ends), max(b for _, b in ends)
-        margin = 0.05 * (high - low) or 1e-6 * abs(high) or 1.0
-        edges = np.linspace(low - margin, high + margin, JOINT_BINS + 1)
-        return cls(edges, np.zeros((JOINT_BINS, JOINT_BINS), np.int64))
-
-    def add(self, truth: Array, output: Array, kept: NDArray[np.bool_]) -> None:
-        """Count values."""
-        low, width = self.edges[0], self.edges[1] - self.edges[0]
-        for t, p in zip(truth, output, strict=True):
-            values = t[kept], p[kept]
-            for start in range(0, len(values[0]), CHUNK):
-                bins = [
-                    ((x[start : start + CHUNK] - low) / width).clip(0, JOINT_BINS - 1).astype(int)
-                    for x in values
-                ]
-                index = bins[0] * JOINT_BINS + bins[1]
-                self.counts += np.bincount(index, minlength=JOINT_BINS**2).reshape(JOINT_BINS, -1)
-
-
 SHARES = {
     "not_finite": "share of the truth's cells where this prediction is not finite; not scored",
     "masked_truth": "share of the cells where the truth is not finite; not scored",
@@ -387,17 +350,6 @@ def placed(values: Array, shape: Shape, method: str) -> Array:
     inner = (slice(gap // 2, gap // 2 + n) for gap, n in zip(gaps, values.shape[1:], strict=True))
     out[(slice(None), *inner)] = values
     return out
-
-
-def middle(values: Array) -> NDArray[np.float32]:
-    """The middle plane of a field, shape (component, y, x)."""
-    if values.ndim == 2:
-        plane = values[:, None]
-    elif values.ndim == 3:
-        plane = values
-    else:
-        plane = values[:, values.shape[1] // 2]
-    return plane.astype(np.float32)
 
 
 def run_names(runs: Runs, field_name: str) -> list[str]:

@@ -6,6 +6,7 @@ import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from numpy.typing import NDArray
 from map2map.errors import SaveError, SourceError
 from map2map.files import replacing
 from map2map.sources.sinks import move
+from map2map.typing import Array
 
 __all__ = [
+    "Joint",
     "Table",
     "attributes",
     "bootstrap",
     "check_output",
+    "middle",
     "open_scores",
     "save_scores",
     "with_summary",
@@ -31,6 +35,10 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Version of the file; a reader refuses one that it does not know."""
+
+JOINT_BINS = 128
+CHUNK = 1 << 20
+"""Values that are counted at a time."""
 
 SUMMARIZED_CURVES = ("transfer", "correlation", "error_power")
 
@@ -72,6 +80,52 @@ class Table:
     def dataset(self) -> xr.Dataset:
         """All of it."""
         return xr.Dataset(self.variables, {**self.axes, **self.coords})
+
+
+@dataclass
+class Joint:
+    """Counts of values of truth and output, in bins that the first run sets.
+
+    Args:
+        edges: Of the bins [u]; the outermost bins also hold what is beyond.
+        counts: Shape (truth, output).
+    """
+
+    edges: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def like(cls, truth: Array, output: Array, kept: NDArray[np.bool_]) -> "Joint":
+        """Bins for values like these."""
+        ends = [(float(x[:, kept].min()), float(x[:, kept].max())) for x in (truth, output)]
+        low, high = min(a for a, _ in ends), max(b for _, b in ends)
+        margin = 0.05 * (high - low) or 1e-6 * abs(high) or 1.0
+        edges = np.linspace(low - margin, high + margin, JOINT_BINS + 1)
+        return cls(edges, np.zeros((JOINT_BINS, JOINT_BINS), np.int64))
+
+    def add(self, truth: Array, output: Array, kept: NDArray[np.bool_]) -> None:
+        """Count values."""
+        low, width = self.edges[0], self.edges[1] - self.edges[0]
+        for t, p in zip(truth, output, strict=True):
+            values = t[kept], p[kept]
+            for start in range(0, len(values[0]), CHUNK):
+                bins = [
+                    ((x[start : start + CHUNK] - low) / width).clip(0, JOINT_BINS - 1).astype(int)
+                    for x in values
+                ]
+                index = bins[0] * JOINT_BINS + bins[1]
+                self.counts += np.bincount(index, minlength=JOINT_BINS**2).reshape(JOINT_BINS, -1)
+
+
+def middle(values: Array) -> NDArray[np.float32]:
+    """The middle plane of a field, shape (component, y, x)."""
+    if values.ndim == 2:
+        plane = values[:, None]
+    elif values.ndim == 3:
+        plane = values
+    else:
+        plane = values[:, values.shape[1] // 2]
+    return plane.astype(np.float32)
 
 
 def bootstrap(

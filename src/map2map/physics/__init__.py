@@ -4,6 +4,8 @@
 - `lagrangian`: cloud-in-cell between particles and grids;
 - `perturbations`: Gaussian fields, displacements of first and second order;
 - `spectra`: power, cross-correlation and transfer of periodic fields;
+- `bispectra`: equilateral bispectra of periodic fields;
+- `modes`: transforms in blocks, and their radial bins;
 - `operators`: gradient, divergence and curl of periodic fields;
 - `spacing`: cell sizes, one for all axes or one each.
 """

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from map2map.errors import FieldError, GeometryError
+from map2map.physics.modes import Modes, threads
 from map2map.physics.spacing import Spacing, cell_sizes
-from map2map.physics.spectra import Modes, Values, as_numpy, threads
+from map2map.physics.spectra import Values, as_numpy
 from map2map.typing import Array, Shape
 
 __all__ = ["bispectrum", "triangle_counts", "width_for"]
