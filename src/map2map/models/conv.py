@@ -217,7 +217,7 @@ def narrow_like(x: Tensor, like: Tensor, cut: tuple[int, int] | None = None) -> 
     Raises:
         GeometryError: If ``like`` is larger.
     """
-    if cut is not None and (torch.compiler.is_exporting() or is_tracing()):
+    if cut is not None and (torch.compiler.is_exporting() or is_tracing()):  # type: ignore[no-untyped-call]
         return cut_off(x, *cut)
     return narrow_to(x, like.shape[2:])
 
