@@ -464,6 +464,27 @@ def test_files_of_other_units_or_grids_are_refused(here, fields, change, message
         assert main(command) == 0
 
 
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: p.write_bytes(p.read_bytes()[:-40]), "is truncated"),
+        (lambda p: p.write_bytes(p.read_bytes().replace(b'"format', b'"f0rmat')[:]), "has format"),
+        (lambda p: p.write_bytes(p.read_bytes().replace(b"width", b"depth", 1)), "e.safetensors"),
+        (lambda p: p.write_bytes(b"PK not an emulator at all"), "is not an emulator"),
+        (lambda p: p.unlink(), "there is no emulator"),
+    ],
+)
+def test_a_damaged_emulator_is_refused(here, fields, damage, message, capsys):
+    emulator_in(here / "e.safetensors")
+    damage(here / "e.safetensors")
+    write(here / "in.nc", fields)
+    assert main(["apply", "e.safetensors", "in.nc", "-o", "out.nc"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (here / "out.nc").exists()
+
+
 def test_an_interrupted_command_says_how_to_go_on(here, fields, monkeypatch, capsys):
     leave_broken(here, fields, monkeypatch)
     monkeypatch.setattr(applying.Work, "read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
