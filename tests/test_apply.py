@@ -1,5 +1,7 @@
 """Applying to files: any format, tiles that do not show, broken runs that go on."""
 
+import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -9,9 +11,12 @@ import time
 import numpy as np
 import pytest
 import torch
+import xarray as xr
+from safetensors.torch import save_file
 from torch import nn
 
 from map2map import apply as applying
+from map2map import workers
 from map2map.apply import Job, apply_files, check, jobs_of
 from map2map.arrays import Settings
 from map2map.cli import main
@@ -431,12 +436,14 @@ def test_workers_of_dask_share_the_tiles(here, fields):
         (["in.nc", "-o", "out.nc", "--pad", "edge"], "not periodic, and all are"),
         (["in.nc", "-o", "out.nc", "--periodic", "no", "no", "no"], "takes 1 or 2 values"),
         (["in.nc", "-o", "out.npy"], "is one file, but 2 fields"),
+        (["in.nc", "-o", "out.nc", "--check", "0"], "at least 1 window"),
         (["in.nc", "-o", "out.nc", "--dask", "tcp://127.0.0.1:9"], "no dask scheduler answers"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_status_2(
     here, fields, options, message, capsys, monkeypatch
 ):
+    monkeypatch.setattr(workers, "PATIENCE", "1s")
     emulator_in(here / "e.safetensors")
     write(here / "in.nc", fields)
     before = (here / "in.nc").read_bytes()
@@ -483,6 +490,69 @@ def test_a_damaged_emulator_is_refused(here, fields, damage, message, capsys):
     assert message in error
     assert "Traceback" not in error
     assert not (here / "out.nc").exists()
+
+
+def test_an_emulator_whose_card_lacks_a_norm_is_refused(here, fields, capsys):
+    """It would give normalized values for physical ones."""
+    made = emulator_in(here / "e.safetensors")
+    card = dataclasses.asdict(made.card())
+    del card["norms"]["p"]
+    metadata = {"map2map": json.dumps(card)}
+    save_file({k: v.contiguous() for k, v in made.state_dict().items()}, here / "e.safetensors",
+              metadata=metadata)  # fmt: skip
+    write(here / "in.nc", fields)
+    assert main(["apply", "e.safetensors", "in.nc", "-o", "out.nc"]) == 2
+    assert "norms of v, rho, w, but its fields are v, rho, w, p" in capsys.readouterr().err
+
+
+def test_a_variable_of_another_name_is_taken_only_if_named(here, fields, capsys):
+    emulator_in(here / "e.safetensors")
+    for name in fields:
+        stored = Stored(f"my_{name}", SHAPE, 2 if name == "v" else 1)
+        with format_for("x.nc").create(here / f"{name}.nc", [stored]) as sink:
+            sink.write(stored.name, Window.whole(SHAPE), fields[name].reshape(-1, *SHAPE))
+    command = ["apply", "e.safetensors", "-o", "out.nc", "v=v.nc"]
+    assert main([*command, "rho=rho.nc"]) == 2
+    assert "has no field 'v', only 'my_v'" in capsys.readouterr().err
+    assert main([*command[:-1], "v=v.nc::my_v", "rho=rho.nc::my_rho"]) == 0
+
+
+def test_coordinates_that_are_not_even_are_refused(here, fields, monkeypatch, capsys):
+    emulator_in(here / "e.safetensors")
+    monkeypatch.setattr(np, "arange", lambda n: np.linspace(0, 1, n) ** 2)
+    write(here / "in.nc", fields)
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert main(["apply", "e.safetensors", "in.nc", "-o", "out.nc"]) == 2
+    assert "cells are of unequal widths on axis 0" in capsys.readouterr().err
+
+
+def test_outputs_that_are_there_are_found_before_anything_is_computed(here, fields, capsys):
+    emulator_in(here / "e.safetensors")
+    for k in range(2):
+        write(here / f"run_{k}.nc", fields)
+    command = ["apply", "e.safetensors", "run_*.nc", "-o", "w_{run}.nc"]
+    (here / "w_run_1.nc").write_text("mine")
+    assert main(command) == 2
+    assert "w_run_1.nc exists already" in capsys.readouterr().err
+    assert not (here / "w_run_0.nc").exists()
+    # of several runs, those that are finished are kept
+    assert main([*command, "--resume"]) == 0
+    assert (here / "w_run_0.nc").exists()
+    assert (here / "w_run_1.nc").read_text() == "mine"
+    alone = ["apply", "e.safetensors", "run_1.nc", "-o", "w_run_1.nc", "--resume"]
+    assert main(alone) == 2
+    assert "no broken run to go on with" in capsys.readouterr().err
+
+
+def test_what_is_written_to_zarr_opens_in_xarray(here, fields):
+    emulator_in(here / "e.safetensors")
+    np.save("v.npy", fields["v"])
+    np.save("rho.npy", fields["rho"])
+    assert main(["apply", "e.safetensors", "v=v.npy", "rho=rho.npy", "-o", "out.zarr"]) == 0
+    opened = xr.open_zarr("out.zarr", consolidated=False)
+    assert opened.w.dims == ("channel_w", "y", "x")
+    assert opened.p.dims == ("channel_p", "y", "x")
 
 
 def test_an_interrupted_command_says_how_to_go_on(here, fields, monkeypatch, capsys):

@@ -126,6 +126,13 @@ def test_tensors_give_tensors_and_arrays_give_arrays(data):
         np.testing.assert_array_equal(tensors[name].numpy(), arrays[name])
 
 
+def test_fields_without_names_are_refused(data):
+    with pytest.raises(FieldError, match=r"given by name, \{'v': array\}.* not as a ndarray"):
+        make()(data.v.values)
+    with pytest.raises(FieldError, match="not as a DataArray"):
+        make()(data.rho)
+
+
 def test_tiles_and_memory_do_not_show(data):
     emulator = make()
     values = {"v": data.v.values[0], "rho": data.rho.values[0]}

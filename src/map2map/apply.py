@@ -36,7 +36,7 @@ from map2map.engine import NonFiniteError, Running
 from map2map.errors import FieldError, RecipeError
 from map2map.grids import Domain
 from map2map.runs import Files, Runs
-from map2map.sources import Stored, open_source
+from map2map.sources import NpySource, Stored, open_source
 from map2map.sources.base import Axis
 from map2map.stages import Stage
 from map2map.tiling import Tile, overlapping
@@ -101,7 +101,7 @@ def jobs_of(job: Job) -> list[Job]:
         RecipeError: If there are several, and ``{run}`` is not in the name of the output.
     """
     emulator = load(job)
-    runs = Runs(list(emulator.inputs), [], job.inputs, ndim=emulator.ndim)
+    runs = open_runs(emulator, job)
     text = str(job.output)
     if len(runs) > 1 and "{run}" not in text:
         raise RecipeError(
@@ -113,6 +113,13 @@ def jobs_of(job: Job) -> list[Job]:
         files = {name: replace(job.inputs[name], pattern=str(p)) for name, p in run.paths.items()}
         jobs.append(replace(job, inputs=files, output=Path(text.replace("{run}", first.stem))))
     return jobs
+
+
+def open_runs(emulator: Emulator, job: Job) -> Runs:
+    """The runs that the inputs' files make."""
+    # units are compared, and refused, later
+    inputs = [replace(entry, units=None) for entry in emulator.inputs]
+    return Runs(inputs, [], job.inputs, ndim=emulator.ndim)
 
 
 def load(job: Job) -> Emulator:
@@ -139,10 +146,17 @@ class Work:
     def __init__(self, job: Job, *, resume: bool = False) -> None:
         self.job, self.emulator = job, load(job)
         emulator = self.emulator
-        self.runs = Runs(list(emulator.inputs), [], job.inputs, ndim=emulator.ndim)
+        self.runs = open_runs(emulator, job)
         stored = []
         for entry in emulator.inputs:
             source, name = self.runs.source(entry.name, 0)
+            # an npy file has no name for its field, the others have
+            named = not isinstance(source, NpySource) and job.inputs[entry.name].variable is None
+            if named and name != entry.name:
+                raise FieldError(
+                    f"{source.path} has no field {entry.name!r}, only {name!r}; if that is it, say "
+                    f"so: {entry.name}={source.path}::{name}"
+                )
             stored.append(source.stored(name))
             check_units(entry, stored[-1].units)
         self.first = stored[0]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from math import isnan, prod
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -235,8 +235,9 @@ def domain_of_input(
             f"{learnt.periodic}; {ask}"
         )
     for axis, (found, known) in enumerate(zip(spacing, learnt.spacing or (), strict=False)):
-        if found is not None and abs(found - known) > 1e-3 * known:
+        if found is not None and not abs(found - known) <= 1e-3 * known:
+            width = "of unequal widths" if isnan(found) else f"{found:g} wide"
             raise GeometryError(
-                f"the input's cells are {found:g} wide on axis {axis}, but the emulator has learnt "
+                f"the input's cells are {width} on axis {axis}, but the emulator has learnt "
                 f"on {known:g}; {ask}"
             )

@@ -122,13 +122,13 @@ def check_units(field: Field, found: Any) -> None:
 
 
 def spacing_of(values: NDArray[Any]) -> float | None:
-    """The distance of evenly spaced coordinates; None if they are not."""
+    """The distance of coordinates; NaN if they are not even, None if they are no numbers."""
     if values.ndim != 1 or len(values) < 2 or values.dtype.kind not in "fiu":
         return None
     steps = np.diff(values.astype(float))
     mean = float(steps.mean())
     even = mean != 0 and np.allclose(steps, mean, rtol=1e-3, atol=0)
-    return abs(mean) if even else None
+    return abs(mean) if even else float("nan")
 
 
 def grid_attributes(grid: Grid) -> dict[str, Any]:

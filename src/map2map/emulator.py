@@ -212,6 +212,11 @@ class Emulator(nn.Module):
         """
         if isinstance(fields, xr.Dataset):
             return apply_dataset(self, fields, domain, settings, other_grid=other_grid)
+        if not isinstance(fields, Mapping):
+            raise FieldError(
+                f"whole fields are given by name, {{{self.inputs.names[0]!r}: array}}, or as an "
+                f"xarray Dataset, not as a {type(fields).__name__}"
+            )
         if domain is not None:
             domain_of_input(self, domain, other_grid=other_grid)
         return apply_arrays(self, fields, domain, settings)
@@ -276,6 +281,12 @@ class Emulator(nn.Module):
             name: build(spec, trust=trust, callback_at=callback_at)
             for name, spec in card.norms.items()
         }
+        fields = [str(entry.get("name")) for entry in (*card.inputs, *card.targets)]
+        if set(norms) != set(fields) or not all(isinstance(n, Norm) for n in norms.values()):
+            raise ArtefactError(
+                f"the card of {path} has norms of {', '.join(norms) or 'nothing'}, but its fields "
+                f"are {', '.join(fields)}; every field has one, if only the identity"
+            )
         model = build(card.model, trust=trust, callback_at=callback_at)
         emulator = cls(
             FieldSet.from_dicts(card.inputs),
@@ -290,7 +301,8 @@ class Emulator(nn.Module):
         try:
             emulator.load_state_dict(weights)
         except RuntimeError as error:
-            raise ArtefactError(f"the card and the weights of {path} disagree: {error}") from error
+            first = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
+            raise ArtefactError(f"the card and the weights of {path} disagree: {first}") from error
         emulator.training_record, emulator.scores = card.training, card.scores
         emulator.versions = card.versions
         return emulator.eval()

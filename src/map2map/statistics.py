@@ -275,8 +275,8 @@ def slabs_of(part: Part, memory: int) -> Iterator[Array]:
         del values
 
 
-SPECTRUM_CELL = 48
-"""Bytes per cell that `power_spectrum` takes besides the field, measured."""
+SPECTRUM_CELL = {1: 72, 2: 72, 3: 48}
+"""Bytes per cell that `power_spectrum` takes besides the field, by the number of axes, measured."""
 
 
 class Spectrum:
@@ -332,7 +332,8 @@ class Spectrum:
 
 def spectrum_memory(stored: Stored) -> int:
     """Bytes that the spectrum of a field takes."""
-    return prod(stored.shape) * (stored.channels * stored.floating.itemsize + SPECTRUM_CELL)
+    besides = SPECTRUM_CELL[min(len(stored.shape), 3)]
+    return prod(stored.shape) * (stored.channels * stored.floating.itemsize + besides)
 
 
 def spacing_of(stored: Stored) -> tuple[float, ...] | None:

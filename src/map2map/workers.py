@@ -1,5 +1,6 @@
 """Many jobs at once: on threads of this process, or on the workers of a dask scheduler."""
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
@@ -10,6 +11,9 @@ from typing import Any, Protocol, TypeVar
 from map2map.errors import M2MError, RecipeError, SaveError
 
 __all__ = ["Stoppable", "on_dask", "on_threads"]
+
+PATIENCE = "20s"
+"""How long a scheduler may take to answer."""
 
 J = TypeVar("J", contravariant=True)
 R = TypeVar("R", covariant=True)
@@ -70,6 +74,8 @@ def on_dask(
     """
     # its classes have no types
     distributed: Any = import_module("distributed")
+    # what goes wrong is raised; the rest is of no interest to users
+    logging.getLogger("distributed").setLevel(logging.ERROR)
 
     with ExitStack() as stack:
         try:
@@ -78,7 +84,7 @@ def on_dask(
                 cluster = stack.enter_context(distributed.LocalCluster(**options))
                 client = stack.enter_context(distributed.Client(cluster))
             else:
-                client = stack.enter_context(distributed.Client(scheduler, timeout="20s"))
+                client = stack.enter_context(distributed.Client(scheduler, timeout=PATIENCE))
         except (OSError, ValueError) as error:
             raise RecipeError(
                 f"no dask scheduler answers at {scheduler!r}: {error}; give the address that "

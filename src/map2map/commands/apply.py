@@ -19,13 +19,16 @@ from map2map.arrays import Settings
 from map2map.commands.arguments import WHERE, fields_at
 from map2map.emulator import Card
 from map2map.engine import DTYPES, Running
-from map2map.errors import RecipeError
+from map2map.errors import RecipeError, SaveError
 from map2map.grids import Domain, Pad
 from map2map.memory import bytes_of, keep_freed_memory
 
 __all__ = ["main"]
 
 log = logging.getLogger(__name__)
+
+MUCH_HALO = 8.0
+"""Cells read for a cell of output, above which a hint is given."""
 
 DESCRIPTION = """\
 Apply an emulator to fields of any size. Fields are cut into tiles that fit the memory; each reads
@@ -67,12 +70,22 @@ def main(argv: Sequence[str]) -> int:
         tuple(options.trust or ()),
         options.callback_at,
     )
+    if options.check is not None and options.check < 1:
+        raise RecipeError(f"--check computes at least 1 window, not {options.check}")
     if options.dask and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RecipeError("tiles are shared by torchrun's processes or dask's workers, not both")
     keep_freed_memory()
-    for each in jobs_of(job):
-        if options.resume and each.output.exists():
-            log.info("%s is there already; nothing to go on with", each.output)
+    jobs = jobs_of(job)
+    there = [each.output for each in jobs if each.output.exists()]
+    if there and not options.overwrite and (not options.resume or len(jobs) == 1):
+        nothing = ", and no broken run to go on with" if options.resume else ""
+        raise SaveError(
+            f"{there[0]} exists already{nothing}; choose another name, or overwrite it "
+            f"(--overwrite)"
+        )
+    for each in jobs:
+        if options.resume and each.output in there:
+            log.info("%s is there already, and kept", each.output)
             continue
         try:
             report = apply_files(
@@ -174,9 +187,15 @@ def progress_bar(work: Work) -> Iterator[Callable[[int], None] | None]:
     """A bar with the rate, on a terminal."""
     tiling, console = work.tiling, Console(stderr=True)
     size, reads = (" x ".join(map(str, shape)) for shape in (tiling.size, tiling.largest_read))
+    if int(os.environ.get("RANK", "0")):
+        yield None
+        return
     count = f"{len(tiling)} tiles" if len(tiling) > 1 else "1 tile"
     log.info("%s of %s cells, reading %s", count, size, reads)
-    if not sys.stderr.isatty() or int(os.environ.get("RANK", "0")):
+    share = prod(tiling.largest_read) / prod(tiling.size)
+    if share > MUCH_HALO and len(tiling) > 1:
+        log.warning("tiles read %.0f times their cells; more --memory is faster", share)
+    if not sys.stderr.isatty():
         yield None
         return
     columns = (

@@ -208,7 +208,9 @@ class ZarrSink(Sink):
         for name, stored in self.fields.items():
             chunks = of_field(self.chunks, name) or tuple(min(64, n) for n in stored.shape)
             shards = of_field(self.shards, name)
-            names = ("channel", *(axis.name for axis in stored.axes)) if stored.axes else None
+            alike = len({item.channels for item in self.fields.values()}) == 1
+            channel = "channel" if alike else f"channel_{name.replace('/', '_')}"
+            names = (channel, *self._axis_names(stored))
             array = group.create_array(
                 name,
                 shape=stored.full_shape,
@@ -235,6 +237,16 @@ class ZarrSink(Sink):
                         dimension_names=(axis.name,),
                         attributes={} if axis.units is None else {"units": axis.units},
                     )
+
+    def _axis_names(self, stored: Stored) -> tuple[str, ...]:
+        """The names of the spatial axes, which xarray needs; made up if nobody has given them."""
+        if stored.axes:
+            return tuple(axis.name for axis in stored.axes)
+        ndim = len(stored.shape)
+        names = "zyx"[-ndim:] if ndim <= 3 else [f"axis_{i}" for i in range(ndim)]
+        alike = len({item.shape for item in self.fields.values()}) == 1
+        # axes of one name have one size
+        return tuple(name if alike else f"{name}_{stored.name}" for name in names)
 
     def _reopen(self, path: Path) -> None:
         group = zarr.open_group(path, mode="r+")
