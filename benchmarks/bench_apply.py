@@ -126,7 +126,10 @@ def deviation(folder: Path, emulator: Emulator, name: str) -> tuple[float, float
 
 def speed(size: int, rounds: int, memory: str | None) -> None:
     """Classic tiles, ours, and the network alone take turns."""
-    ways = {"fp32": Running(fold_batch_norm=True), "bf16": Running("bf16", fold_batch_norm=True)}
+    ways = {
+        "fp32": Running(fold_batch_norm=True, winograd=True),
+        "bf16": Running("bf16", fold_batch_norm=True),
+    }
     costs: dict[str, list[np.ndarray]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

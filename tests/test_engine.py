@@ -74,6 +74,34 @@ def test_however_it_runs_it_gives_the_modules_numbers(unet, running, tolerance):
         assert np.abs(found - expected).max() > 1e-5 * rms
 
 
+@pytest.mark.parametrize("periodic", [True, False])
+def test_winograds_algorithm_gives_the_same_numbers_in_other_sums(periodic):
+    torch.manual_seed(0)
+    emulator = make(trained(UNet(2, 3, ndim=3, width=16, depth=1)), 3)
+    tiling = Tiling(Grid((16,) * 3, periodic=periodic, pad="edge"), emulator.footprint, rings=True)
+    tile = tiling[0]
+    values = np.random.default_rng(0).normal(size=(2, *tile.read.shape)).astype(np.float32)
+    found = [
+        Engine(emulator, emulator.footprint, 3, running)(tile, values.copy())
+        for running in (Running("fp64"), Running(), Running(winograd=True))
+    ]
+    rms = np.sqrt((found[0] ** 2).mean())
+    off = [np.abs(each - found[0]).max() / rms for each in found[1:]]
+    assert off[0] < 3e-6
+    assert off[1] < 1e-5
+    assert not np.array_equal(found[1], found[2])
+
+
+def test_winograds_algorithm_is_refused_where_it_would_do_nothing(unet, caplog):
+    with pytest.raises(RecipeError, match="is for fp32, not bf16"):
+        Running("bf16", winograd=True)
+    with pytest.raises(RecipeError, match="for 3 axes, channels-last, on a CPU, not for 2 axes"):
+        Engine(unet, unet.footprint, 2, Running(winograd=True))
+    net = ConvNet(2, 3, ndim=3, width=4, depth=1)
+    Engine(net, net.footprint, 3, Running(winograd=True)).module_for(())
+    assert "no convolution is wide enough for Winograd's algorithm" in caplog.text
+
+
 def test_what_is_compiled_gives_the_same_numbers(unet):
     tile, values = one_tile(unet)
     with pytest.MonkeyPatch.context() as patch:

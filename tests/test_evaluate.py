@@ -3,6 +3,8 @@
 import json
 import resource
 from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +14,14 @@ import xarray as xr
 from map2map import metrics
 from map2map.baselines import Means, constant, identity, training_files
 from map2map.emulator import Emulator
-from map2map.errors import FieldError, GeometryError, RecipeError, SourceError
+from map2map.errors import FieldError, GeometryError, RecipeError
 from map2map.evaluate import Options, evaluate, metrics_available, placed
 from map2map.fields import Field, FieldSet
 from map2map.grids import Domain
 from map2map.models import ConvNet
+from map2map.report.scores import read_scores
 from map2map.runs import Files, Runs
-from map2map.scores import Joint, middle, open_scores
+from map2map.scores import Joint, middle
 
 SHAPE = (12, 10)
 
@@ -318,7 +321,7 @@ def test_the_command_writes_what_the_function_gives(folder, m2m, caplog, name):
         "--baseline", "theirs:w=v_[2-4].npy", "--climatology",
     )  # fmt: skip
     assert status == 0
-    found = open_scores(name)
+    found = read_scores(name).data
     methods = ["emulator", "identity", "training mean", "climatology", "theirs"]
     assert list(found["method"].values) == methods
     emulator = Emulator.load("e.safetensors")
@@ -336,7 +339,9 @@ def test_the_command_writes_what_the_function_gives(folder, m2m, caplog, name):
     assert float(mine) == pytest.approx(error)
     attrs = found.attrs
     assert (attrs["format"], attrs["simulator_seconds"]) == (1, 60)
-    assert json.loads(attrs["data"])["t"] == ["t_2.npy", "t_3.npy", "t_4.npy"]
+    files = json.loads(attrs["data"])["t"]
+    assert [file["path"] for file in files] == ["t_2.npy", "t_3.npy", "t_4.npy"]
+    assert files[0]["blake2b"] == blake2b(Path("t_2.npy").read_bytes(), digest_size=16).hexdigest()
     assert json.loads(attrs["card"])["targets"][0]["name"] == "w"
     assert attrs["emulator_digest"].startswith("sha256:")
     assert list(attrs["spacing"]) == [0.5, 0.7]
@@ -356,10 +361,10 @@ def test_what_is_there_is_replaced_only_if_asked_for(folder, m2m):
         assert m2m("evaluate", "e.safetensors", *data("2"), "-o", name, *few)[0] == 0
         status, _, err = m2m("evaluate", "e.safetensors", *data("3"), "-o", name, *few)
         assert (status, "exists already" in err, "--overwrite" in err) == (2, True, True)
-        assert open_scores(name).run.values == ["w_2"]
+        assert read_scores(name).data.run.values == ["w_2"]
         again = m2m("evaluate", "e.safetensors", *data("3"), "-o", name, "--overwrite", *few)
         assert again[0] == 0
-        assert open_scores(name).run.values == ["w_3"]
+        assert read_scores(name).data.run.values == ["w_3"]
     (folder / "mine.zarr").mkdir()
     (folder / "mine.zarr" / "thesis.tex").touch()
     status, _, err = m2m("evaluate", "e.safetensors", *data(), "-o", "mine.zarr", "--overwrite")
@@ -376,7 +381,7 @@ def test_a_full_disk_leaves_what_was_there(folder, m2m, name):
         with little_room(room):
             status, _, err = m2m("evaluate", "e.safetensors", *data("3"), *few, "--overwrite")
         assert (status, words in err, "error" in err) == (2, True, True), err
-        assert open_scores(name).run.values == ["w_2"]
+        assert read_scores(name).data.run.values == ["w_2"]
         assert [path.name for path in folder.glob(".*")] == []
 
 
@@ -435,11 +440,12 @@ def test_without_training_files_there_is_no_training_mean_and_the_log_says_so(fo
     caplog.set_level("INFO")
     (folder / "w_0.npy").unlink()
     assert m2m("evaluate", "e.safetensors", *data(), "--metrics", "pointwise")[0] == 0
-    assert "training mean" not in open_scores("scores.nc")["method"]
+    assert "training mean" not in read_scores("scores.nc").data["method"]
     assert "no baseline 'training mean': the training file w_0.npy is not there" in caplog.text
     train = ("--train", "w=w_1.npy", "t=t_1.npy")
     assert m2m("evaluate", "e.safetensors", *data(), *train, "-o", "b.nc")[0] == 0
-    found = open_scores("b.nc").rmse.sel({"method": "training mean", "run": "w_2", "field": "t"})
+    rmse = read_scores("b.nc").data.rmse
+    found = rmse.sel({"method": "training mean", "run": "w_2", "field": "t"})
     error = np.load("t_2.npy") - np.load("t_1.npy").mean()
     assert float(found) == pytest.approx(np.sqrt((error**2).mean()))
 
@@ -451,7 +457,7 @@ def test_a_baseline_in_a_file_of_many_fields_is_found_by_the_target_s_name(folde
     given = [*data("[23]"), "--baseline", "exact:w=both_[23].nc"]
     given += ["--baseline", "linear:w=both_[23].nc::v"]
     assert m2m("evaluate", "e.safetensors", *given, "--metrics", "pointwise")[0] == 0
-    found = open_scores("scores.nc").rmse.sel(field="w")
+    found = read_scores("scores.nc").data.rmse.sel(field="w")
     assert (found.sel({"method": "exact"}) == 0).all()
     np.testing.assert_array_equal(
         found.sel({"method": "linear"}), found.sel({"method": "identity"})
@@ -461,8 +467,3 @@ def test_a_baseline_in_a_file_of_many_fields_is_found_by_the_target_s_name(folde
 def test_options_are_checked(folder):
     with pytest.raises(RecipeError, match="no metric 'x'"):
         Options(["x"])
-    xr.Dataset({"a": 1}).to_netcdf("a.nc")
-    with pytest.raises(SourceError, match=r"scores of format None, .* write it with m2m evaluate"):
-        open_scores("a.nc")
-    with pytest.raises(SourceError, match=r"cannot read the scores v_0.npy"):
-        open_scores("v_0.npy")

@@ -29,12 +29,12 @@ from map2map.datasets import (
     grid_attributes,
     grid_declared,
     moved_coordinate,
-    spacing_of,
 )
 from map2map.emulator import Emulator
 from map2map.engine import NonFiniteError, Running
 from map2map.errors import FieldError, RecipeError
 from map2map.grids import Domain
+from map2map.physics.spacing import step_of
 from map2map.runs import Files, Runs
 from map2map.sources import NpySource, Stored, open_source
 from map2map.sources.base import Axis
@@ -161,7 +161,7 @@ class Work:
             check_units(entry, stored[-1].units)
         self.first = stored[0]
         domain = job.domain or grid_declared(self.first.attrs, emulator.domain)
-        spacing = [None if a.values is None else spacing_of(a.values) for a in self.first.axes]
+        spacing = [step_of(axis.values) for axis in self.first.axes]
         domain_of_input(emulator, domain, spacing, other_grid=job.other_grid)
         self.grid = domain.grid(self.runs.shape)
         self.engine = make_engine(emulator, job.settings)
@@ -217,6 +217,7 @@ class Work:
             },
             "grid": asdict(self.grid),
             "precision": running["precision"],
+            "winograd": running["winograd"],
             "tile": self.tiling.size,
             "tiles": len(self.tiling),
         }

@@ -217,7 +217,7 @@ def domain_of_input(
     Args:
         emulator: The emulator.
         domain: Of the input.
-        spacing: Cell size of each axis of the input, where it is known.
+        spacing: Step of the coordinates of each axis of the input, where it is known.
         other_grid: Whether this was asked for.
 
     Raises:
@@ -235,8 +235,8 @@ def domain_of_input(
             f"{learnt.periodic}; {ask}"
         )
     for axis, (found, known) in enumerate(zip(spacing, learnt.spacing or (), strict=False)):
-        if found is not None and not abs(found - known) <= 1e-3 * known:
-            width = "of unequal widths" if isnan(found) else f"{found:g} wide"
+        if found is not None and not abs(abs(found) - known) <= 1e-3 * known:
+            width = "of unequal widths" if isnan(found) else f"{abs(found):g} wide"
             raise GeometryError(
                 f"the input's cells are {width} on axis {axis}, but the emulator has learnt "
                 f"on {known:g}; {ask}"

@@ -198,7 +198,7 @@ class Batches:
                 batch = Batch(self.dataset, part, pin=self.pin)
                 # a thread that begins at once would compete for the interpreter with the training
                 # step that begins as well; in a moment that step is busy outside of it
-                pause = PAUSE if queue and all(fill.done() for fill in queue[0][1]) else 0.0
+                pause = PAUSE if queue and all(future.done() for future in queue[0][1]) else 0.0
                 fills = [pool.submit(fill, batch, i, epoch, pause) for i in range(len(batch))]
                 queue.append((batch, fills))
                 if len(queue) > depth:
@@ -216,6 +216,6 @@ def fill(batch: Batch, i: int, epoch: int | None, pause: float) -> None:
 
 
 def _finished(batch: Batch, fills: Sequence["Future[None]"]) -> Batch:
-    for fill in fills:
-        fill.result()
+    for future in fills:
+        future.result()
     return batch

@@ -11,6 +11,7 @@ from map2map.arrays import Applicable, Settings, apply_arrays, domain_of_input
 from map2map.errors import FieldError, GeometryError, near_names
 from map2map.fields import Field, field_channels, same_units
 from map2map.grids import Domain, Grid
+from map2map.physics.spacing import step_of
 from map2map.tiling import Tiling
 
 __all__ = ["apply_dataset", "check_units", "grid_attributes", "grid_declared", "moved_coordinate"]
@@ -50,8 +51,7 @@ def apply_dataset(
                 f"field {name!r} has the axes {array.dims}, but {first.name!r} has {first.dims}; "
                 f"let them agree but for that of the channels"
             )
-    spacing = [spacing_of(data.coords[axis].values) if axis in data.coords else None
-               for axis in space]  # fmt: skip
+    spacing = [step_of(data.coords[axis].values if axis in data.coords else None) for axis in space]
     domain = domain or grid_declared(data.attrs, emulator.domain)
     domain_of_input(emulator, domain, spacing, other_grid=other_grid)
     outer = tuple(data.sizes[axis] for axis in extra)
@@ -119,16 +119,6 @@ def check_units(field: Field, found: Any) -> None:
             f"field {field.name!r} is in units of {str(found)!r}, but the emulator takes "
             f"{field.units!r}; convert it, or correct its attribute `units`"
         )
-
-
-def spacing_of(values: NDArray[Any]) -> float | None:
-    """The distance of coordinates; NaN if they are not even, None if they are no numbers."""
-    if values.ndim != 1 or len(values) < 2 or values.dtype.kind not in "fiu":
-        return None
-    steps = np.diff(values.astype(float))
-    mean = float(steps.mean())
-    even = mean != 0 and np.allclose(steps, mean, rtol=1e-3, atol=0)
-    return abs(mean) if even else float("nan")
 
 
 def grid_attributes(grid: Grid) -> dict[str, Any]:

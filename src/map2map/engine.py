@@ -19,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from map2map.convolutions import Winograd, arrange
 from map2map.errors import FieldError, GeometryError, RecipeError, near_names
 from map2map.footprints import Footprint
 from map2map.tiling import Tile, reached
@@ -38,6 +39,8 @@ DTYPES = {
 }
 MOST_ELEMENTS = 2**31 - 1
 """Of a tensor: above it, 3-D convolutions break or slow down."""
+PLANES = ("cpu", 3, torch.channels_last_3d)
+"""Where Winograd's algorithm is used."""
 FRAGMENTED = 1.6
 """How much more the C library takes when it keeps what was freed, measured for two networks."""
 
@@ -53,6 +56,8 @@ class Running:
             prefer; default: where it helps, in 2-D and 3-D.
         compile: Whether the network goes through ``torch.compile``.
         fold_batch_norm: Whether batch norms that follow a convolution become part of it.
+        winograd: Whether 3-D convolutions are computed by Winograd's algorithm along one axis, in
+            fp32 on a CPU: half the multiplications, and round-off that is a few times larger.
         rings: Whether a periodic axis that one tile covers is closed into a ring, so that it needs
             no halo, where the model allows it.
         device: "cpu", "cuda", "cuda:1"…; default: where the emulator is.
@@ -62,6 +67,7 @@ class Running:
     channels_last: bool | None = None
     compile: bool = False
     fold_batch_norm: bool = False
+    winograd: bool = False
     rings: bool = True
     device: str | None = None
 
@@ -76,6 +82,11 @@ class Running:
             raise RecipeError(f"unknown device {self.device!r}; use cpu, cuda or cuda:1") from error
         if device.type == "cuda" and not torch.cuda.is_available():
             raise RecipeError(f"device {self.device!r} was asked for, but there is no GPU here")
+        if self.winograd and self.precision != "fp32":
+            raise RecipeError(
+                f"Winograd's algorithm is for fp32, not {self.precision}, whose round-off it would "
+                f"make larger; leave one of them out"
+            )
 
 
 class Engine:
@@ -115,13 +126,28 @@ class Engine:
             self.module.to(memory_format=self.format)  # type: ignore[call-overload]
         elif self.running.channels_last:
             raise RecipeError(f"channels-last is for 2 and 3 axes, not {ndim}")
-        self._modules: dict[tuple[int, ...], nn.Module] = {(): self.module}
+        if self.running.winograd and (self.device.type, ndim, self.format) != PLANES:
+            raise RecipeError(
+                f"Winograd's algorithm is for 3 axes, channels-last, on a CPU, not for {ndim} axes "
+                f"on {self.device}"
+            )
+        self._modules: dict[tuple[int, ...], nn.Module] = {}
         self._compiled: dict[tuple[int, ...], Callable[[Tensor], Tensor]] = {}
 
     def module_for(self, rings: tuple[int, ...]) -> nn.Module:
         """The emulator, some axes closed into rings."""
         if rings not in self._modules:
-            self._modules[rings] = close_rings(copy.deepcopy(self.module), rings, self.format)
+            self._modules[rings] = arrange(
+                copy.deepcopy(self.module),
+                rings,
+                self.format,
+                cpu=self.device.type == "cpu",
+                winograd=self.running.winograd,
+            )
+            if self.running.winograd and not any(
+                isinstance(part, Winograd) for part in self._modules[rings].modules()
+            ):
+                log.warning("no convolution is wide enough for Winograd's algorithm")
         return self._modules[rings]
 
     def _run(self, rings: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
@@ -289,66 +315,6 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _remove(self, key: int) -> None:
         self.live -= self._known.pop(key)
-
-
-class RingConv(nn.Module):
-    """A valid convolution on axes that are closed into rings: it continues at the other end.
-
-    Args:
-        conv: The convolution.
-        axes: Axes of space that are rings.
-        memory_format: Of its input.
-    """
-
-    def __init__(
-        self, conv: _ConvNd, axes: tuple[int, ...], memory_format: torch.memory_format
-    ) -> None:
-        super().__init__()
-        self.conv, self.memory_format = conv, memory_format
-        reach = zip(conv.kernel_size, conv.dilation, strict=True)
-        self.around = [d * (k - 1) // 2 if i in axes else 0 for i, (k, d) in enumerate(reach)]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve (batch, channel, *space); space keeps its size on the rings."""
-        shape = [n + 2 * w for n, w in zip(x.shape[2:], self.around, strict=True)]
-        wide = torch.empty(
-            (*x.shape[:2], *shape), dtype=x.dtype, device=x.device, memory_format=self.memory_format
-        )
-        middle = wide
-        for axis, w in enumerate(self.around, 2):
-            middle = middle.narrow(axis, w, x.shape[axis])
-        middle.copy_(x)
-        for axis, w in enumerate(self.around, 2):
-            if w:
-                # what the axes before have got is copied along
-                n = x.shape[axis]
-                wide.narrow(axis, 0, w).copy_(wide.narrow(axis, n, w))
-                wide.narrow(axis, n + w, w).copy_(wide.narrow(axis, w, w))
-        y: Tensor = self.conv(wide)
-        return y
-
-
-def close_rings(
-    module: nn.Module, axes: tuple[int, ...], memory_format: torch.memory_format
-) -> nn.Module:
-    """Let the convolutions of a model, whose footprint says that it can be, run on rings.
-
-    Raises:
-        GeometryError: If a convolution pads, or moves in steps that its width does not fill.
-    """
-    for name, parent in list(module.named_modules()):
-        if isinstance(getattr(parent, "footprint", None), Footprint):
-            # sizes are the tiling's to check: on a ring, others fit
-            parent.footprint = Footprint(0)
-        for key, child in list(parent.named_children()):
-            if not isinstance(child, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-                continue
-            if child.kernel_size == child.stride and set(child.padding) == {0}:
-                continue  # looks at one cell, or pools cells that no other takes
-            if set(child.stride) != {1} or set(child.padding) != {0}:
-                raise GeometryError(f"the convolution {name}.{key} cannot be closed into a ring")
-            setattr(parent, key, RingConv(child, axes, memory_format))
-    return module
 
 
 def fold_batch_norms(module: nn.Module) -> int:

@@ -1,14 +1,16 @@
-"""Writing files so that nothing is half-written: a temporary name, then a rename."""
+"""Files: written so that nothing is half-written, and told from each other."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from map2map.errors import M2MError, SaveError
 
-__all__ = ["link", "replacing"]
+__all__ = ["digest", "link", "replacing"]
 
 ZIP_WRITER = re.compile("PytorchStreamWriter|inline_container|iostream error")
 """What torch's messages contain when it cannot write."""
@@ -53,3 +55,25 @@ def link(path: Path, target: str) -> None:
         temporary.replace(path)
     except OSError as error:
         raise SaveError(f"cannot link {path} to {target}: {error}") from error
+
+
+def digest(path: Path, whole: int = 1 << 26) -> dict[str, Any]:
+    """What tells a file from others: its path, size and digest.
+
+    Args:
+        path: The file. Of a folder (Zarr) there is the path only.
+        whole: Of a file of more bytes, 64 blocks are read, and the digest's name says so.
+    """
+    if path.is_dir():
+        return {"path": str(path)}
+    size, hashed = path.stat().st_size, hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        if size <= whole:
+            while block := file.read(1 << 22):
+                hashed.update(block)
+        else:
+            for i in range(64):
+                file.seek(i * (size - 65536) // 63)
+                hashed.update(file.read(65536))
+    kind = "blake2b" if size <= whole else "blake2b_of_64_blocks"
+    return {"path": str(path), "bytes": size, kind: hashed.hexdigest()}

@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,19 +13,19 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from map2map.errors import SaveError, SourceError
+from map2map.errors import SaveError
 from map2map.files import replacing
 from map2map.sources.sinks import move
 from map2map.typing import Array
 
 __all__ = [
+    "FORMAT",
     "Joint",
     "Table",
     "attributes",
     "bootstrap",
     "check_output",
     "middle",
-    "open_scores",
     "save_scores",
     "with_summary",
 ]
@@ -241,34 +240,6 @@ def save_zarr(scores: xr.Dataset, path: Path) -> None:
     finally:
         with suppress(OSError):
             shutil.rmtree(part, ignore_errors=True)
-
-
-def open_scores(path: Path | str) -> xr.Dataset:
-    """Read a file of scores, whole.
-
-    Raises:
-        SourceError: If it cannot be read, or is something else, or of an unknown format.
-    """
-    path = Path(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            opened = (
-                xr.open_zarr(path)
-                if path.suffix == ".zarr"
-                else xr.open_dataset(path, engine="netcdf4")
-            )
-            with opened:
-                scores = opened.load()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise SourceError(f"cannot read the scores {path}: {error}") from error
-    found = scores.attrs.get("format")
-    if found != FORMAT:
-        raise SourceError(
-            f"{path} has scores of format {found}, but this version reads {FORMAT}; write it with "
-            f"m2m evaluate"
-        )
-    return scores
 
 
 def attributes(about: Mapping[str, Any]) -> dict[str, Any]:

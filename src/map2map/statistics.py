@@ -5,16 +5,16 @@ block, merged by Chan's formula, all in float64, so that a large mean costs no d
 and quantiles need the extremes and so further passes; quantiles are exact (`map2map.quantiles`).
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from map2map.errors import FieldError, GeometryError, RecipeError
 from map2map.grids import Grid
-from map2map.physics.spacing import Spacing
+from map2map.physics.spacing import Spacing, step_of
 from map2map.physics.spectra import mode_counts, power_spectrum
 from map2map.quantiles import Selection, around
 from map2map.sources import Source, Stored
@@ -333,7 +333,7 @@ class Spectrum:
 def spectrum_memory(stored: Stored) -> int:
     """Bytes that the spectrum of a field takes."""
     besides = SPECTRUM_CELL[min(len(stored.shape), 3)]
-    return prod(stored.shape) * (stored.channels * stored.floating.itemsize + besides)
+    return math.prod(stored.shape) * (stored.channels * stored.floating.itemsize + besides)
 
 
 def spacing_of(stored: Stored) -> tuple[float, ...] | None:
@@ -344,11 +344,11 @@ def spacing_of(stored: Stored) -> tuple[float, ...] | None:
     """
     sizes = []
     for axis in stored.axes:
-        if axis.values is None or len(axis.values) < 2:
+        step = step_of(axis.values)
+        if step is None:
             return None
-        steps = np.diff(np.asarray(axis.values, np.float64))
-        step = float(np.mean(steps))
-        if step == 0 or not np.allclose(steps, step, rtol=1e-3, atol=0):
+        if math.isnan(step):
+            steps = np.diff(np.asarray(axis.values, np.float64))
             raise GeometryError(
                 f"axis {axis.name!r} of field {stored.name!r} is not evenly spaced: its steps are "
                 f"{steps.min():g} to {steps.max():g}; give the spacing if it is to be taken so"

@@ -1,6 +1,5 @@
 """Train: a task and data in, states, a log and an emulator out."""
 
-import hashlib
 import logging
 import platform
 import subprocess
@@ -17,6 +16,7 @@ from map2map.checkpoints import AtomicCheckpointIO, States, read_state
 from map2map.data import FieldData
 from map2map.emulator import Emulator
 from map2map.errors import ArtefactError, RecipeError, SaveError
+from map2map.files import digest
 from map2map.task import Task
 from map2map.tracking import EpochLines, Progress, Tracker
 
@@ -197,23 +197,6 @@ def _files(data: FieldData) -> dict[str, list[dict[str, Any]]]:
         split: [{field: digest(path) for field, path in run.paths.items()} for run in runs]
         for split, runs in data.runs.items()
     }
-
-
-def digest(path: Path, whole: int = 1 << 26) -> dict[str, Any]:
-    """A file's size and digest; of a file above ``whole`` bytes, only samples are read."""
-    if path.is_dir():
-        return {"path": str(path)}
-    size, hashed = path.stat().st_size, hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        if size <= whole:
-            while block := file.read(1 << 22):
-                hashed.update(block)
-        else:
-            for i in range(64):
-                file.seek(i * (size - 65536) // 63)
-                hashed.update(file.read(65536))
-    kind = "blake2b" if size <= whole else "blake2b_of_64_blocks"
-    return {"path": str(path), "bytes": size, kind: hashed.hexdigest()}
 
 
 def _versions() -> dict[str, str]:

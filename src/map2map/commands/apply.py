@@ -48,12 +48,13 @@ def main(argv: Sequence[str]) -> int:
     card = Card.read(options.emulator)
     settings = Settings(
         Running(
-            options.precision,
-            options.channels_last,
-            options.compile,
-            options.fold_batch_norm,
-            options.rings,
-            options.device or best_device(),
+            precision=options.precision,
+            channels_last=options.channels_last,
+            compile=options.compile,
+            fold_batch_norm=options.fold_batch_norm,
+            winograd=options.winograd,
+            rings=options.rings,
+            device=options.device or best_device(),
         ),
         None if options.memory is None else bytes_of(options.memory),
         options.tile,
@@ -140,6 +141,9 @@ def make_parser() -> argparse.ArgumentParser:
     speed.add_argument("--compile", action="store_true", help="use torch.compile")
     speed.add_argument("--fold-batch-norm", action="store_true",
                        help="make batch norms part of the convolutions before them")
+    speed.add_argument("--winograd", action="store_true",
+                       help="compute 3-D convolutions in fp32 on a CPU with half the "
+                       "multiplications; round-off grows a few times")
     speed.add_argument("--rings", action=argparse.BooleanOptionalAction, default=True,
                        help="close a periodic axis that one tile covers into a ring, which needs "
                        "no halo, where the model allows it (default)")

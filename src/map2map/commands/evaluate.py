@@ -29,6 +29,7 @@ from map2map.commands.arguments import WHERE, fields_at
 from map2map.emulator import Emulator
 from map2map.errors import RecipeError
 from map2map.evaluate import Options, evaluate, metrics_available
+from map2map.files import digest
 from map2map.runs import Files, Runs
 from map2map.scores import attributes, check_output, save_scores
 
@@ -226,14 +227,14 @@ def progress() -> Iterator[Any]:
 def about(options: argparse.Namespace, emulator: Emulator, runs: Runs) -> dict[str, Any]:
     """What the scores are of."""
     with options.emulator.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    paths = {name: [str(run.paths[name]) for run in runs] for name in runs.runs[0].paths}
+        own = hashlib.file_digest(file, "sha256").hexdigest()
+    files = {name: [digest(run.paths[name]) for run in runs] for name in runs.runs[0].paths}
     packages = ("map2map", "torch", "numpy", "scipy", "xarray")
     return {
         "emulator": str(options.emulator),
-        "emulator_digest": f"sha256:{digest}",
+        "emulator_digest": f"sha256:{own}",
         "card": json.dumps(asdict(emulator.card())),
-        "data": json.dumps(paths),
+        "data": json.dumps(files),
         "simulator_seconds": options.simulator_seconds,
         "versions": json.dumps({name: version(name) for name in packages}),
     }

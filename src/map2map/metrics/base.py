@@ -1,5 +1,6 @@
 """What every metric starts from: prediction and truth made alike, and which cells count."""
 
+import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
@@ -9,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from map2map.errors import FieldError, GeometryError
-from map2map.physics.spacing import Spacing, cell_sizes
+from map2map.physics.spacing import Spacing, cell_sizes, step_of
 from map2map.typing import Array, Shape
 
 if TYPE_CHECKING:
@@ -159,10 +160,10 @@ def spacing_of(values: Values) -> tuple[float, ...] | None:
     for name in values.dims:
         if name in CHANNELS:
             continue
-        steps = np.diff(values[name].to_numpy()) if name in values.coords else np.array([])
-        if steps.size == 0 or not np.allclose(steps, steps[0], rtol=1e-3):
+        step = step_of(values[name].to_numpy() if name in values.coords else None)
+        if step is None or math.isnan(step):
             return None
-        sizes.append(abs(float(steps[0])))
+        sizes.append(abs(step))
     return tuple(sizes)
 
 

@@ -80,7 +80,9 @@ def _how_well(scores: Scores, field: str) -> str:
     else:
         word = "smaller"
     value, interval = (
-        score(Score(factor, low, high), most=3) if math.isfinite(low + high) else ("", "")
+        score(Score(factor, low, high), perfect=1.0, most=3)
+        if math.isfinite(low + high)
+        else ("", "")
     )
     between = f"{value} {interval}" if interval else times(factor)
     return f"{start}, {between} times {word} than that of {best}."

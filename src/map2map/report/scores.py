@@ -13,11 +13,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from map2map.errors import SourceError
+from map2map.scores import FORMAT
 
 __all__ = ["HEADLINE", "Score", "Scores", "read_scores"]
-
-FORMAT = 1
-"""Version of scores files; another is refused."""
 
 HEADLINE = "relative_l2"
 """The score that methods and runs are ranked by."""
