@@ -19,6 +19,7 @@ import torch
 
 from map2map.batches import Batch, Batches
 from map2map.fields import Field
+from map2map.grids import Domain
 from map2map.order import Order
 from map2map.runs import Runs
 from map2map.samples import Augment, Crops, SampleDataset
@@ -50,7 +51,7 @@ def open_all(folder: Path) -> SampleDataset:
     """The data set of a folder."""
     field, pattern = Field("in", kind="vector"), str(folder / "in_*.npy")
     target = Field("out", kind="vector")
-    runs = Runs([field], [target], {"in": pattern, "out": pattern}, ndim=3)
+    runs = Runs([field], [target], {"in": pattern, "out": pattern}, Domain(3))
     return SampleDataset(runs, Crops(8, halo=2), Augment("all", shift=8))
 
 

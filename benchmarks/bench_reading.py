@@ -16,6 +16,7 @@ import torch
 
 from map2map.batches import Batch
 from map2map.fields import Field
+from map2map.grids import Domain
 from map2map.runs import Runs
 from map2map.samples import Augment, Crops, SampleDataset
 from map2map.windows import Window, pieces
@@ -30,7 +31,7 @@ def make(folder: Path, size: int) -> SampleDataset:
         path = folder / f"{name}.npy"
         np.save(path, rng.standard_normal((3, size, size, size), np.float32))
         patterns[name] = str(path)
-    runs = Runs([Field("in", kind="vector")], [Field("out", kind="vector")], patterns, ndim=3)
+    runs = Runs([Field("in", kind="vector")], [Field("out", kind="vector")], patterns, Domain(3))
     return SampleDataset(runs, Crops(64, halo=20), Augment("all", shift=size))
 
 

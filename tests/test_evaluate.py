@@ -55,7 +55,7 @@ def patterns(runs="[2-4]", **changes):
 
 
 def runs_of(emulator, runs="[2-4]", **changes):
-    return Runs(list(emulator.inputs), list(emulator.targets), patterns(runs, **changes), ndim=2)
+    return Runs(list(emulator.inputs), list(emulator.targets), patterns(runs, **changes), Domain(2))
 
 
 def data(runs="[2-4]", **changes):
@@ -263,7 +263,7 @@ def test_the_mean_of_the_training_set_is_numpys(folder, monkeypatch):
     holed[0, :2] = np.nan
     np.save("w_1.npy", holed)
     files = training_files(emulator.training_record, emulator.targets)
-    means = Means.over(emulator.targets, files, 2, SHAPE)
+    means = Means.over(emulator.targets, files, Domain(2), SHAPE)
     both = np.stack([np.load("w_0.npy"), holed]).astype(float)
     np.testing.assert_allclose(means.channels["w"], np.nanmean(both, axis=(0, 2, 3)))
     np.testing.assert_allclose(means.cells["w"], np.nanmean(both, axis=0), rtol=1e-6)
@@ -296,7 +296,7 @@ def test_a_mean_of_nothing_is_refused(folder):
     np.save("w_0.npy", np.full((2, *SHAPE), np.nan, np.float32))
     files = {name: Files(f"{name}_0.npy") for name in "wt"}
     with pytest.raises(FieldError, match="no training file has a finite value of 'w'"):
-        Means.over(emulator.targets, files, 2)
+        Means.over(emulator.targets, files, Domain(2))
 
 
 # --- the command ---------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ class Job:
     """
 
     emulator: Path
-    inputs: Mapping[str, Files]
+    inputs: Mapping[str, Files | float]
     output: Path
     domain: Domain | None = None
     other_grid: bool = False
@@ -103,15 +103,21 @@ def jobs_of(job: Job) -> list[Job]:
     emulator = load(job)
     runs = open_runs(emulator, job)
     text = str(job.output)
-    if len(runs) > 1 and "{run}" not in text:
+    # the frames of a file belong together
+    files = [run.paths for run in runs if not run.frame]
+    if len(files) > 1 and "{run}" not in text:
         raise RecipeError(
-            f"{len(runs)} runs match, but there is one output {text}; put {{run}} into its name"
+            f"{len(files)} runs match, but there is one output {text}; put {{run}} into its name"
         )
     jobs = []
-    for run in runs:
-        first = next(iter(run.paths.values()))
-        files = {name: replace(job.inputs[name], pattern=str(p)) for name, p in run.paths.items()}
-        jobs.append(replace(job, inputs=files, output=Path(text.replace("{run}", first.stem))))
+    for paths in files:
+        inputs = dict(job.inputs)
+        for name, path in paths.items():
+            entry = inputs[name]
+            assert isinstance(entry, Files)
+            inputs[name] = replace(entry, pattern=str(path))
+        first = next(iter(paths.values()))
+        jobs.append(replace(job, inputs=inputs, output=Path(text.replace("{run}", first.stem))))
     return jobs
 
 
@@ -119,14 +125,20 @@ def open_runs(emulator: Emulator, job: Job) -> Runs:
     """The runs that the inputs' files make."""
     # units are compared, and refused, later
     inputs = [replace(entry, units=None) for entry in emulator.inputs]
-    return Runs(inputs, [], job.inputs, ndim=emulator.ndim)
+    return Runs(inputs, [], job.inputs, emulator.domain, derived=emulator.derived)
 
 
 def load(job: Job) -> Emulator:
-    """The emulator of a job; once per process."""
-    path = job.emulator
+    """The emulator of a job."""
+    return emulator_at(job.emulator, job.trust, job.callback_at)
+
+
+def emulator_at(
+    path: Path, trust: tuple[str, ...] = (), callback_at: Path | None = None
+) -> Emulator:
+    """The emulator in a file; once per process."""
     version = path.stat().st_mtime_ns if path.exists() else 0
-    return load_once(path, version, job.trust, job.callback_at)
+    return load_once(path, version, trust, callback_at)
 
 
 @lru_cache(maxsize=2)
@@ -147,19 +159,22 @@ class Work:
         self.job, self.emulator = job, load(job)
         emulator = self.emulator
         self.runs = open_runs(emulator, job)
-        stored = []
         for entry in emulator.inputs:
+            path = self.runs.runs[0].paths.get(entry.name)
+            if path is None:  # computed, or the same everywhere
+                continue
             source, name = self.runs.source(entry.name, 0)
+            given = job.inputs[entry.name]
             # an npy file has no name for its field, the others have
-            named = not isinstance(source, NpySource) and job.inputs[entry.name].variable is None
-            if named and name != entry.name:
+            said = isinstance(given, Files) and given.variable is not None
+            if name != entry.name and not said and not NpySource.claims(path):
                 raise FieldError(
-                    f"{source.path} has no field {entry.name!r}, only {name!r}; if that is it, say "
-                    f"so: {entry.name}={source.path}::{name}"
+                    f"{path} has no field {entry.name!r}, only {name!r}; if that is it, say "
+                    f"so: {entry.name}={path}::{name}"
                 )
-            stored.append(source.stored(name))
-            check_units(entry, stored[-1].units)
-        self.first = stored[0]
+            check_units(entry, source.stored(name).units)
+        source, name = self.runs.source(self.runs.reference, 0)
+        self.first = source.stored(name)
         domain = job.domain or grid_declared(self.first.attrs, emulator.domain)
         spacing = [step_of(axis.values) for axis in self.first.axes]
         domain_of_input(emulator, domain, spacing, other_grid=job.other_grid)
@@ -168,6 +183,17 @@ class Work:
         tile = Stage.tile_before(job.output) if resume else None
         settings = job.settings if tile is None else replace(job.settings, tile=tile)
         self.tiling = make_tiling(self.engine, emulator, self.grid, settings)
+
+    def __len__(self) -> int:
+        return len(self.runs) * len(self.tiling)
+
+    def tile(self, number: int) -> Tile:
+        """A tile of a frame; they are counted frame by frame."""
+        return replace(self.tiling[number % len(self.tiling)], index=number)
+
+    def frame(self, tile: Tile) -> int:
+        """The frame that a tile belongs to, as they are counted in the output."""
+        return tile.index // len(self.tiling)
 
     def stage(self) -> Stage:
         """Where the output grows."""
@@ -190,6 +216,10 @@ class Work:
             )
             for i, axis in enumerate(first.axes)
         )
+        frames = first.frame_axis
+        if frames is not None and frames.values is not None:
+            taken = [run.frame or 0 for run in self.runs]
+            frames = replace(frames, values=frames.values[taken])
         about = grid_attributes(self.grid) | {"emulator": self.job.emulator.name}
         dtype = np.dtype(numpy_dtype(self.engine)).name
         return [
@@ -201,12 +231,15 @@ class Work:
                 None if entry.units == "1" and not axes else entry.units,
                 axes,
                 about,
+                frames=len(self.runs) if self.runs.domain.frames else None,
+                frame_axis=frames,
             )
             for entry in self.emulator.targets
         ]
 
     def _plan(self) -> dict[str, Any]:
-        files = {name: Path(str(entry.pattern)) for name, entry in self.job.inputs.items()}
+        inputs = self.job.inputs
+        files = {n: Path(str(e.pattern)) for n, e in inputs.items() if isinstance(e, Files)}
         digest = blake2b(self.job.emulator.read_bytes(), digest_size=16).hexdigest()
         running = asdict(self.job.settings.running)
         return {
@@ -215,11 +248,12 @@ class Work:
                 name: [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
                 for name, path in files.items()
             },
+            "values": {n: e for n, e in inputs.items() if not isinstance(e, Files)},
             "grid": asdict(self.grid),
             "precision": running["precision"],
             "winograd": running["winograd"],
             "tile": self.tiling.size,
-            "tiles": len(self.tiling),
+            "tiles": len(self),
         }
 
     def run(
@@ -243,7 +277,8 @@ class Work:
 
         def write(tile: Tile, values: NDArray[Any]) -> None:
             slices = self.emulator.targets.slices
-            stage.write(tile.index, tile.target, {name: values[c] for name, c in slices.items()})
+            parts = {name: values[channels] for name, channels in slices.items()}
+            stage.write(tile.index, tile.target, parts, self.frame(tile))
             report.tiles += 1
             report.cells += values[0].size
             if progress is not None:
@@ -251,7 +286,7 @@ class Work:
 
         try:
             with stage:
-                todo = (self.tiling[i] for i in numbers if i not in stage.done)
+                todo = (self.tile(i) for i in numbers if i not in stage.done)
                 overlapping(todo, self.read, compute, write)
         except NonFiniteError as error:
             files = f" of {self.runs.runs[0]}"
@@ -265,7 +300,7 @@ class Work:
         """What a tile reads, shape (channel, *tile.read.shape)."""
         values = np.empty((self.emulator.inputs.channels, *tile.read.shape), np.float32)
         for name, channels in self.emulator.inputs.slices.items():
-            source, variable = self.runs.source(name, 0)
+            source, variable = self.runs.source(name, self.frame(tile))
             source.read(variable, tile.read, values[channels], self.tiling.grid)
             source.release()
         return values
@@ -303,7 +338,7 @@ def apply_files(
             group.wait()
             with (progress or quiet)(work) as told:
                 if scheduler is None:
-                    numbers = range(group.rank, len(work.tiling), group.count)
+                    numbers = range(group.rank, len(work), group.count)
                     report = work.run(stage, numbers, told)
                 else:
                     report = by_workers(work, stage, scheduler, told)
@@ -313,7 +348,7 @@ def apply_files(
             raise
         report.cells, report.tiles = group.total([report.cells, report.tiles])
         if group.rank == 0:
-            stage.finish(len(work.tiling))
+            stage.finish(len(work))
         group.wait()
     return report
 
@@ -379,10 +414,12 @@ def by_workers(
     """Let the workers of a dask.distributed cluster compute the tiles."""
     start = time.perf_counter()
     report = Report(work.job.output, tile=work.tiling.size)
-    todo = sorted(set(range(len(work.tiling))) - stage.finished())
+    todo = sorted(set(range(len(work))) - stage.finished())
     # for workers that run in another folder
     inputs = {
         name: replace(entry, pattern=str(Path(str(entry.pattern)).resolve()))
+        if isinstance(entry, Files)
+        else entry
         for name, entry in work.job.inputs.items()
     }
     job = replace(
@@ -431,7 +468,8 @@ def check(job: Job, count: int, seed: int = 0) -> dict[str, tuple[float, float]]
     plain = Settings(Running("fp64", channels_last=False, rings=False), allow_nonfinite=True)
     work = Work(replace(job, settings=replace(plain, tile=job.settings.tile)))
     domain, step = work.tiling.domain, work.emulator.footprint.multiple
-    output = open_source(job.output, ndim=work.emulator.ndim)
+    framed = work.runs.domain.frames > 0
+    output = open_source(job.output, ndim=work.emulator.ndim, framed=framed)
     rng = np.random.default_rng(seed)
     found = dict.fromkeys(work.emulator.targets.names, (0.0, 0.0))
     squares, cells = dict.fromkeys(found, 0.0), dict.fromkeys(found, 0)
@@ -443,13 +481,14 @@ def check(job: Job, count: int, seed: int = 0) -> dict[str, tuple[float, float]]
             )
             start.append(a + step * int(rng.integers((b - a - size) // step + 1)))
             stop.append(start[-1] + size)
-        tile = work.tiling.tile(Window(tuple(start), tuple(stop)))
+        number = int(rng.integers(len(work.runs))) * len(work.tiling)
+        tile = work.tiling.tile(Window(tuple(start), tuple(stop)), number)
         values = work.engine(tile, work.read(tile))
         for name, channels in work.emulator.targets.slices.items():
             variable = name if name in output.fields else next(iter(output.fields))
             expected = values[channels]
             written = np.empty(expected.shape)
-            output.read(variable, tile.target, written)
+            output.read(variable, tile.target, written, frame=work.frame(tile))
             finite = np.isfinite(expected)
             error = np.abs(written - expected)[finite].max(initial=0.0)
             if not np.array_equal(finite, np.isfinite(written)):

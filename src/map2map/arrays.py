@@ -10,12 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from map2map.derived import Derived
 from map2map.engine import Engine, NonFiniteError, Running
 from map2map.errors import FieldError, GeometryError
 from map2map.fields import FieldSet, field_channels
 from map2map.footprints import Footprint
 from map2map.grids import Domain, Grid
 from map2map.memory import bytes_of, free_memory
+from map2map.readers import derive
+from map2map.sources.base import Axis
 from map2map.tiling import Tile, Tiling, best_size, overlapping, take
 from map2map.typing import Shape
 from map2map.windows import per_axis
@@ -42,6 +45,7 @@ class Applicable(Protocol):
     domain: Domain
     ndim: int
     footprint: Footprint
+    derived: Mapping[str, Derived]
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ def apply_arrays(
     fields: Mapping[str, Any],
     domain: Domain | None = None,
     settings: Settings | None = None,
+    axes: Sequence[Axis] = (),
 ) -> dict[str, Any]:
     """Apply an emulator to whole fields.
 
@@ -120,6 +125,7 @@ def apply_arrays(
         fields: By name, arrays or tensors of shape (channel, *space) or, of one channel, (*space).
         domain: What lies beyond the edges, if other than in training.
         settings: How it is applied.
+        axes: Of the grid, with the coordinates that derived fields may need.
 
     Returns:
         Targets by name, (channel, *space); tensors if tensors were given.
@@ -132,6 +138,8 @@ def apply_arrays(
     arrays = checked(emulator, fields)
     shape = next(iter(arrays.values())).shape[1:]
     grid = (domain or emulator.domain).grid(shape)
+    wanted = {n: how for n, how in emulator.derived.items() if n in emulator.inputs.names}
+    arrays |= derive(wanted, arrays, grid, axes)
     engine = make_engine(emulator, settings)
     tiling = make_tiling(engine, emulator, grid, settings)
     output = np.empty((emulator.targets.channels, *tiling.shape), numpy_dtype(engine))
@@ -177,7 +185,13 @@ def where_not_finite(error: NonFiniteError, fields: FieldSet, grid: Grid, files:
 
 def checked(emulator: Applicable, fields: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """The inputs as arrays (channel, *space) on one grid, in the emulator's order."""
-    names, ndim = emulator.inputs.names, emulator.ndim
+    ndim = emulator.ndim
+    computed = {n: how for n, how in emulator.derived.items() if n not in fields}
+    names = [name for name in emulator.inputs.names if name not in computed]
+    needs = [
+        need for n, how in computed.items() if n in emulator.inputs.names for need in how.needs
+    ]
+    names = [*dict.fromkeys((*names, *needs))]
     unknown = [name for name in fields if name not in names]
     missing = [name for name in names if name not in fields]
     if unknown or missing:
@@ -187,18 +201,21 @@ def checked(emulator: Applicable, fields: Mapping[str, Any]) -> dict[str, NDArra
             + (f"; unknown: {', '.join(map(str, unknown))}" if unknown else "")
         )
     arrays: dict[str, NDArray[Any]] = {}
-    for entry in emulator.inputs:
-        values = fields[entry.name]
+    for name in names:
+        values = fields[name]
         array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
         array = array[None] if array.ndim == ndim else array
-        if array.ndim != ndim + 1 or len(array) != field_channels(entry):
+        # of a field that others are derived from, the number of channels is theirs to know
+        is_input = name in emulator.inputs.names
+        channels = field_channels(emulator.inputs[name]) if is_input else len(array)
+        if array.ndim != ndim + 1 or len(array) != channels:
             raise FieldError(
-                f"field {entry.name!r} has shape {array.shape}, but the emulator takes "
-                f"{entry.channels} channels on {ndim} axes: ({entry.channels}, *space)"
+                f"field {name!r} has shape {array.shape}, but the emulator takes "
+                f"{channels} channels on {ndim} axes: ({channels}, *space)"
             )
         if array.dtype.kind not in "fiub":
-            raise FieldError(f"field {entry.name!r} has dtype {array.dtype}; give real numbers")
-        arrays[entry.name] = array
+            raise FieldError(f"field {name!r} has dtype {array.dtype}; give real numbers")
+        arrays[name] = array
     shapes = {name: array.shape[1:] for name, array in arrays.items()}
     if len(set(shapes.values())) > 1:
         raise GeometryError(f"the input fields are on different grids: {shapes}")

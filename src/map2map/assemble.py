@@ -91,7 +91,7 @@ def assemble(
         SaveError: If a file cannot be written.
     """
     dataset = batches.dataset
-    if dataset.ncrop > 1 and emulator.footprint.whole is not None:
+    if dataset.layouts[0].count > 1 and emulator.footprint.whole is not None:
         log.warning(
             "the result depends on the crops, because every output cell depends on the whole "
             "domain: %s; use one crop per field (no --crop)",
@@ -115,7 +115,7 @@ def assemble(
                 _apply(emulator, dataset, number, arrays)
                 losses += _losses(emulator, dataset, number, arrays, loss)
             else:
-                for _ in range(dataset.ncrop):
+                for _ in range(dataset.layouts[0].count):
                     index, patch = next(stream)
                     _put(arrays, patch, dataset, index, aligned=aligned)
             scores = _score(arrays, dataset, number, total)
@@ -175,7 +175,7 @@ def _losses(
     """The loss of every crop, of normalized values."""
     factor = dataset.scale_factor
     device = next(emulator.parameters(), torch.empty(0)).device
-    for index in range(run * dataset.ncrop, (run + 1) * dataset.ncrop):
+    for index in range(run * dataset.layouts[0].count, (run + 1) * dataset.layouts[0].count):
         start, size = (tuple(factor * n for n in m) for m in (dataset.anchor(index), dataset.size))
         window = crop_window(start, size, Halo.parse(0, len(size)))
         sides = np.empty((2, dataset.runs.targets.channels, *window.shape), np.float32)

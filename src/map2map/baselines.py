@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from map2map.errors import FieldError, GeometryError, M2MError, near_names
 from map2map.fields import FieldSet, field_channels
-from map2map.grids import Grid
-from map2map.runs import Files, Runs
+from map2map.grids import Domain
+from map2map.runs import Files, Patterns, Runs
 from map2map.sources import open_source
 from map2map.typing import Array, Shape
 from map2map.windows import Window, slabs
@@ -44,7 +44,7 @@ def read_field(runs: Runs, name: str, run: int, shape: Shape) -> NDArray[np.floa
     """A whole field of a run, shape (channel, *space)."""
     source, variable = runs.source(name, run)
     values = np.empty((source.stored(variable).channels, *shape), np.float32)
-    source.read(variable, Window.whole(shape), values, Grid(shape))
+    source.read(variable, Window.whole(shape), values, runs.domain.grid(shape))
     source.release()
     return values
 
@@ -93,7 +93,7 @@ def constant(values: Mapping[str, Array]) -> Baseline:
 
 
 def named(
-    places: Mapping[str, Mapping[str, Files]], patterns: Mapping[str, Files], like: Runs
+    places: Mapping[str, Mapping[str, Files]], patterns: Patterns, like: Runs
 ) -> dict[str, Baseline]:
     """Fields in files as predictions.
 
@@ -127,14 +127,15 @@ def named(
             **patterns,
             **{label: variable_of(places[n][t], t) for (n, t), label in labels.items()},
         },
+        like.domain,
         scale_factor=like.scale_factor,
-        ndim=like.ndim,
+        derived=like.derived,
     )
-    shape = tuple(n * like.scale_factor for n in like.shape)
 
     def reader(name: str) -> Baseline:
         def predict(run: int, fields: Mapping[str, Array]) -> Mapping[str, Array]:
             del fields
+            shape = tuple(n * like.scale_factor for n in like.shape_of(run))
             return {t: read_field(found, labels[name, t], run, shape) for t in places[name]}
 
         return predict
@@ -196,7 +197,7 @@ class Means:
         cls,
         targets: FieldSet,
         patterns: Mapping[str, Files],
-        ndim: int,
+        domain: Domain,
         shape: Shape | None = None,
         track: Callable[[Iterable[int], int], Iterable[int]] = lambda runs, _: runs,
     ) -> "Means":
@@ -205,23 +206,24 @@ class Means:
         Args:
             targets: The fields.
             patterns: Where their files are.
-            ndim: Number of axes of the grid.
+            domain: What their grids have in common.
             shape: Cells per axis of the means of each cell; None: not wanted.
             track: Shows the progress over so many runs.
 
         Raises:
             M2MError: If files cannot be read, or do not fit.
         """
-        runs = Runs(list(targets), [], {n: patterns[n] for n in targets.names}, ndim=ndim)
+        runs = Runs(list(targets), [], {n: patterns[n] for n in targets.names}, domain)
         sums = {f.name: np.zeros((2, field_channels(f))) for f in targets}
-        keeps = runs.shape == shape
+        keeps = runs.domain.same_shape and runs.shape == shape
         each = {f.name: np.zeros((2, field_channels(f), *runs.shape)) for f in targets if keeps}
         for run in track(range(len(runs)), len(runs)):
             for name in targets.names:
                 source, variable = runs.source(name, run)
-                for window in slabs(runs.shape, sums[name].shape[1], CELLS):
+                shape_here = runs.shape_of(run)
+                for window in slabs(shape_here, sums[name].shape[1], CELLS):
                     values = np.empty((sums[name].shape[1], *window.shape))
-                    source.read(variable, window, values, Grid(runs.shape))
+                    source.read(variable, window, values, runs.domain.grid(shape_here))
                     finite = np.isfinite(values)
                     values[~finite] = 0
                     axes = tuple(range(1, values.ndim))
@@ -244,7 +246,7 @@ class Means:
 
 def from_training(
     targets: FieldSet,
-    shape: Shape,
+    evaluated: Runs,
     find: Callable[[], Mapping[str, Files]],
     track: Callable[[Iterable[int], int], Iterable[int]],
     *,
@@ -255,7 +257,7 @@ def from_training(
 
     Args:
         targets: The fields.
-        shape: Cells per axis of the evaluation.
+        evaluated: The runs of the evaluation.
         find: Where the training files are.
         track: Shows the progress.
         climatology: Whether the mean of each cell is wanted, too.
@@ -264,8 +266,10 @@ def from_training(
     Raises:
         M2MError: If the training set is required and cannot be used.
     """
+    shape = tuple(n * evaluated.scale_factor for n in evaluated.shape)
     try:
-        means = Means.over(targets, find(), len(shape), shape if climatology else None, track)
+        wanted = shape if climatology else None
+        means = Means.over(targets, find(), evaluated.domain, wanted, track)
     except M2MError as error:
         if required or climatology:
             raise

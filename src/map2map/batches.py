@@ -161,8 +161,19 @@ class Batches:
     def __len__(self) -> int:
         return ceil(self.samples / self.size)
 
+    @property
+    def _files_and_crops(self) -> tuple[int, int]:
+        crops = self.dataset.ncrop
+        if crops is not None:
+            return len(self.dataset.runs), crops
+        if self.order.local:
+            raise RecipeError(
+                "the order can be local only if all runs have as many crops; leave local_order out"
+            )
+        return 1, len(self.dataset)
+
     def _indices(self, epoch: int) -> Sequence[int]:
-        runs, crops = len(self.dataset.runs), self.dataset.ncrop
+        runs, crops = self._files_and_crops
         # even shares in training, where all processes must take as many steps
         mine = self.order.samples(epoch, runs, crops, self.share, even=self.vary)
         return [int(index) for index in mine]

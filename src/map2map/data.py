@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from map2map.batches import Batch, Batches
+from map2map.derived import Derived
 from map2map.errors import GeometryError
 from map2map.fields import Field
 from map2map.footprints import Footprint
@@ -47,29 +48,32 @@ class FieldData(pl.LightningDataModule):
 
     Args:
         train: For each field, the files of the training split: a pattern, several, or a pattern
-            with the variable's name.
+            with the variable's name; or a value that it has everywhere.
         val: Likewise of the validation split; none, no validation.
         crops: Where the crops are.
         augment: What is varied from epoch to epoch in training.
         domain: What the grids have in common.
         reading: Batches, threads, order and mask.
         seed: Of the order and of everything drawn; in a recipe by default `seed_everything`.
+        derived: How fields without files are computed from others, by name.
     """
 
     def __init__(
         self,
-        train: dict[str, str | list[str] | Files],
-        val: dict[str, str | list[str] | Files] | None = None,
+        train: dict[str, str | list[str] | Files | float],
+        val: dict[str, str | list[str] | Files | float] | None = None,
         crops: Crops | None = None,
         augment: Augment | None = None,
         domain: Domain | None = None,
         reading: Reading | None = None,
         seed: int | None = None,
+        derived: dict[str, Derived] | None = None,
     ) -> None:
         super().__init__()
         self.patterns = {"train": train} | ({"val": val} if val else {})
         self.crops, self.augment = crops or Crops(), augment or Augment()
         self.domain, self.reading, self.seed = domain or Domain(), reading or Reading(), seed
+        self.derived = derived or {}
         self.runs: dict[str, Runs] = {}
         self._batches: dict[str, Batches] = {}
         self.next_sample = {"epoch": 0, "sample": 0}
@@ -81,8 +85,9 @@ class FieldData(pl.LightningDataModule):
                 inputs,
                 targets,
                 patterns,
+                self.domain,
                 scale_factor=self.crops.scale_factor,
-                ndim=self.domain.ndim,
+                derived=self.derived,
             )
         train, val = self.runs["train"], self.runs.get("val")
         if val is not None and (val.inputs, val.targets) != (train.inputs, train.targets):
@@ -133,10 +138,9 @@ class FieldData(pl.LightningDataModule):
         runs = self.runs["train"]
         fields = runs.inputs if name in runs.inputs.names else runs.targets
         channels = fields[name].channels
-        shape = runs.shape
-        if name in runs.targets.names and name not in runs.inputs.names:
-            shape = tuple(n * runs.scale_factor for n in shape)
+        finer = name in runs.targets.names and name not in runs.inputs.names
         for k in range(len(runs)):
+            shape = tuple(n * (runs.scale_factor if finer else 1) for n in runs.shape_of(k))
             source, variable = runs.source(name, k)
             for slab in slabs(shape, channels or 1):
                 out = np.empty((channels or 1, *slab.shape), np.float32)

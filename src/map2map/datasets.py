@@ -12,6 +12,7 @@ from map2map.errors import FieldError, GeometryError, near_names
 from map2map.fields import Field, field_channels, same_units
 from map2map.grids import Domain, Grid
 from map2map.physics.spacing import step_of
+from map2map.sources.base import Axis
 from map2map.tiling import Tiling
 
 __all__ = ["apply_dataset", "check_units", "grid_attributes", "grid_declared", "moved_coordinate"]
@@ -42,23 +43,34 @@ def apply_dataset(
         GeometryError: If grids do not fit.
     """
     ndim = emulator.ndim
-    variables = {field.name: variable(data, field, ndim) for field in emulator.inputs}
-    first = next(iter(variables.values()))
-    space, extra = first.dims[-ndim:], leading(emulator.inputs[str(first.name)], first, ndim)
-    for name, array in variables.items():
-        if (array.dims[-ndim:], leading(emulator.inputs[name], array, ndim)) != (space, extra):
+    fields = [f for f in emulator.inputs if f.name in data or f.name not in emulator.derived]
+    computed = [
+        how for n, how in emulator.derived.items() if n in emulator.inputs.names and n not in data
+    ]
+    needs = dict.fromkeys(need for how in computed for need in how.needs)
+    fields += [Field(n, channels=1) for n in needs if n not in emulator.inputs.names]
+    variables = {field.name: variable(data, field, ndim) for field in fields}
+    first = variables[fields[0].name]
+    space, extra = first.dims[-ndim:], leading(fields[0], first, ndim)
+    for field in fields:
+        array = variables[field.name]
+        if (array.dims[-ndim:], leading(field, array, ndim)) != (space, extra):
             raise GeometryError(
-                f"field {name!r} has the axes {array.dims}, but {first.name!r} has {first.dims}; "
+                f"field {field.name!r} has the axes {array.dims}, but {first.name!r} has "
+                f"{first.dims}; "
                 f"let them agree but for that of the channels"
             )
     spacing = [step_of(data.coords[axis].values if axis in data.coords else None) for axis in space]
     domain = domain or grid_declared(data.attrs, emulator.domain)
     domain_of_input(emulator, domain, spacing, other_grid=other_grid)
     outer = tuple(data.sizes[axis] for axis in extra)
+    along = [
+        Axis(str(axis), data.coords[axis].values if axis in data.coords else None) for axis in space
+    ]
     results: dict[str, list[NDArray[Any]]] = {name: [] for name in emulator.targets.names}
     for where in np.ndindex(*outer):
         values = {name: array.values[where] for name, array in variables.items()}
-        for name, value in apply_arrays(emulator, values, domain, settings).items():
+        for name, value in apply_arrays(emulator, values, domain, settings, along).items():
             results[name].append(value)
     grid = domain.grid(tuple(data.sizes[axis] for axis in space))
     tiling = Tiling(grid, emulator.footprint)
@@ -79,8 +91,9 @@ def variable(data: xr.Dataset, field: Field, ndim: int) -> xr.DataArray:
     """A variable that is an input, checked."""
     if field.name not in data.data_vars:
         raise FieldError(
-            f"the Dataset has no variable {field.name!r}, which the emulator takes in "
-            f"{field.units}{near_names(field.name, map(str, data.data_vars))}"
+            f"the Dataset has no variable {field.name!r}, which the emulator takes"
+            f"{f' in {field.units}' if field.units else ''}"
+            f"{near_names(field.name, map(str, data.data_vars))}"
         )
     array = data[field.name]
     channels = field_channels(field)

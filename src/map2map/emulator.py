@@ -6,7 +6,7 @@ that says all else. It is read without running any code that it could contain.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from map2map.arrays import Settings, apply_arrays, domain_of_input
 from map2map.datasets import apply_dataset
+from map2map.derived import Derived
 from map2map.errors import ArtefactError, FieldError, GeometryError, near_names
 from map2map.fields import FieldSet
 from map2map.files import replacing
@@ -48,6 +49,7 @@ class Card:
         training: Files with their digests, splits, seed, options.
         scores: How well it did on its own training and validation splits.
         versions: Of the libraries that made it.
+        derived: How inputs are computed from other fields, by name.
     """
 
     format: int
@@ -60,6 +62,7 @@ class Card:
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    derived: dict[str, Spec] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path | str) -> "Card":
@@ -106,6 +109,7 @@ class Emulator(nn.Module):
         model: The network, from normalized inputs to normalized targets.
         domain: What the grids it was trained on have in common, its ``ndim`` known.
         model_spec: How to make the network again; by default from the arguments that it keeps.
+        derived: How inputs are computed from other fields, where they are not given.
 
     Attributes:
         footprint: What the network sees.
@@ -119,9 +123,13 @@ class Emulator(nn.Module):
         model: nn.Module,
         domain: Domain,
         model_spec: Spec | None = None,
+        derived: Mapping[str, Derived] | None = None,
     ) -> None:
         super().__init__()
         names = (*inputs.names, *targets.names)
+        self.derived: Mapping[str, Derived] = {
+            name: how for name, how in (derived or {}).items() if name in names
+        }
         for name in norms:
             if name not in names:
                 raise FieldError(f"a norm is given for {name!r}{near_names(name, names)}")
@@ -136,6 +144,21 @@ class Emulator(nn.Module):
         self.training_record: dict[str, Any] = {}
         self.scores: dict[str, Any] = {}
         self.versions: dict[str, str] = {}
+
+    def needed(self, given: Container[str] = ()) -> tuple[str, ...]:
+        """Names of the fields that it has to be given.
+
+        Args:
+            given: Fields that are given in any case; inputs among them need not be computed.
+
+        Returns:
+            Inputs, but instead of those that it computes what it computes them from.
+        """
+        computed = {n: how for n, how in self.derived.items() if n not in given}
+        names: list[str] = []
+        for name in self.inputs.names:
+            names += computed[name].needs if name in computed else [name]
+        return tuple(dict.fromkeys(names))
 
     def norm(self, name: str) -> Norm:
         """The norm of a field."""
@@ -196,7 +219,7 @@ class Emulator(nn.Module):
 
         Args:
             fields: An xarray Dataset; or, by name, arrays or tensors of shape (channel, *space) or,
-                of one channel, (*space).
+                of one channel, (*space). What inputs are derived from, instead of them, will do.
             domain: What lies beyond the edges of the fields, if other than in training.
             other_grid: Whether periodic axes and cell size may differ from the training's.
             settings: Memory, tiles, precision, …
@@ -235,6 +258,7 @@ class Emulator(nn.Module):
             training=self.training_record,
             scores=self.scores,
             versions=self.versions,
+            derived={name: describe(how) for name, how in self.derived.items()},
         )
 
     def save(self, path: Path | str) -> None:
@@ -288,6 +312,10 @@ class Emulator(nn.Module):
                 f"are {', '.join(fields)}; every field has one, if only the identity"
             )
         model = build(card.model, trust=trust, callback_at=callback_at)
+        derived = {
+            name: build(spec, base=Derived, trust=trust, callback_at=callback_at)
+            for name, spec in card.derived.items()
+        }
         emulator = cls(
             FieldSet.from_dicts(card.inputs),
             FieldSet.from_dicts(card.targets),
@@ -295,6 +323,7 @@ class Emulator(nn.Module):
             model,
             Domain(**card.grid),
             card.model,
+            derived,
         )
         with safetensors.safe_open(path, framework="pt") as opened:
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118

@@ -21,8 +21,10 @@ import map2map.metrics
 from map2map.baselines import Baseline, read_field
 from map2map.emulator import Emulator
 from map2map.errors import FieldError, GeometryError, M2MError, RecipeError, SaveError, near_names
+from map2map.fields import Field
 from map2map.grids import Grid
 from map2map.runs import Runs
+from map2map.samples import Where
 from map2map.scores import Joint, Table, middle, with_summary
 from map2map.tiling import valid_domain
 from map2map.typing import Array, Shape
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 
 EMULATOR = "emulator"
 EXAMPLES = ("best", "median", "worst")
+SPECTRAL = ("spectral", "bispectrum")
+"""Metrics of periodic fields, whose number of wavenumbers depends on the grid."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,14 @@ class Options:
         bootstrap: How often runs are drawn for the uncertainty of means over runs.
         seed: Of these draws.
         track: Shows the progress over so many runs.
+        where: Which cells are scored; default: all that are finite.
     """
 
     metrics: Sequence[str] | None = None
     bootstrap: int = 1000
     seed: int = 0
     track: Callable[[Iterable[int], int], Iterable[int]] = field(default=lambda runs, _: runs)
+    where: Where | None = None
 
     def __post_init__(self) -> None:
         for name in self.metrics or ():
@@ -143,25 +149,33 @@ class Evaluation:
     ) -> None:
         self.emulator, self.runs, self.baselines, self.options = emulator, runs, baselines, options
         self.methods = [EMULATOR, *baselines]
-        self.names = run_names(runs, emulator.targets.names[0])
-        self.table = Table(self.methods, self.names, emulator.targets.names)
-        self.input_shape: Shape = runs.shape
-        self.grid: Grid = emulator.domain.grid(
-            tuple(n * runs.scale_factor for n in runs.shape), runs.scale_factor
-        )
+        self.names = run_names(runs)
+        self.fields = emulator.targets.with_vectors()
+        self.table = Table(self.methods, self.names, [each.name for each in self.fields])
+        self.grid: Grid = self.grid_of(0)
         self.wraps = [beyond == "periodic" for beyond in self.grid.beyond]
         available = metrics_available()
         chosen = dict.fromkeys(["pointwise", *(options.metrics or available)])
+        if not runs.domain.same_shape and not all(self.wraps):
+            # there would be none, and of another length for every shape
+            chosen = {name: None for name in chosen if name not in SPECTRAL}
         self.metrics = [available[name] for name in chosen]
         self.seconds: list[float] = []
         self.joints: dict[str, Joint] = {}
         self.masked_fields: set[str] = set()
 
+    def grid_of(self, run: int) -> Grid:
+        """The grid of the targets of a run."""
+        scale = self.runs.scale_factor
+        shape = tuple(n * scale for n in self.runs.shape_of(run))
+        return self.emulator.domain.grid(shape, scale)
+
     def add(self, run: int, folder: Path) -> None:
         """Score one run."""
+        self.grid = self.grid_of(run)
+        shape = self.runs.shape_of(run)
         inputs = {
-            name: read_field(self.runs, name, run, self.input_shape)
-            for name in self.emulator.inputs.names
+            name: read_field(self.runs, name, run, shape) for name in self.emulator.inputs.names
         }
         start = time.perf_counter()
         outputs = predict(self.emulator, inputs)
@@ -169,21 +183,42 @@ class Evaluation:
         predictions = {EMULATOR: outputs}
         predictions |= {name: baseline(run, inputs) for name, baseline in self.baselines.items()}
         slices: dict[str, Any] = {}
-        for target in self.emulator.targets:
-            truth = read_field(self.runs, target.name, run, self.grid.shape)
-            found = {
-                method: placed(values[target.name], truth.shape, method)
-                for method, values in predictions.items()
-                if target.name in values
-            }
-            self.score(run, target.name, truth, found)
-            slices[f"{target.name}/truth"] = middle(truth)
-            slices |= {f"{target.name}/{method}": middle(x) for method, x in found.items()}
+        excluded = self.excluded(run)
+        for scored, parts in self.fields.items():
+            whole = [read_field(self.runs, name, run, self.grid.shape) for name in parts]
+            truth = np.concatenate(whole) if len(whole) > 1 else whole[0]
+            if excluded is not None:
+                truth[:, excluded] = np.nan
+            found = {}
+            for method, values in predictions.items():
+                if all(name in values for name in parts):
+                    pairs = zip(parts, whole, strict=True)
+                    made = [placed(values[name], x.shape, method) for name, x in pairs]
+                    found[method] = np.concatenate(made) if len(made) > 1 else made[0]
+            self.score(run, scored, truth, found)
+            slices[f"{scored.name}/truth"] = middle(truth)
+            slices |= {f"{scored.name}/{method}": middle(x) for method, x in found.items()}
         # kept on disk, because the examples are known at the end only
         np.savez(folder / f"{run}.npz", **slices)
 
-    def score(self, run: int, name: str, truth: Array, found: Mapping[str, Array]) -> None:
+    def excluded(self, run: int) -> NDArray[np.bool_] | None:
+        """Cells that are not to be scored, shape (*space)."""
+        where = self.options.where
+        if where is None:
+            return None
+        names = (*self.emulator.inputs.names, *self.emulator.targets.names)
+        if where.field not in names:
+            raise FieldError(
+                f"the cells to score are those where {where.field!r} is large, which is neither "
+                f"input nor target{near_names(where.field, names)}"
+            )
+        values = read_field(self.runs, where.field, run, self.grid.shape)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(~(values > where.above).any(axis=0))
+
+    def score(self, run: int, scored: Field, truth: Array, found: Mapping[str, Array]) -> None:
         """Score all methods' predictions of one field."""
+        name = scored.name
         counts = np.isfinite(truth).all(axis=0)
         covered = np.ones_like(counts)
         cells = max(1, int(counts.sum()))
@@ -220,7 +255,7 @@ class Evaluation:
                 f"no cell of {name!r} in run {self.names[run]} can be scored: the truth or a "
                 f"prediction is finite in none ({', '.join(found)})"
             )
-        vector = self.emulator.targets[name].kind == "vector"
+        vector = scored.kind == "vector"
         for method, values in found.items():
             for metric in self.metrics:
                 scores = metric(
@@ -237,7 +272,7 @@ class Evaluation:
 
     def result(self, folder: Path) -> xr.Dataset:
         """All scores of all runs."""
-        targets = self.emulator.targets
+        targets = [*self.fields]
         scores = self.table.dataset()
         scores = scores.rename(masked_truth="masked")
         scores = with_summary(scores, self.options.bootstrap, self.options.seed)
@@ -249,7 +284,7 @@ class Evaluation:
         scores["seconds"] = xr.Variable(
             "run", self.seconds, {"units": "s", "long_name": "time to apply the emulator"}
         )
-        joints = [self.joints[name] for name in targets.names]
+        joints = [self.joints[target.name] for target in targets]
         scores["joint"] = xr.Variable(
             ("field", "bin", "bin_output"),
             np.stack([joint.counts for joint in joints]).astype(float),
@@ -286,16 +321,18 @@ class Evaluation:
         order = np.argsort(scores.relative_l2.sel({"method": EMULATOR}).mean("field").values)
         chosen = [int(order[i]) for i in (0, (len(order) - 1) // 2, -1)]
         loaded = [dict(np.load(folder / f"{run}.npz")) for run in chosen]
-        fields = self.emulator.targets.names
+        fields = [each.name for each in self.fields]
         components = max(loaded[0][f"{name}/truth"].shape[0] for name in fields)
-        plane = loaded[0][f"{fields[0]}/truth"].shape[1:]
+        planes = [slices[f"{fields[0]}/truth"].shape[1:] for slices in loaded]
+        plane = tuple(max(sizes) for sizes in zip(*planes, strict=True))
 
         def stack(method: str) -> NDArray[np.float32]:
             out = np.full((len(chosen), len(fields), components, *plane), np.nan, np.float32)
             for i, slices in enumerate(loaded):
                 for j, name in enumerate(fields):
                     if (values := slices.get(f"{name}/{method}")) is not None:
-                        out[i, j, : len(values)] = values
+                        there = tuple(slice(0, n) for n in values.shape)
+                        out[i, j][there] = values
             return out
 
         dims = ("example", "field", "component", "y", "x")
@@ -352,8 +389,12 @@ def placed(values: Array, shape: Shape, method: str) -> Array:
     return out
 
 
-def run_names(runs: Runs, field_name: str) -> list[str]:
-    """A name for every run: that of the target's file, or its path if names are not unique."""
-    paths = [run.paths[field_name] for run in runs]
-    stems = [path.stem for path in paths]
-    return stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
+def run_names(runs: Runs) -> list[str]:
+    """A name for every run: that of its first file, with its folder or its path if need be."""
+    paths = [run.paths.get(runs.targets.names[0], run.path) for run in runs]
+    frames = ["" if run.frame is None else f"[{run.frame}]" for run in runs]
+    for name_of in (lambda p: p.stem, lambda p: p.parent.name, str):
+        names = [name_of(path) + frame for path, frame in zip(paths, frames, strict=True)]
+        if len(set(names)) == len(names):
+            break
+    return names

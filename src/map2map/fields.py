@@ -4,16 +4,29 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from map2map.errors import FieldError, near_names
 
-__all__ = ["Field", "FieldSet", "Kind", "field_channels", "same_units"]
+__all__ = ["Component", "Field", "FieldSet", "Kind", "field_channels", "same_units"]
 
 log = logging.getLogger(__name__)
 
 Kind = Literal["scalar", "vector"]
+
+
+@dataclass(frozen=True)
+class Component:
+    """That a field is one component of a vector whose components have names of their own.
+
+    Args:
+        vector: A name for the vector, which its components share.
+        axis: The axis of the grid that it points along; 0 is the first axis of the arrays.
+    """
+
+    vector: str
+    axis: int
 
 
 @dataclass(frozen=True)
@@ -27,12 +40,15 @@ class Field:
             along; "scalar" is one or several independent numbers per cell. If not given: a vector
             if there are as many channels as axes (and more than one), which is map2map's guess.
         channels: Numbers per cell; if not given, read from the files.
+        component: Of which vector it is one component, where each has a field of its own; a
+            symmetry of the grid exchanges them.
     """
 
     name: str
     units: str | None = None
     kind: Kind | None = None
     channels: int | None = None
+    component: Component | None = None
 
     def resolved(self, channels: int, ndim: int, units: str | None = None) -> "Field":
         """The same with nothing left open, for files with ``channels`` on ``ndim`` axes.
@@ -47,6 +63,11 @@ class Field:
             raise FieldError(
                 f"field {self.name!r} is declared with {self.channels} channels, but its files "
                 f"have {channels}; correct `channels` or leave it out"
+            )
+        if self.component is not None and (channels, self.kind) not in ((1, None), (1, "scalar")):
+            raise FieldError(
+                f"field {self.name!r} is one component of {self.component.vector!r}, so it has one "
+                f"channel and is no vector itself, but it has {channels}"
             )
         kind = self.kind or ("vector" if channels == ndim > 1 else "scalar")
         if kind == "vector" and channels != ndim:
@@ -81,6 +102,12 @@ class FieldSet:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise FieldError(f"fields need different names, but {twice} occur more than once")
+        for vector, parts in self._components().items():
+            if sorted(parts) != list(range(len(parts))) or len(parts) < 2:
+                raise FieldError(
+                    f"vector {vector!r} has components on the axes {sorted(parts)}; there must be "
+                    f"one field for each axis, from 0 on"
+                )
 
     def __iter__(self) -> Iterator[Field]:
         return iter(self.fields)
@@ -113,20 +140,51 @@ class FieldSet:
             slices[field.name] = slice(start, stop)
         return slices
 
+    def _components(self) -> dict[str, dict[int, str]]:
+        """For each vector of several fields, its field on each axis."""
+        found: dict[str, dict[int, str]] = {}
+        for field in self.fields:
+            if field.component is not None:
+                parts = found.setdefault(field.component.vector, {})
+                # of two on one axis, the second has no axis
+                axis = field.component.axis
+                parts[-1 if axis in parts else axis] = field.name
+        return found
+
     @property
-    def vectors(self) -> tuple[slice, ...]:
-        """The channels of the fields that are vectors."""
+    def vectors(self) -> tuple[tuple[int, ...], ...]:
+        """Of every vector, the channel of its component along each axis."""
         slices = self.slices
-        return tuple(slices[field.name] for field in self.fields if field.kind == "vector")
+        whole = [field.name for field in self.fields if field.kind == "vector"]
+        channels = [tuple(range(slices[name].start, slices[name].stop)) for name in whole]
+        for parts in self._components().values():
+            channels.append(tuple(slices[parts[axis]].start for axis in sorted(parts)))
+        return tuple(channels)
+
+    def with_vectors(self) -> dict[Field, tuple[str, ...]]:
+        """All fields, and after them the vectors that several of them make up.
+
+        Returns:
+            For each the names of the fields that it consists of, in the order of the axes.
+        """
+        found: dict[Field, tuple[str, ...]] = {field: (field.name,) for field in self.fields}
+        for vector, parts in self._components().items():
+            names = tuple(parts[axis] for axis in sorted(parts))
+            found[Field(vector, self[names[0]].units, "vector", len(names))] = names
+        return found
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """For a card."""
-        return [vars(field).copy() for field in self.fields]
+        return [asdict(field) for field in self.fields]
 
     @staticmethod
     def from_dicts(dicts: Sequence[dict[str, Any]]) -> "FieldSet":
         """From a card."""
-        return FieldSet(tuple(Field(**entry) for entry in dicts))
+        fields = []
+        for entry in dicts:
+            part = entry.get("component")
+            fields.append(Field(**entry | {"component": part and Component(**part)}))
+        return FieldSet(tuple(fields))
 
 
 def field_channels(field: Field) -> int:

@@ -9,7 +9,7 @@ from map2map.typing import Shape
 
 __all__ = ["Domain", "Grid", "Pad"]
 
-Pad = Literal["refuse", "reflect", "edge", "zero"]
+Pad = Literal["refuse", "reflect", "edge", "zero", "model"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Grid:
             axis, or one for all.
         pad: What is made up beyond an edge that is not periodic: nothing ("refuse"), the values
             mirrored at the outermost cell ("reflect", the cell itself is not repeated), the
-            outermost value ("edge") or zeros ("zero").
+            outermost value ("edge") or zeros ("zero"); or nothing, because the network gets the
+            edge and pads by itself ("model").
 
     >>> Grid((4, 6), periodic=True).periodic
     (True, True)
@@ -75,15 +76,26 @@ class Domain:
         ndim: Number of axes of the grid; default: those of the first input's array but the first,
             which is the channels.
         periodic: Whether the box continues at its other side, one value or one per axis.
-        pad: What is made up beyond an edge that is not periodic: "refuse", "reflect", "edge" or
-            "zero".
+        pad: What is made up beyond an edge that is not periodic: "refuse", "reflect", "edge",
+            "zero" or "model"; see `Grid`.
         spacing: Cell size of the input's grid, one number or one per axis, in the data's units.
+        frames: If arrays have one more axis before all others, of time steps or members that are
+            fields by themselves: take every so many-th of them. 0: there is no such axis.
+        same_shape: Whether all runs must have the same number of cells.
     """
 
     ndim: int | None = None
     periodic: bool | list[bool] = True
     pad: Pad = "refuse"
     spacing: float | list[float] | None = None
+    frames: int = 0
+    same_shape: bool = True
+
+    def __post_init__(self) -> None:
+        if self.frames < 0:
+            raise GeometryError(f"every {self.frames}-th frame was asked for; use 1 for all frames")
+        if self.frames and self.ndim is None:
+            raise GeometryError("frames are told from other axes by the number of those: give ndim")
 
     def grid(self, shape: Shape, scale_factor: int = 1) -> Grid:
         """The grid of a field of this shape."""

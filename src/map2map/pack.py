@@ -17,6 +17,7 @@ from pathlib import Path
 
 from map2map.errors import M2MError, RecipeError, SaveError
 from map2map.fields import Field
+from map2map.grids import Domain
 from map2map.layouts import Layout, lay_out
 from map2map.packed import (
     Job,
@@ -29,7 +30,7 @@ from map2map.packed import (
     pack_run,
 )
 from map2map.records import differences, record_of
-from map2map.runs import Files, Patterns, Runs
+from map2map.runs import Files, Runs
 from map2map.sources import Stored
 from map2map.typing import Shape
 from map2map.workers import on_dask, on_threads
@@ -77,7 +78,7 @@ class Plan:
 
 
 def plan(
-    patterns: Patterns,
+    patterns: Mapping[str, Files],
     folder: Path,
     settings: Settings,
     *,
@@ -106,7 +107,7 @@ def plan(
         )
     inputs = [Field(name) for name in patterns if name not in settings.targets]
     targets = [Field(name) for name in patterns if name in settings.targets]
-    runs = Runs(inputs, targets, patterns, scale_factor=settings.scale_factor, ndim=ndim)
+    runs = Runs(inputs, targets, patterns, Domain(ndim), scale_factor=settings.scale_factor)
     fields, windows, layouts = {}, {}, {}
     for name in patterns:
         source, variable = runs.source(name, 0)

@@ -84,7 +84,7 @@ def make_emulator(
         draw_weights(model, options.init_weight_std)
     spec = model_spec(model, runs, model_arguments)
     made = replace(domain, ndim=runs.ndim)
-    emulator = Emulator(runs.inputs, runs.targets, norms, model, made, spec)
+    emulator = Emulator(runs.inputs, runs.targets, norms, model, made, spec, runs.derived)
     if options.channels_last:
         emulator.model.to(memory_format=channels_last(runs.ndim))  # type: ignore[call-overload]
     return emulator

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 
+from map2map.derived import Derived
 from map2map.errors import FieldError, GeometryError, SourceError
 from map2map.fields import Field, FieldSet
+from map2map.grids import Domain
+from map2map.readers import ConstantReader, DerivedReader, FrameReader, Reader
 from map2map.sources import Source, Stored, open_source
 from map2map.typing import Shape
 
@@ -61,18 +64,30 @@ class Files:
         return ()
 
 
-Patterns = Mapping[str, str | list[str] | Files]
-"""For each field, where its files are."""
+Patterns = Mapping[str, str | list[str] | Files | float]
+"""For each field, where its files are, or its value if it is the same everywhere."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One simulation: a file for each field (often the same file)."""
+    """One simulation, or one frame of it: a file for each field (often the same file).
+
+    Args:
+        paths: The file of each field that has one.
+        frame: Which frame of those files, if they have several.
+    """
 
     paths: Mapping[str, Path]
+    frame: int | None = None
 
     def __str__(self) -> str:
-        return ", ".join(sorted({str(path) for path in self.paths.values()}))
+        files = ", ".join(sorted({str(path) for path in self.paths.values()}))
+        return files if self.frame is None else f"{files}, frame {self.frame}"
+
+    @property
+    def path(self) -> Path:
+        """The first of its files."""
+        return next(iter(self.paths.values()))
 
 
 class Runs:
@@ -81,14 +96,19 @@ class Runs:
     Args:
         inputs: Fields the network sees.
         targets: Fields it learns.
-        patterns: Where the files of each field are.
+        patterns: Where the files of each field are, and of those that others are derived from.
+        domain: What the grids have in common; default for its ``ndim``: the axes of the first input
+            without its channels.
         scale_factor: Target cells per input cell and axis.
-        ndim: Number of axes of the grid; by default that of the first input without its channels.
+        derived: How fields without files are computed.
 
     Raises:
         SourceError: If no file matches, a file is unreadable, or counts differ between fields.
         FieldError: If a field is not declared, has no files or changes its channels.
         GeometryError: If shapes differ between fields or files.
+
+    Attributes:
+        reference: Name of the first field that has files.
     """
 
     def __init__(
@@ -96,34 +116,43 @@ class Runs:
         inputs: Sequence[Field],
         targets: Sequence[Field],
         patterns: Patterns,
+        domain: Domain | None = None,
         *,
         scale_factor: int = 1,
-        ndim: int | None = None,
+        derived: Mapping[str, Derived] | None = None,
     ) -> None:
-        fields = [*inputs, *targets]
-        names = [field.name for field in fields]
-        self._check_names(names, patterns)
+        self.domain = domain or Domain()
+        names = list(dict.fromkeys(field.name for field in (*inputs, *targets)))
+        # files win over what is computed
+        wanted = {n: how for n, how in (derived or {}).items() if n in names and n not in patterns}
+        self.derived: Mapping[str, Derived] = wanted
+        needs = [need for how in wanted.values() for need in how.needs]
+        self._check_names([n for n in names if n not in wanted], needs, patterns)
+        self._values = {n: float(v) for n, v in patterns.items() if isinstance(v, int | float)}
         files = {
             name: entry if isinstance(entry, Files) else Files(entry)
             for name, entry in patterns.items()
+            if not isinstance(entry, int | float)
         }
+        if not files:
+            raise FieldError(
+                f"{', '.join(patterns)} have values, but no field has files; one at least says how "
+                f"large the grid is"
+            )
         self._files = files
-        paths = {name: files[name].paths(name) for name in dict.fromkeys(names)}
+        paths = {name: files[name].paths(name) for name in files}
         self._check_counts(paths)
         self._check_pairs(paths)
         self._sources: dict[Path, Source] = {}
-        first = open_source(paths[names[0]][0], ndim=ndim)
-        self.ndim: int = ndim or len(first.stored(self._variable(names[0], first)).shape)
-        self.runs = [
-            Run({name: paths[name][k] for name in paths}) for k in range(len(paths[names[0]]))
-        ]
-        self.shape = self._shape(names[0], self.runs[0])
+        self.reference = next((name for name in names if name in files), next(iter(files)))
+        self.ndim = self.domain.ndim or self._guess_ndim(paths[self.reference][0])
+        count = len(paths[self.reference])
+        self.runs = self._frames([Run({n: paths[n][k] for n in paths}) for k in range(count)])
+        self.shape = self.shape_of(0)
         self.scale_factor = scale_factor
-        self._expected = {
-            field.name: tuple(n * (scale_factor if i >= len(inputs) else 1) for n in self.shape)
-            for i, field in enumerate(fields)
-        }
-        self._channels = {name: self._stored(name, self.runs[0]).channels for name in paths}
+        self._finer = {field.name for field in targets} - {field.name for field in inputs}
+        read = dict.fromkeys((*names, *needs))
+        self._channels = {name: self._stored(name, self.runs[0]).channels for name in read}
         self._check_shapes()
         self.inputs, self.targets = (
             FieldSet(
@@ -145,20 +174,60 @@ class Runs:
     def __iter__(self) -> Iterator[Run]:
         return iter(self.runs)
 
-    def source(self, name: str, run: int) -> tuple[Source, str]:
-        """The source of a field in a run, and the field's name inside it.
+    def shape_of(self, run: int) -> Shape:
+        """Cells per axis of a run's inputs."""
+        return tuple(self._stored(self.reference, self.runs[run]).shape)
+
+    def source(self, name: str, run: int) -> tuple[Reader, str]:
+        """What reads a field of a run, and the field's name there.
 
         Raises:
             GeometryError, FieldError: If the file differs from those of the first run.
         """
-        source = self._open(self.runs[run].paths[name])
-        variable = self._variable(name, source)
+        reader, variable = self._reader(name, self.runs[run])
         self._check_like_first(name, self.runs[run])
-        return source, variable
+        return reader, variable
+
+    def _reader(self, name: str, run: Run) -> tuple[Reader, str]:
+        if name in self.derived:
+            how = self.derived[name]
+            needs = {need: self._reader(need, run) for need in how.needs}
+            spacing = self.domain.grid((1,) * self.ndim).spacing
+            return DerivedReader(how, needs, spacing), name
+        if name in self._values:
+            like, variable = self._reader(self.reference, run)
+            return ConstantReader(self._values[name], like.stored(variable), like.path), name
+        source = self._open(run.paths[name])
+        variable = self._variable(name, source)
+        return (source if run.frame is None else FrameReader(source, run.frame)), variable
+
+    def _guess_ndim(self, path: Path) -> int:
+        source = open_source(path)
+        return len(source.stored(self._variable(self.reference, source)).shape)
+
+    def _frames(self, runs: list[Run]) -> list[Run]:
+        """A run for every frame that is wanted."""
+        if not self.domain.frames:
+            return runs
+        found = []
+        for run in runs:
+            counts = {name: self._stored(name, run).frames for name in run.paths}
+            several = {name: n for name, n in counts.items() if n is not None}
+            if not several:
+                raise GeometryError(
+                    f"{run} has no axis of frames before its {self.ndim} axes of space; set "
+                    f"data.domain.frames to 0, or add the axis"
+                )
+            if len(set(several.values())) > 1:
+                raise GeometryError(f"fields of {run} have different numbers of frames: {several}")
+            steps = range(0, next(iter(several.values())), self.domain.frames)
+            found += [Run(run.paths, frame) for frame in steps]
+        return found
 
     def _open(self, path: Path) -> Source:
         if path not in self._sources:
-            self._sources[path] = open_source(path, ndim=self.ndim)
+            framed = self.domain.frames > 0
+            self._sources[path] = open_source(path, ndim=self.ndim, framed=framed)
         return self._sources[path]
 
     def _variable(self, name: str, source: Source) -> str:
@@ -168,19 +237,17 @@ class Runs:
         return source.stored(asked or name).name
 
     def _stored(self, name: str, run: Run) -> Stored:
-        source = self._open(run.paths[name])
-        return source.stored(self._variable(name, source))
-
-    def _shape(self, name: str, run: Run) -> Shape:
-        return tuple(self._stored(name, run).shape)
+        reader, variable = self._reader(name, run)
+        return reader.stored(variable)
 
     @staticmethod
-    def _check_names(names: list[str], patterns: Patterns) -> None:
-        missing = [name for name in names if name not in patterns]
-        unused = [name for name in patterns if name not in names]
+    def _check_names(names: list[str], needs: list[str], patterns: Patterns) -> None:
+        missing = [name for name in dict.fromkeys((*names, *needs)) if name not in patterns]
+        unused = [name for name in patterns if name not in names and name not in needs]
         if missing or unused:
+            computed = f" (and {', '.join(needs)}, to compute others)" if needs else ""
             raise FieldError(
-                f"the fields are {', '.join(names)}, but files are given for "
+                f"the fields are {', '.join(names)}{computed}, but files are given for "
                 f"{', '.join(patterns) or 'none'}"
                 + (f"; missing: {', '.join(missing)}" if missing else "")
                 + (f"; not a field: {', '.join(unused)}" if unused else "")
@@ -221,21 +288,33 @@ class Runs:
     def _check_shapes(self) -> None:
         """All files whose headers are cheap to read; the others when they are first used."""
         for run in self.runs:
-            for name, path in run.paths.items():
-                if run is self.runs[0] or self._open(path).cheap_header:
+            for name in self._channels:
+                path = run.paths.get(name)
+                if run is self.runs[0] or (path is not None and self._open(path).cheap_header):
                     self._check_like_first(name, run)
 
     def _check_like_first(self, name: str, run: Run) -> None:
         stored = self._stored(name, run)
-        if tuple(stored.shape) != self._expected[name]:
+        like = self.runs[0] if self.domain.same_shape else run
+        shape = self.shape if self.domain.same_shape else self._stored(self.reference, run).shape
+        factor = self.scale_factor if name in self._finer else 1
+        expected = tuple(factor * n for n in shape)
+        if tuple(stored.shape) != expected:
             scaled = f" (scale factor {self.scale_factor})" if self.scale_factor > 1 else ""
             raise GeometryError(
-                f"field {name!r} in {run.paths[name]} has shape {tuple(stored.shape)}, but "
-                f"{self._expected[name]} is expected from {next(iter(self.runs[0].paths.values()))}"
-                f"{scaled}; all files of all fields must have the same grid"
+                f"field {name!r} in {run.paths.get(name, run.path)} has shape "
+                f"{tuple(stored.shape)}, but {expected} is expected from "
+                f"{like.paths[self.reference]}{scaled}; "
+                + (
+                    "all files of all fields must have the same grid (or set "
+                    "data.domain.same_shape to false)"
+                    if self.domain.same_shape
+                    else "all fields of a run must have the same grid"
+                )
             )
         if stored.channels != self._channels[name]:
             raise FieldError(
-                f"field {name!r} in {run.paths[name]} has {stored.channels} channels, but "
-                f"{self._channels[name]} in {self.runs[0].paths[name]}"
+                f"field {name!r} in {run.paths.get(name, run.path)} has {stored.channels} "
+                f"channels, but {self._channels[name]} in "
+                f"{self.runs[0].paths.get(name, self.runs[0].path)}"
             )

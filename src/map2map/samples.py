@@ -5,24 +5,41 @@ index), and applied in two: the shift of the crop when it is read, symmetry and 
 on the batch.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from map2map.errors import FieldError, GeometryError, RecipeError
+from map2map.errors import FieldError, GeometryError, RecipeError, near_names
 from map2map.fields import FieldSet
 from map2map.grids import Domain, Grid
 from map2map.runs import Runs
 from map2map.symmetry import Symmetries, Symmetry
 from map2map.typing import Shape
-from map2map.windows import Halo, Window, anchors, bounds, crop_window, per_axis
+from map2map.windows import Bounds, Halo, Window, anchors, bounds, crop_window, per_axis
 
-__all__ = ["Augment", "Crops", "Draw", "Sample", "SampleDataset"]
+__all__ = ["Augment", "Crops", "Draw", "Layout", "Sample", "SampleDataset", "Where"]
 
 HaloFormat = int | list[int]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which crops are worth reading: those whose middle cell is of interest.
+
+    They are drawn anew at random in every epoch, as many as would tile the grid; runs without any
+    are left out.
+
+    Args:
+        field: The field that tells; an input or a target.
+        above: What it must exceed in the middle cell of a crop.
+    """
+
+    field: str
+    above: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +55,7 @@ class Crops:
             axis; "auto" computes them from the model's footprint.
         target_halo: Likewise around the target's crop, in its own cells.
         scale_factor: Target cells per input cell and axis.
+        where: Draw crops at random among those whose middle is of interest, instead.
     """
 
     size: int | list[int] | None = None
@@ -47,10 +65,16 @@ class Crops:
     halo: HaloFormat | Literal["auto"] = "auto"
     target_halo: HaloFormat = 0
     scale_factor: int = 1
+    where: Where | None = None
 
     def __post_init__(self) -> None:
         if self.scale_factor < 1:
             raise GeometryError(f"the scale factor is {self.scale_factor}; it must be at least 1")
+        if self.where is not None and (self.start, self.stop) != (None, None):
+            raise RecipeError(
+                "crops are either on a lattice (start, stop, step) or drawn where a field is large "
+                "(where)"
+            )
 
 
 @dataclass(frozen=True)
@@ -86,12 +110,55 @@ class Draw:
         shift: Cells the crop is moved by.
         add: Added to the normalized fields, shape (channel,) or None.
         mul: Multiplied after that, shape (channel,) or None.
+        anchor: First cell of a crop that was drawn; None if it is on the lattice.
     """
 
     symmetry: Symmetry
     shift: Shape
     add: NDArray[np.float32] | None = None
     mul: NDArray[np.float32] | None = None
+    anchor: Shape | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the crops of a run are.
+
+    Args:
+        grid: Of the inputs.
+        target_grid: Of the targets.
+        bounds: First and last anchor per axis, where there is a limit.
+        anchors: First cells of the crops, per axis.
+        choices: Numbers of the cells that a crop may start at if it is drawn, counted along the
+            last axis first; None if crops are on the lattice.
+    """
+
+    grid: Grid
+    target_grid: Grid
+    bounds: tuple[Bounds, ...]
+    anchors: tuple[Sequence[int], ...]
+    choices: NDArray[np.int64] | None = None
+
+    @property
+    def count(self) -> int:
+        """How many crops a run has in an epoch."""
+        if self.choices is not None and not len(self.choices):
+            return 0
+        return prod(len(axis) for axis in self.anchors)
+
+    def anchor(self, number: int) -> Shape:
+        """First cell of a crop on the lattice."""
+        where = np.unravel_index(number, [len(axis) for axis in self.anchors])
+        return tuple(axis[int(i)] for axis, i in zip(self.anchors, where, strict=True))
+
+    def choice(self, number: int, rng: np.random.Generator | None) -> Shape | None:
+        """First cell of a crop that is drawn; without random numbers they are spread evenly."""
+        if self.choices is None:
+            return None
+        among = len(self.choices)
+        i = (2 * number + 1) * among // (2 * self.count) if rng is None else rng.integers(among)
+        cell = np.unravel_index(int(self.choices[i]), self.grid.shape)
+        return tuple(int(c) for c in cell)
 
 
 @dataclass(frozen=True)
@@ -125,8 +192,11 @@ class SampleDataset:
         seed: Of everything random.
         allow_nonfinite: Whether NaN and infinities may be read; refused otherwise.
 
-    Sample ``s`` is crop ``s % ncrop`` of run ``s // ncrop``; crops run through the axes, the last
-    fastest.
+    Samples count the crops of the first run, then those of the second, and so on; crops run through
+    the axes, the last fastest.
+
+    Attributes:
+        layouts: Where the crops of each run are.
     """
 
     def __init__(
@@ -141,40 +211,93 @@ class SampleDataset:
     ) -> None:
         self.runs, self.seed, self.allow_nonfinite = runs, seed, allow_nonfinite
         shape, ndim, factor = runs.shape, runs.ndim, crops.scale_factor
-        domain = domain or Domain()
-        self.grid = domain.grid(shape)
-        self.target_grid = domain.grid(tuple(factor * n for n in shape), factor)
-        self.scale_factor = factor
+        self.crops, self.domain, self.scale_factor = crops, domain or Domain(), factor
         self.size = per_axis(crops.size, shape, "crop")
-        if any(n < 1 or n > m for n, m in zip(self.size, shape, strict=True)):
-            raise GeometryError(
-                f"the crop is {self.size}, but the fields are {shape}: a crop has at least one "
-                f"cell, and is no larger than the field (its halo may be)"
-            )
         if crops.halo == "auto":
             raise GeometryError("the halo is still 'auto'; resolve it with the model's footprint")
         self.halo = Halo.parse(crops.halo, ndim)
         self.target_halo = Halo.parse(crops.target_halo, ndim)
         self._augment(augment or Augment(), ndim)
-        symmetries = self.symmetries
-        self._bounds = bounds(
-            self.grid,
-            self.size,
-            self.halo,
-            flips=bool(symmetries.flips),
-            permute=symmetries.permute,
-        )
-        self.anchors = anchors(
-            per_axis(crops.start, (0,) * ndim, "crop_start"),
-            None if crops.stop is None else per_axis(crops.stop, shape, "crop_stop"),
-            per_axis(crops.step, self.size, "crop_step"),
-            shape,
-            self._bounds,
-        )
-        self.ncrop = prod(len(axis) for axis in self.anchors)
+        self.layouts = self._layouts()
         crop_window((0,) * ndim, self.size, self.halo)
         target = tuple(factor * n for n in self.size)
         self.target_size = crop_window((0,) * ndim, target, self.target_halo).shape
+        counts = [layout.count for layout in self.layouts]
+        if not any(counts):
+            where = crops.where
+            assert where is not None
+            raise FieldError(
+                f"no crop of {self.size} cells has a middle where {where.field!r} is above "
+                f"{where.above}, in any run; lower `crops.where.above`, or make crops smaller"
+            )
+        self._stops = np.cumsum(counts)
+        first = self.layouts[0]
+        self.grid, self.target_grid, self.anchors = first.grid, first.target_grid, first.anchors
+
+    def _layouts(self) -> list[Layout]:
+        if self.runs.domain.same_shape:
+            one = self._layout(self.runs.shape)
+            every = [one] * len(self.runs)
+        else:
+            shapes = [self.runs.shape_of(k) for k in range(len(self.runs))]
+            made = {shape: self._layout(shape) for shape in dict.fromkeys(shapes)}
+            every = [made[shape] for shape in shapes]
+        if self.crops.where is None:
+            return every
+        return [
+            replace(layout, choices=self._choices(k, layout, self.crops.where))
+            for k, layout in enumerate(every)
+        ]
+
+    def _layout(self, shape: Shape) -> Layout:
+        if any(n < 1 or n > m for n, m in zip(self.size, shape, strict=True)):
+            raise GeometryError(
+                f"the crop is {self.size}, but the fields are {shape}: a crop has at least one "
+                f"cell, and is no larger than the field (its halo may be)"
+            )
+        crops, factor, grid = self.crops, self.scale_factor, self.domain.grid(shape)
+        limits = bounds(
+            grid,
+            self.size,
+            self.halo,
+            flips=bool(self.symmetries.flips),
+            permute=self.symmetries.permute,
+        )
+        return Layout(
+            grid,
+            self.domain.grid(tuple(factor * n for n in shape), factor),
+            limits,
+            anchors(
+                per_axis(crops.start, (0,) * len(shape), "crop_start"),
+                None if crops.stop is None else per_axis(crops.stop, shape, "crop_stop"),
+                per_axis(crops.step, self.size, "crop_step"),
+                shape,
+                limits,
+            ),
+        )
+
+    def _choices(self, run: int, layout: Layout, where: Where) -> NDArray[np.int64]:
+        """The cells that a crop may start at, so that its middle is of interest."""
+        names = (*self.runs.inputs.names, *self.runs.targets.names)
+        if where.field not in names or self.scale_factor > 1:
+            raise FieldError(
+                f"`crops.where` needs a field on the grid of the inputs, not {where.field!r}"
+                f"{near_names(where.field, names)}"
+            )
+        source, variable = self.runs.source(where.field, run)
+        shape = layout.grid.shape
+        values = np.empty((source.stored(variable).channels, *shape), np.float32)
+        source.read(variable, Window.whole(shape), values, layout.grid)
+        with np.errstate(invalid="ignore"):
+            wanted = (values > where.above).any(axis=0)
+        # from middles to first cells
+        wanted = np.roll(wanted, [-(n // 2) for n in self.size], tuple(range(len(shape))))
+        for axis, bound in enumerate(layout.bounds):
+            if bound is not None:
+                first = np.arange(shape[axis])
+                outside = (first < bound[0]) | (first > bound[1])
+                wanted[(slice(None),) * axis + (outside,)] = False
+        return np.flatnonzero(wanted)
 
     def _augment(self, augment: Augment, ndim: int) -> None:
         self.augment = augment
@@ -192,12 +315,23 @@ class SampleDataset:
                 )
 
     def __len__(self) -> int:
-        return len(self.runs) * self.ncrop
+        return int(self._stops[-1])
+
+    @property
+    def ncrop(self) -> int | None:
+        """Crops of every run; None if their numbers differ."""
+        counts = {layout.count for layout in self.layouts}
+        return counts.pop() if len(counts) == 1 else None
+
+    def locate(self, index: int) -> tuple[int, int]:
+        """The run of a sample, and the number of its crop there."""
+        run = int(np.searchsorted(self._stops, index, side="right"))
+        return run, index - int(self._stops[run]) + self.layouts[run].count
 
     def anchor(self, index: int) -> Shape:
-        """First cell of a sample's crop."""
-        where = np.unravel_index(index % self.ncrop, [len(axis) for axis in self.anchors])
-        return tuple(axis[int(i)] for axis, i in zip(self.anchors, where, strict=True))
+        """First cell of a sample's crop on the lattice."""
+        run, number = self.locate(index)
+        return self.layouts[run].anchor(number)
 
     def draw(self, index: int, epoch: int) -> Draw:
         """What is random about a sample in an epoch, and about nothing else."""
@@ -212,13 +346,20 @@ class SampleDataset:
             shift,
             None if add is None else rng.normal(0, add, channels).astype(np.float32),
             None if mul is None else rng.lognormal(0, mul, channels).astype(np.float32),
+            self._drawn_anchor(index, rng),
         )
+
+    def _drawn_anchor(self, index: int, rng: np.random.Generator | None) -> Shape | None:
+        run, number = self.locate(index)
+        return self.layouts[run].choice(number, rng)
 
     def windows(self, index: int, draw: Draw) -> tuple[Window, Window, Window]:
         """The crop of a sample, and the windows to read of input and target."""
+        bounds = self.layouts[self.locate(index)[0]].bounds
+        start = draw.anchor or self.anchor(index)
         anchor = tuple(
             a + shift if bound is None else min(a + shift, bound[1])
-            for a, shift, bound in zip(self.anchor(index), draw.shift, self._bounds, strict=True)
+            for a, shift, bound in zip(start, draw.shift, bounds, strict=True)
         )
         axes, flips, factor = draw.symmetry.axes, draw.symmetry.flips, self.scale_factor
         none = Halo.parse(0, len(anchor))
@@ -247,14 +388,15 @@ class SampleDataset:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         if epoch is None:
-            draw = Draw(Symmetry.identity(self.runs.ndim), (0,) * self.runs.ndim)
+            still = self._drawn_anchor(index, None)
+            draw = Draw(Symmetry.identity(self.runs.ndim), (0,) * self.runs.ndim, anchor=still)
         else:
             draw = self.draw(index, epoch)
-        run = index // self.ncrop
+        run, _ = self.locate(index)
         crop, *windows = self.windows(index, draw)
-        sides = []
+        layout, sides = self.layouts[run], []
         for i, (fields, grid) in enumerate(
-            ((self.runs.inputs, self.grid), (self.runs.targets, self.target_grid))
+            ((self.runs.inputs, layout.grid), (self.runs.targets, layout.target_grid))
         ):
             shape = (fields.channels, *windows[i].shape)
             out = np.empty(shape, np.float32) if into is None else into[i].reshape(shape)
@@ -286,8 +428,9 @@ class SampleDataset:
                         window.start, cell, grid.shape, grid.beyond, strict=True
                     )
                 ]
+                file = self.runs.runs[run].paths.get(name, self.runs.runs[run].path)
                 raise FieldError(
-                    f"field {name!r} in {self.runs.runs[run].paths[name]} holds {len(bad)} NaN or "
+                    f"field {name!r} in {file} holds {len(bad)} NaN or "
                     f"infinite values in the window from {window.start} to {window.stop}, the "
                     f"first at channel {channel}, cell {where}; mend the data, or let such cells "
                     f"be masked (`data.reading.mask: true` in a recipe)"

@@ -21,11 +21,11 @@ __all__ = ["Spec", "build", "describe", "describe_call", "import_object", "impor
 Spec = dict[str, Any]
 """``{"class_path": ..., "init_args": {...}}``, all of it JSON."""
 
-TRUSTED = ("map2map.models.", "map2map.norms.", "torch.nn.")
+TRUSTED = ("map2map.models.", "map2map.norms.", "map2map.derived.", "torch.nn.")
 CALLBACK = f"{PACKAGE}."
 
 
-def describe(thing: nn.Module) -> Spec:
+def describe(thing: object) -> Spec:
     """The class of an object and the arguments it was made with.
 
     Raises:
@@ -100,11 +100,18 @@ def import_path(thing: Any) -> str:
     return f"{shortest}.{thing.__qualname__}"
 
 
-def build(spec: Spec, *, trust: Iterable[str] = (), callback_at: Path | None = None) -> nn.Module:
+def build(
+    spec: Spec,
+    *,
+    base: type = nn.Module,
+    trust: Iterable[str] = (),
+    callback_at: Path | None = None,
+) -> Any:
     """Make the object that a spec describes.
 
     Args:
         spec: Class and arguments, from a card.
+        base: What it has to be.
         trust: Import paths outside map2map and torch.nn that may be imported.
         callback_at: Folder with the user's code that the card needs.
 
@@ -119,8 +126,9 @@ def build(spec: Spec, *, trust: Iterable[str] = (), callback_at: Path | None = N
         return _resolve(path, trusted, callback_at)
 
     cls = resolve(spec["class_path"])
-    if not (inspect.isclass(cls) and issubclass(cls, nn.Module)):
-        raise ArtefactError(f"{spec['class_path']!r} is not a torch module; refusing to build it")
+    if not (inspect.isclass(cls) and issubclass(cls, base)):
+        kind = "torch module" if base is nn.Module else base.__name__
+        raise ArtefactError(f"{spec['class_path']!r} is not a {kind}; refusing to build it")
     arguments = {
         key: _as_object(value, resolve, trusted, callback_at)
         for key, value in spec["init_args"].items()

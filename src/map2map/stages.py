@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -144,10 +145,12 @@ class Stage:
         self._journal = (self.folder / name).open("a", buffering=1)
         return self
 
-    def write(self, tile: int, window: Window, values: Mapping[str, NDArray[Any]]) -> None:
-        """Write the fields of a tile, and that it is finished."""
+    def write(
+        self, tile: int, window: Window, values: Mapping[str, NDArray[Any]], frame: int = 0
+    ) -> None:
+        """Write the fields of a tile of a frame, and that it is finished."""
         for name, part in values.items():
-            self.sink.write(name, window, part)
+            self.sink.write(name, window, part, frame)
         try:
             self._journal.write(f"{tile}\n")
         except OSError as error:
@@ -183,18 +186,21 @@ class Stage:
         with self.sink:
             pass
         if self._final is not None:
-            self._copy(open_source(self.folder / "fields", ndim=len(self.tile)), self._final)
+            framed = any(item.frames is not None for item in self.fields)
+            source = open_source(self.folder / "fields", ndim=len(self.tile), framed=framed)
+            self._copy(source, self._final)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _copy(self, source: Any, sink: Sink) -> None:
         """Write the complete fields in a format that has to be written in one go."""
         with sink:
             for item in self.fields:
-                for slab in slabs(tuple(item.shape), item.channels):
+                windows = product(range(item.frames or 1), slabs(tuple(item.shape), item.channels))
+                for frame, slab in windows:
                     values = np.empty((item.channels, *slab.shape), item.dtype)
-                    source.read(item.name, slab, values, Grid(tuple(item.shape)))
+                    source.read(item.name, slab, values, Grid(tuple(item.shape)), frame)
                     source.release()
-                    sink.write(item.name, slab, values)
+                    sink.write(item.name, slab, values, frame)
 
 
 def chunk_of(cells: int) -> int:

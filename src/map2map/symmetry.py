@@ -43,12 +43,13 @@ class Symmetry:
         """The shape of a field after the symmetry, from its shape before."""
         return tuple(shape[axis] for axis in self.axes)
 
-    def apply(self, x: torch.Tensor, vectors: Sequence[slice] = ()) -> torch.Tensor:
+    def apply(self, x: torch.Tensor, vectors: Sequence[Sequence[int]] = ()) -> torch.Tensor:
         """Turn a field.
 
         Args:
             x: Values, shape (channel, *space).
-            vectors: Channels of each vector in it; the other channels are scalars.
+            vectors: Of each vector in it, the channel of its component along each axis; the other
+                channels are scalars.
 
         Returns:
             The turned field; it may share memory with ``x``.
@@ -61,8 +62,8 @@ class Symmetry:
         source, negative = list(range(len(x))), [False] * len(x)
         for vector in vectors:
             for new, old in enumerate(self.axes):
-                source[vector.start + new] = vector.start + old
-                negative[vector.start + new] = self.flips[old]
+                source[vector[new]] = vector[old]
+                negative[vector[new]] = self.flips[old]
         if source == sorted(source) and not any(negative):
             return turned
         # one pass that moves, turns and negates

@@ -92,6 +92,11 @@ class Tiling:
                     f"tiles have {n} cells on axis {axis}, but this model is tiled exactly in "
                     f"multiples of {step}; the nearest is {round_up(max(n, 1), step)}"
                 )
+        if "model" in grid.beyond and footprint.cut:
+            raise GeometryError(
+                f"the grid leaves the pad to the model (pad: model), but this one pads nothing: it "
+                f"cuts off {footprint.cut} cells on each side; declare another pad"
+            )
         self.starts = tuple(
             range(a, b, n)
             for a, b, n in zip(self.domain.start, self.domain.stop, self.size, strict=True)
@@ -134,6 +139,8 @@ class Tiling:
             tuple(a - b for a, b in zip(cells.stop, self.domain.start, strict=True)),
         ).scaled(self.footprint.scale)
         halo, kept = self.footprint.halo_for(cells.shape), self.footprint.kept(cells.shape)
+        if "model" in self.grid.beyond:
+            halo, kept = self._at_edges(cells, halo, kept)
         if self.rings:
             offset = self.footprint.ring or 0
             ring = [axis in self.rings for axis in range(len(cells.shape))]
@@ -143,6 +150,20 @@ class Tiling:
             sizes = target.shape
             kept = tuple(slice(0, n) if r else k for r, n, k in zip(ring, sizes, kept, strict=True))
         return Tile(index, cells, cells.grow(halo), kept, target, self.rings)
+
+    def _at_edges(
+        self, cells: Window, halo: Halo, kept: tuple[slice, ...]
+    ) -> tuple[Halo, tuple[slice, ...]]:
+        """What is read and kept where the model itself pads: a read ends where the field does."""
+        low, high, parts = list(halo.low), list(halo.high), list(kept)
+        for axis, beyond in enumerate(self.grid.beyond):
+            if beyond == "model":
+                low[axis] = min(low[axis], cells.start[axis])
+                end = round_up(self.grid.shape[axis], self.footprint.multiple)
+                high[axis] = min(high[axis], end - cells.stop[axis])
+                start, scale = low[axis], self.footprint.scale
+                parts[axis] = slice(scale * start, scale * (start + cells.shape[axis]))
+        return Halo(tuple(low), tuple(high)), tuple(parts)
 
     @property
     def largest_read(self) -> Shape:
@@ -282,7 +303,10 @@ def reached(marked: NDArray[np.bool_], tile: Tile, footprint: Footprint) -> NDAr
         # cells marked so far along the axis; a block of outputs sees those between two positions
         counts = np.cumsum(marked, axis=axis, dtype=np.int64)
         counts = np.concatenate([np.zeros_like(counts.take([0], axis)), counts], axis)
-        blocks = footprint.low + step * np.arange(ceil(n / step))
+        low_side = (
+            footprint.low if axis in tile.rings else tile.cells.start[axis] - tile.read.start[axis]
+        )
+        blocks = low_side + step * np.arange(ceil(n / step))
         last = marked.shape[axis]
         low, high = (
             counts.take(np.clip(edge, 0, last), axis)

@@ -172,7 +172,7 @@ def axis_runs(start: int, stop: int, size: int, beyond: str) -> list[Run]:
         elif beyond == "edge":
             end = min(stop, 0) if cell < 0 else stop
             source = slice(0, 1) if cell < 0 else slice(size - 1, size)
-        elif beyond == "zero":
+        elif beyond in ("zero", "model"):  # the latter only to fill up a size
             end = min(stop, 0) if cell < 0 else stop
             source = slice(0, 0)
         elif beyond == "reflect" and size > 1:
@@ -255,7 +255,7 @@ def bounds(
 
     Args:
         grid: On axes that are not periodic a crop stays inside, because a target is never made
-            up; its halo, too, where nothing may be made up.
+            up; its halo, too, where nothing is made up.
         crop: Shape of the crop.
         halo: Cells read around it.
         flips: Whether low and high sides may be exchanged.
@@ -273,7 +273,7 @@ def bounds(
         size = max(crop[a] for a in axes)
         low, high = (max(side[a] for a in axes) for side in (halo.low, halo.high))
         low, high = (max(low, high), max(low, high)) if flips else (low, high)
-        low, high = (max(low, 0), max(high, 0)) if beyond == "refuse" else (0, 0)
+        low, high = (max(low, 0), max(high, 0)) if beyond in ("refuse", "model") else (0, 0)
         if n - size - high < low:
             raise GeometryError(
                 f"axis {axis} has {n} cells and is not periodic, too few for a crop of {size} with "

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,9 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from map2map.apply import Job, Report, Work, apply_files, check, jobs_of
+from map2map.apply import Job, Report, Work, apply_files, check, emulator_at, jobs_of
 from map2map.arrays import Settings
-from map2map.commands.arguments import WHERE, fields_at
-from map2map.emulator import Card
+from map2map.commands.arguments import WHERE, inputs_at
 from map2map.engine import DTYPES, Running
 from map2map.errors import RecipeError, SaveError
 from map2map.grids import Domain, Pad
@@ -45,7 +45,7 @@ the halo that its outputs see, so the tiles do not show in the result.
 def main(argv: Sequence[str]) -> int:
     """Apply."""
     options = make_parser().parse_args(argv)
-    card = Card.read(options.emulator)
+    emulator = emulator_at(options.emulator, tuple(options.trust or ()), options.callback_at)
     settings = Settings(
         Running(
             precision=options.precision,
@@ -62,9 +62,9 @@ def main(argv: Sequence[str]) -> int:
     )
     job = Job(
         options.emulator,
-        fields_at(options.input, [field["name"] for field in card.inputs]),
+        inputs_at(options.input, emulator),
         options.output,
-        declared(options, card),
+        declared(options, emulator.domain),
         options.other_grid,
         settings,
         options.overwrite,
@@ -129,9 +129,9 @@ def make_parser() -> argparse.ArgumentParser:
                                      "training's")
     grid.add_argument("--periodic", nargs="+", choices=["yes", "no"], metavar="yes|no",
                       help="whether its axes are periodic: one for all, or one for each")
-    grid.add_argument("--pad", choices=["interior", "reflect", "edge", "zero"],
+    grid.add_argument("--pad", choices=["interior", "reflect", "edge", "zero", "model"],
                       help="beyond an edge that is not periodic: only outputs that do not see "
-                      "beyond it, or what to make up")
+                      "beyond it, or what to make up; with 'model', the network pads by itself")
     grid.add_argument("--other-grid", action="store_true",
                       help="apply it although periodic axes or cell size are not the training's")
     speed = parser.add_argument_group("speed")
@@ -169,21 +169,21 @@ def best_device() -> str:
     return "cpu"
 
 
-def declared(options: argparse.Namespace, card: Card) -> Domain | None:
+def declared(options: argparse.Namespace, learnt: Domain) -> Domain | None:
     """The grid of the input, as far as the options say."""
     if options.periodic is None and options.pad is None:
         return None
-    learnt = Domain(**card.grid)
+    ndim = learnt.ndim or 1
     periodic = learnt.periodic
     if options.periodic is not None:
         sides = [side == "yes" for side in options.periodic]
-        if len(sides) not in (1, learnt.ndim):
-            raise RecipeError(f"--periodic takes 1 or {learnt.ndim} values, not {len(sides)}")
+        if len(sides) not in (1, ndim):
+            raise RecipeError(f"--periodic takes 1 or {ndim} values, not {len(sides)}")
         periodic = sides if len(sides) > 1 else sides[0]
     if options.pad is not None and (periodic is True or (periodic and all(periodic))):
         raise RecipeError("--pad is for axes that are not periodic, and all are; see --periodic")
     pads: dict[str | None, Pad] = {"interior": "refuse", None: learnt.pad}
-    return Domain(learnt.ndim, periodic, pads.get(options.pad, options.pad), learnt.spacing)
+    return replace(learnt, periodic=periodic, pad=pads.get(options.pad, options.pad))
 
 
 @contextmanager

@@ -1,50 +1,108 @@
 """Arguments that several commands share."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from map2map.errors import RecipeError, near_names
 from map2map.runs import Files
 
-__all__ = ["WHERE", "fields_at"]
+if TYPE_CHECKING:  # which imports torch
+    from map2map.emulator import Emulator
+
+__all__ = ["WHERE", "fields_at", "files_at", "inputs_at"]
 
 WHERE = """\
-Where fields are: NAME=PATH for each, or one PATH whose files hold all of them. PATH may have
-wildcards (in quotes), and ::VARIABLE behind it if the field is called otherwise in the file."""
+Where fields are: NAME=PATH for each, or one PATH whose files hold all that are not named. PATH may
+have wildcards (in quotes), and ::VARIABLE behind it if the field is called otherwise in the file.
+NAME=NUMBER is a field of that value everywhere."""
 
 
-def fields_at(places: Sequence[str], names: Sequence[str]) -> Mapping[str, Files]:
+def fields_at(
+    places: Sequence[str], names: Sequence[str], optional: Sequence[str] = ()
+) -> Mapping[str, Files | float]:
     """Where the files of each field are, from what was typed.
 
     >>> fields_at(["rho=run_*.h5::/density"], ["rho"])
     {'rho': Files(pattern='run_*.h5', variable='/density')}
 
     Args:
-        places: ``NAME=PATH``, ``NAME=PATH::VARIABLE``, or one ``PATH`` for all fields.
+        places: ``NAME=PATH``, ``NAME=PATH::VARIABLE``, ``NAME=NUMBER``, or one ``PATH`` for all
+            fields that are not named.
         names: The fields that are needed.
+        optional: Fields that may be given besides.
 
     Raises:
         RecipeError: If a field is missing, unknown or given twice.
     """
-    named = {name for name in names if any(place.startswith(f"{name}=") for place in places)}
-    if len(places) == 1 and not named and "=" not in places[0]:
-        path, _, variable = places[0].partition("::")
-        if variable and len(names) > 1:
-            raise RecipeError(
-                f"{places[0]!r} names one variable, but the fields {', '.join(names)} are needed; "
-                f"give NAME=PATH::VARIABLE for each"
-            )
-        return {name: Files(path, variable or None) for name in names}
-    found: dict[str, Files] = {}
+    found: dict[str, Files | float] = {}
+    rest: Files | None = None
+    known = (*names, *optional)
     for place in places:
-        name, equals, rest = place.partition("=")
-        if not equals or name not in names:
-            hint = near_names(name, names) if equals else f"; the fields are {', '.join(names)}"
+        name, equals, where = place.partition("=")
+        if not equals and rest is None and Path(place).name:
+            path, _, variable = place.partition("::")
+            rest = Files(path, variable or None)
+            continue
+        if not equals or name not in known:
+            hint = near_names(name, known) if equals else f"; the fields are {', '.join(known)}"
             raise RecipeError(f"{place!r} is not NAME=PATH of a field that is needed{hint}")
         if name in found:
             raise RecipeError(f"field {name!r} is given twice; quote patterns: '{name}=…*…'")
-        path, _, variable = rest.partition("::")
-        found[name] = Files(path, variable or None)
+        path, _, variable = where.partition("::")
+        number = None if Path(path).exists() else as_number(path)
+        found[name] = Files(path, variable or None) if number is None else number
     missing = [name for name in names if name not in found]
-    if missing:
+    if missing and rest is None:
         raise RecipeError(f"the fields {', '.join(missing)} are missing; give NAME=PATH for each")
-    return found
+    if rest is not None:
+        if rest.variable and len(missing) > 1:
+            raise RecipeError(
+                f"'{rest.pattern}::{rest.variable}' names one variable, but the fields "
+                f"{', '.join(missing)} are needed; give NAME=PATH::VARIABLE for each"
+            )
+        if not missing:
+            raise RecipeError(f"'{rest.pattern}' is not NAME=PATH, and all fields have their place")
+        found |= dict.fromkeys(missing, rest)
+    return {name: found[name] for name in known if name in found}
+
+
+def files_at(places: Sequence[str], names: Sequence[str]) -> Mapping[str, Files]:
+    """Where the files of each field are; numbers are refused.
+
+    Args:
+        places: As for `fields_at`.
+        names: The fields that are needed.
+    """
+    found = fields_at(places, names)
+    files = {name: entry for name, entry in found.items() if isinstance(entry, Files)}
+    for name in found.keys() - files.keys():
+        raise RecipeError(f"{name}={found[name]} is a number, but {name!r} needs files here")
+    return files
+
+
+def inputs_at(
+    places: Sequence[str], emulator: "Emulator", others: Sequence[str] = ()
+) -> Mapping[str, Files | float]:
+    """Where the fields are that an emulator has to be given.
+
+    Args:
+        places: As for `fields_at`.
+        emulator: The emulator.
+        others: More fields that are needed, such as its targets.
+    """
+    given = {place.partition("=")[0] for place in places if "=" in place}
+    names = dict.fromkeys((*emulator.needed(given), *others))
+    return fields_at(places, list(names), [n for n in emulator.derived if n in given])
+
+
+def as_number(text: str) -> float | None:
+    """The number that a text is, if it is one."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    if not isfinite(number):
+        raise RecipeError(f"a field cannot be {text} everywhere; give a finite number")
+    return number

@@ -25,12 +25,13 @@ from rich.progress import (
 from rich.table import Table
 
 from map2map.baselines import Baseline, from_training, identity, named, training_files
-from map2map.commands.arguments import WHERE, fields_at
+from map2map.commands.arguments import WHERE, files_at, inputs_at
 from map2map.emulator import Emulator
 from map2map.errors import RecipeError
 from map2map.evaluate import Options, evaluate, metrics_available
 from map2map.files import digest
-from map2map.runs import Files, Runs
+from map2map.runs import Files, Patterns, Runs
+from map2map.samples import Where
 from map2map.scores import attributes, check_output, save_scores
 
 __all__ = ["main"]
@@ -64,7 +65,8 @@ def main(argv: Sequence[str]) -> int:
     options = parse(argv)
     output: Path = options.output
     check_output(output, overwrite=options.overwrite)
-    how = Options(options.metrics, options.bootstrap, options.seed)
+    where = None if options.where is None else where_of(*options.where)
+    how = Options(options.metrics, options.bootstrap, options.seed, where=where)
     emulator = Emulator.load(
         options.emulator, trust=tuple(options.trust), callback_at=options.callback_at
     )
@@ -74,14 +76,14 @@ def main(argv: Sequence[str]) -> int:
         except (RuntimeError, AssertionError) as error:
             # an assertion is what torch makes of a GPU that it was not built for
             raise RecipeError(f"--device {options.device}: {error}") from error
-    names = (*emulator.inputs.names, *emulator.targets.names)
-    patterns = fields_at(options.data, tuple(dict.fromkeys(names)))
+    patterns = inputs_at(options.data, emulator, emulator.targets.names)
     runs = Runs(
         list(emulator.inputs),
         list(emulator.targets),
         patterns,
+        emulator.domain,
         scale_factor=emulator.footprint.scale,
-        ndim=emulator.ndim,
+        derived=emulator.derived,
     )
     with progress() as track:
         baselines = find_baselines(options, emulator, runs, patterns, track)
@@ -114,6 +116,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--bootstrap", type=int, default=1000, metavar="N",
         help="draws of runs for the uncertainty of means; default: 1000")
     add("--seed", type=int, default=0, help="of these draws")
+    add("--where", nargs=2, metavar=("FIELD", "ABOVE"),
+        help="score only the cells where a field exceeds a value, such as: thk 1")
     add("--simulator-seconds", type=float, metavar="S",
         help="what the simulator takes for a run, for the report")
     beside = parser.add_argument_group("baselines (identity comes by itself if it makes sense)")
@@ -138,11 +142,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def where_of(field: str, above: str) -> Where:
+    """The cells that are scored."""
+    try:
+        return Where(field, float(above))
+    except ValueError as error:
+        raise RecipeError(f"--where takes a field and a number, not {above!r}") from error
+
+
 def find_baselines(
     options: argparse.Namespace,
     emulator: Emulator,
     runs: Runs,
-    patterns: Mapping[str, Files],
+    patterns: Patterns,
     track: Any,
 ) -> dict[str, Baseline]:
     """The baselines that there are, and a line in the log on those that there are not."""
@@ -160,12 +172,12 @@ def find_baselines(
 
         def find() -> Mapping[str, Files]:
             if options.train:
-                return fields_at(options.train, targets.names)
+                return files_at(options.train, targets.names)
             return training_files(emulator.training_record, targets)
 
         found |= from_training(
             targets,
-            tuple(n * runs.scale_factor for n in runs.shape),
+            runs,
             find,
             lambda r, n: track(r, n, "training runs"),
             climatology=options.climatology,
@@ -195,7 +207,7 @@ def named_places(arguments: Sequence[str]) -> dict[str, dict[str, Files]]:
             )
         if target in found.setdefault(name, {}):
             raise RecipeError(f"field {target!r} of the baseline {name!r} is given twice")
-        found[name] |= fields_at([f"{target}={place}"], [target])
+        found[name] |= files_at([f"{target}={place}"], [target])
     return found
 
 

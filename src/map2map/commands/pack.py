@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from map2map.commands.arguments import WHERE, fields_at
+from map2map.commands.arguments import WHERE, files_at
 from map2map.commands.terminal import bar_of_bytes, cells, memory_size, size_text
 from map2map.errors import RecipeError
 from map2map.layouts import OVERHEAD, amplification, chunk_reads
@@ -153,7 +153,7 @@ def named_files(places: Sequence[str]) -> Mapping[str, Files]:
         bare = [place for place in places if "=" not in place]
         if bare:
             raise RecipeError(f"{bare[0]!r} is not NAME=PATH; name every field, and quote patterns")
-        return fields_at(places, list(dict.fromkeys(place.partition("=")[0] for place in places)))
+        return files_at(places, list(dict.fromkeys(place.partition("=")[0] for place in places)))
     path, _, variable = places[0].partition("::")
     found = Files(path).paths(path)
     if variable:
@@ -161,7 +161,7 @@ def named_files(places: Sequence[str]) -> Mapping[str, Files]:
     names = list(open_source(found[0]).fields)
     if names == [found[0].stem]:
         raise RecipeError(f"the files of {path!r} have no name for their field; give NAME={path!r}")
-    return fields_at(places, names)
+    return files_at(places, names)
 
 
 def show(todo: Plan) -> None:

@@ -50,13 +50,14 @@ def format_for(path: Path | str) -> type[Source]:
     )
 
 
-def open_source(path: Path | str, *, ndim: int | None = None) -> Source:
+def open_source(path: Path | str, *, ndim: int | None = None, framed: bool = False) -> Source:
     """Open a run in whatever format it is stored.
 
     Args:
         path: A file, or a folder that is one run.
         ndim: Number of spatial axes, the last ones of every array; see the format's class for what
             is taken if it is not given.
+        framed: Whether the first axis of arrays with more axes counts frames.
 
     Raises:
         SourceError: If there is nothing at ``path``, or nothing that a format reads.
@@ -66,7 +67,7 @@ def open_source(path: Path | str, *, ndim: int | None = None) -> Source:
         raise missing(path)
     for source in formats():
         if source.claims(path):
-            return source(path, ndim=ndim)
+            return source(path, ndim=ndim, framed=framed)
     known = ", ".join(suffix for source in formats() for suffix in source.suffixes)
     if path.is_dir():
         raise SourceError(

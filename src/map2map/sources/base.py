@@ -43,6 +43,9 @@ class Stored:
         axes: The spatial axes, if the file names them.
         attrs: Whatever else the file says in words or numbers.
         leading: The axes before the spatial ones, which together make the channels.
+        frames: Length of the axis before all others that counts frames (time steps, members), each
+            of which is a field by itself; None if there is no such axis.
+        frame_axis: Its name and coordinates, if the file has them.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Stored:
     axes: tuple[Axis, ...] = ()
     attrs: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     leading: Shape | None = None
+    frames: int | None = None
+    frame_axis: Axis | None = None
 
     def __post_init__(self) -> None:
         leading = (self.channels,) if self.leading is None else tuple(self.leading)
@@ -72,7 +77,8 @@ class Stored:
     @property
     def full_shape(self) -> Shape:
         """Shape of the array in the file."""
-        return (*(self.leading or ()), *self.shape)
+        frames = () if self.frames is None else (self.frames,)
+        return (*frames, *(self.leading or ()), *self.shape)
 
     @property
     def floating(self) -> np.dtype[Any]:
@@ -95,6 +101,7 @@ class Source(ABC):
         path: The file or folder.
         ndim: Number of spatial axes. If not given: all but the first of an array with more than
             one (map2map's convention, channel first), and the only one of an array with one.
+        framed: Whether the first axis of arrays with more than ``ndim`` axes counts frames.
 
     Raises:
         SourceError: If there is nothing at ``path``.
@@ -106,16 +113,21 @@ class Source(ABC):
     cheap_header: ClassVar[bool] = False
     """Whether ten thousand files can be asked for their fields in a few seconds."""
 
-    __slots__ = ("_found", "ndim", "path")
+    __slots__ = ("_found", "framed", "ndim", "path")
 
-    def __init__(self, path: Path | str, *, ndim: int | None = None) -> None:
+    def __init__(self, path: Path | str, *, ndim: int | None = None, framed: bool = False) -> None:
         self.path = Path(path)
-        self.ndim = ndim
+        self.ndim, self.framed = ndim, framed
         self._found: dict[str, Stored | str] | None = None
         if not self.path.exists():
             raise missing(self.path)
         if ndim is not None and ndim < 1:
             raise GeometryError(f"a field has at least 1 spatial axis, not ndim={ndim}")
+        if framed and ndim is None:
+            raise GeometryError(
+                "the axis of frames can be told from others only if the number of spatial axes is "
+                "given (ndim)"
+            )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r}, ndim={self.ndim})"
@@ -180,7 +192,14 @@ class Source(ABC):
         names = [name for name, other in found.items() if isinstance(other, Stored)]
         raise FieldError(f"no field {field!r} in {self.path}{near_names(field, names)}")
 
-    def read(self, field: str, window: Window, out: Array, grid: Grid | None = None) -> None:
+    def read(
+        self,
+        field: str,
+        window: Window,
+        out: Array,
+        grid: Grid | None = None,
+        frame: int = 0,
+    ) -> None:
         """Read one window of one field.
 
         Args:
@@ -189,26 +208,16 @@ class Source(ABC):
             out: Where the values go, (channels, *window.shape), of any floating type; they are
                 converted once, while they are copied.
             grid: What lies beyond the edges; if not given, all axes are periodic.
+            frame: Which frame, of a field that has an axis of them.
 
         Raises:
             FieldError: If there is no such field, or ``out`` is not floating.
-            GeometryError: If ``window``, ``out`` or ``grid`` do not fit the field.
+            GeometryError: If ``window``, ``out``, ``grid`` or ``frame`` do not fit the field.
             SourceError: If the file cannot be read.
         """
         stored = self.stored(field)
         check_target(stored, window, out, grid)
-        copies: list[Copy] = []
-        leading = stored.leading or ()
-        for piece in pieces(window, grid or Grid(stored.shape)):
-            target = out[(slice(None), *piece.target)]
-            if piece.is_zero:
-                target[...] = 0
-                continue
-            # mirrored cells are read forwards into a view that runs backwards
-            target = np.flip(target, tuple(axis + 1 for axis in piece.reverse))
-            # splitting the first axis of an array is always a view
-            view = target.reshape(*leading, *target.shape[1:])
-            copies.append(((*(slice(0, n) for n in leading), *piece.source), view))
+        copies = copies_of(stored, window, out, grid, frame)
         try:
             self._fill(stored, copies)
         except M2MError:
@@ -267,14 +276,13 @@ class Source(ABC):
             )
         if 0 in shape:
             return f"{where} of shape {shape} holds no cell; make it again"
-        leading = tuple(shape[: len(shape) - ndim])
+        leading, cells = tuple(shape[: len(shape) - ndim]), tuple(shape[len(shape) - ndim :])
+        frames = None
+        if self.framed and leading:
+            frames, *rest = leading
+            leading = tuple(rest)
         return Stored(
-            name,
-            tuple(shape[len(leading) :]),
-            prod(leading),
-            str(dtype),
-            leading=leading,
-            **about,
+            name, cells, prod(leading), str(dtype), leading=leading, frames=frames, **about
         )
 
 
@@ -295,6 +303,33 @@ def missing(path: Path) -> SourceError:
     near = near_names(path.name, (entry.name for entry in folder.iterdir()))
     hint = near if "did you mean" in near else "; correct the path"
     return SourceError(f"no file or folder {path}{hint}")
+
+
+def copies_of(
+    stored: Stored, window: Window, out: Array, grid: Grid | None = None, frame: int = 0
+) -> list[Copy]:
+    """What to copy from a stored array to fill a buffer; what is made up as zeros is filled now.
+
+    Raises:
+        GeometryError: If there is no such frame.
+    """
+    if stored.frames is not None and not 0 <= frame < stored.frames:
+        raise GeometryError(
+            f"field {stored.name!r} has frames 0 to {stored.frames - 1}, so none of number {frame}"
+        )
+    of_frame = () if stored.frames is None else (slice(frame, frame + 1),)
+    leading, copies = stored.leading or (), []
+    for piece in pieces(window, grid or Grid(stored.shape)):
+        target = out[(slice(None), *piece.target)]
+        if piece.is_zero:
+            target[...] = 0
+            continue
+        # mirrored cells are read forwards into a view that runs backwards
+        target = np.flip(target, tuple(axis + 1 for axis in piece.reverse))
+        # splitting the first axis of an array is always a view
+        view = target.reshape(*(1 for _ in of_frame), *leading, *target.shape[1:])
+        copies.append(((*of_frame, *(slice(0, n) for n in leading), *piece.source), view))
+    return copies
 
 
 def check_target(stored: Stored, window: Window, out: Array, grid: Grid | None) -> None:

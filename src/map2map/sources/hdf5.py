@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from map2map.errors import SaveError
 from map2map.sources.base import Axis, Copy, Source, Stored
 from map2map.sources.pools import LIBRARIES
-from map2map.sources.sinks import Sink
+from map2map.sources.sinks import Sink, chunk_shape
 from map2map.typing import Shape
 
 __all__ = ["Hdf5Source"]
@@ -80,7 +80,10 @@ class Hdf5Source(Source):
         about = self._describe(name, item.shape, item.dtype, units=units, attrs=attrs)
         if isinstance(about, str):
             return about
-        axes = tuple(axis_of(item.dims[i]) for i in range(len(item.shape)))[-len(about.shape) :]
+        every = [axis_of(item.dims[i]) for i in range(len(item.shape))]
+        axes = tuple(every[len(every) - len(about.shape) :])
+        if about.frames is not None and every[0].name:
+            about = replace(about, frame_axis=every[0])
         return replace(about, axes=axes) if all(axis.name for axis in axes) else about
 
     def _fill(self, stored: Stored, copies: list[Copy]) -> None:
@@ -138,7 +141,7 @@ class Hdf5Sink(Sink):
                 chunks = None
                 if self.chunks is not None:
                     cells = (min(n, m) for n, m in zip(self.chunks, stored.shape, strict=True))
-                    chunks = (stored.channels, *cells)
+                    chunks = chunk_shape(stored, tuple(cells))
                 item = self._file.create_dataset(
                     name,
                     stored.full_shape,
@@ -152,8 +155,11 @@ class Hdf5Sink(Sink):
                 self._attach(name, stored, item)
 
     def _attach(self, name: str, stored: Stored, item: Any) -> None:
-        for i, axis in enumerate(stored.axes):
-            item.dims[i + 1].label = axis.name
+        axes = dict(enumerate(stored.axes, len(stored.full_shape) - len(stored.shape)))
+        if stored.frames is not None:
+            axes[0] = stored.frame_axis or Axis("time")
+        for i, axis in axes.items():
+            item.dims[i].label = axis.name
             if axis.values is None:
                 continue
             if axis.name not in self._file:
@@ -161,13 +167,13 @@ class Hdf5Sink(Sink):
                 scale.make_scale(axis.name)
                 if axis.units is not None:
                     scale.attrs["units"] = axis.units
-            elif self._file[axis.name].shape != (stored.shape[i],):
+            elif self._file[axis.name].shape != (item.shape[i],):
                 raise SaveError(
-                    f"axis {axis.name!r} of field {name!r} has {stored.shape[i]} cells, but "
+                    f"axis {axis.name!r} of field {name!r} has {item.shape[i]} cells, but "
                     f"{self._file[axis.name].shape} in another field of {self.path}; name their "
                     f"axes differently, or write two files"
                 )
-            item.dims[i + 1].attach_scale(self._file[axis.name])
+            item.dims[i].attach_scale(self._file[axis.name])
 
     def _put(self, stored: Stored, index: tuple[slice, ...], values: NDArray[Any]) -> None:
         with LIBRARIES.lock:

@@ -99,7 +99,8 @@ class NetcdfSource(Source):
         if isinstance(about, str):
             return about
         kept = tuple(axis for axis, _ in axes[len(axes) - len(about.shape) :])
-        return replace(about, axes=kept)
+        first = None if about.frames is None else axes[0][0]
+        return replace(about, axes=kept, frame_axis=first)
 
     def _fill(self, stored: Stored, copies: list[Copy]) -> None:
         with LIBRARIES.lock:
@@ -197,11 +198,16 @@ class NetcdfSink(Sink):
         for axis, size in zip(axes, stored.shape, strict=True):
             self._add_axis(name, axis, size)
         # a field of one channel needs no axis for it where the others are seen to be spatial
-        if stored.channels > 1 or spatial_axes(names, [n in SPATIAL for n in names]) != ndim:
+        unclear = spatial_axes(names, [n in SPATIAL for n in names]) != ndim
+        if stored.leading and (stored.channels > 1 or unclear):
             channel = self._file.dimensions.get("channel")
             other = channel is not None and channel.size != stored.channels
             names.insert(0, f"channel_{stored.channels}" if other else "channel")
             self._add_axis(name, Axis(names[0]), stored.channels)
+        if stored.frames is not None:
+            frames = stored.frame_axis or Axis("time")
+            names.insert(0, frames.name)
+            self._add_axis(name, frames, stored.frames)
         try:
             item = self._file.createVariable(name, stored.dtype, names, fill_value=False)
         except (TypeError, RuntimeError) as error:

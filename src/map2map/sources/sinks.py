@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from map2map.errors import FieldError, GeometryError, M2MError, SaveError, near_names
 from map2map.sources.base import Stored, one_line
+from map2map.typing import Shape
 from map2map.windows import Window
 
-__all__ = ["Sink"]
+__all__ = ["Sink", "chunk_shape"]
 
 
 class Sink(ABC):
@@ -31,7 +32,8 @@ class Sink(ABC):
 
     Args:
         path: Where the run shall be.
-        fields: What it shall hold; leading axes are written as one axis of channels.
+        fields: What it shall hold; leading axes are written as one axis of channels, after that of
+            frames if there is one.
         overwrite: Whether a run that is already there may be replaced.
 
     Raises:
@@ -44,7 +46,14 @@ class Sink(ABC):
     ) -> None:
         self.path = Path(path)
         self.overwrite = overwrite
-        self.fields = {item.name: replace(item, leading=(item.channels,)) for item in fields}
+        # an axis of frames tells that there are fields of one number without one of channels
+        self.fields = {
+            item.name: replace(
+                item,
+                leading=() if item.frames and item.channels == 1 else (item.channels,),
+            )
+            for item in fields
+        }
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.{token_hex(4)}.part")
         self._keeps_part = False
         self._lock = Lock()
@@ -89,7 +98,7 @@ class Sink(ABC):
 
     @abstractmethod
     def _put(self, stored: Stored, index: tuple[slice, ...], values: NDArray[Any]) -> None:
-        """Write values at slices of (channels, *cells)."""
+        """Write values at slices of the whole array."""
 
     @abstractmethod
     def _close(self) -> None:
@@ -144,13 +153,14 @@ class Sink(ABC):
         self._is_open = True
         return self
 
-    def write(self, field: str, window: Window, values: NDArray[Any]) -> None:
+    def write(self, field: str, window: Window, values: NDArray[Any], frame: int = 0) -> None:
         """Write one window of one field.
 
         Args:
             field: Name of the field.
             window: Cells to write; they lie inside the grid.
             values: What to write, (channels, *window.shape).
+            frame: Which frame, of a field that has an axis of them.
 
         Raises:
             FieldError: If there is no such field, or the file's dtype cannot hold the values.
@@ -166,8 +176,11 @@ class Sink(ABC):
             )
         stored = self.fields[field]
         check_values(stored, window, values)
+        of_frame = () if stored.frames is None else (slice(frame, frame + 1),)
+        index = (*of_frame, *(slice(0, n) for n in stored.leading or ()), *window.slices)
+        values = values.reshape(*(1 for _ in of_frame), *(stored.leading or ()), *window.shape)
         with self._lock, self._guarded():
-            self._put(stored, (slice(0, stored.channels), *window.slices), values)
+            self._put(stored, index, values)
 
     def __exit__(
         self,
@@ -201,6 +214,12 @@ class Sink(ABC):
                 shutil.rmtree(self._part, ignore_errors=True)
             else:
                 self._part.unlink(missing_ok=True)
+
+
+def chunk_shape(stored: Stored, cells: Shape) -> Shape:
+    """The shape of a chunk with so many cells: one frame, all channels."""
+    frames = () if stored.frames is None else (1,)
+    return (*frames, *(stored.leading or ()), *cells)
 
 
 def check_values(stored: Stored, window: Window, values: NDArray[Any]) -> None:

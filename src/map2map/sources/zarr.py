@@ -15,7 +15,7 @@ from zarr.codecs import BloscCodec
 from map2map.errors import SaveError, SourceError, near_names
 from map2map.sources.base import Axis, Copy, Source, Stored
 from map2map.sources.pools import Pool
-from map2map.sources.sinks import Sink
+from map2map.sources.sinks import Sink, chunk_shape
 from map2map.typing import Shape
 
 __all__ = ["COMPRESSIONS", "ZarrSource"]
@@ -124,12 +124,14 @@ class ZarrSource(Source):
             return about
         folder = name.rpartition("/")[0]
         axes = []
-        for dimension in names[len(names) - len(about.shape) :]:
+        for dimension in names:
             coord = coords.get(f"{folder}/{dimension}".lstrip("/"), coords.get(dimension))
             values = None if coord is None else np.asarray(coord[:])
             unit = None if coord is None else coord.attrs.get("units")
             axes.append(Axis(dimension, values, None if unit is None else str(unit)))
-        return replace(about, axes=tuple(axes))
+        spatial = tuple(axes[len(axes) - len(about.shape) :])
+        first = None if about.frames is None else axes[0]
+        return replace(about, axes=spatial, frame_axis=first)
 
     def _fill(self, stored: Stored, copies: list[Copy]) -> None:
         root = self._root()
@@ -210,20 +212,25 @@ class ZarrSink(Sink):
             shards = of_field(self.shards, name)
             alike = len({item.channels for item in self.fields.values()}) == 1
             channel = "channel" if alike else f"channel_{name.replace('/', '_')}"
-            names = (channel, *self._axis_names(stored))
+            names = ((channel,) if stored.leading else ()) + self._axis_names(stored)
+            every = [*zip(stored.axes, stored.shape, strict=False)]
+            if stored.frames is not None:
+                frames = stored.frame_axis or Axis("time")
+                names = (frames.name, *names)
+                every.append((frames, stored.frames))
             array = group.create_array(
                 name,
                 shape=stored.full_shape,
                 dtype=np.dtype(stored.dtype),
-                chunks=(stored.channels, *chunks),
-                shards=None if shards is None else (stored.channels, *shards),
+                chunks=chunk_shape(stored, chunks),
+                shards=None if shards is None else chunk_shape(stored, shards),
                 compressors=COMPRESSIONS[self.compression],
                 dimension_names=names,
                 attributes={k: plain(v) for k, v in stored.attrs.items() if k not in UNSAID}
                 | ({} if stored.units is None else {"units": stored.units}),
             )
             self._arrays[name] = array
-            for axis, size in zip(stored.axes, stored.shape, strict=False):
+            for axis, size in every:
                 if sizes.setdefault(axis.name, size) != size:
                     raise SaveError(
                         f"axis {axis.name!r} of field {name!r} has {size} cells, but "

@@ -1,0 +1,8 @@
+"""Derived fields: computed from other fields. To add one, write one file and name it here."""
+
+from map2map.derived.base import Box, Derived
+from map2map.derived.coordinate import Coordinate
+from map2map.derived.gradient import Gradient
+from map2map.derived.magnitude import Magnitude
+
+__all__ = ["Box", "Coordinate", "Derived", "Gradient", "Magnitude"]

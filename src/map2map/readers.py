@@ -1,0 +1,276 @@
+"""Readers: what gives windows of a field, be it in a file, a number, or computed from others."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isnan
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from map2map.derived import Box, Derived
+from map2map.errors import FieldError, GeometryError
+from map2map.grids import Grid
+from map2map.physics.spacing import step_of
+from map2map.sources import Source, Stored
+from map2map.sources.base import Axis, check_target, copies_of
+from map2map.typing import Array
+from map2map.windows import Window
+
+__all__ = ["ConstantReader", "DerivedReader", "FrameReader", "Reader", "box_of", "derive"]
+
+
+class Reader(Protocol):
+    """Gives windows of fields, as a `Source` does."""
+
+    @property
+    def path(self) -> Path:
+        """The file, or one of them."""
+
+    def stored(self, field: str) -> Stored:
+        """What is known of a field."""
+
+    def read(self, field: str, window: Window, out: Array, grid: Grid | None = None) -> None:
+        """Read a window of it; see `Source.read`."""
+
+    def release(self) -> None:
+        """Give back memory."""
+
+
+@dataclass(frozen=True)
+class FrameReader:
+    """One frame of a file that has several.
+
+    Args:
+        source: The file.
+        frame: The number of the frame; fields without frames are the same in all.
+    """
+
+    source: Source
+    frame: int
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.source.path
+
+    def stored(self, field: str) -> Stored:
+        """What the file says of a field."""
+        return self.source.stored(field)
+
+    def read(self, field: str, window: Window, out: Array, grid: Grid | None = None) -> None:
+        """Read a window of the frame."""
+        self.source.read(field, window, out, grid, self.frame)
+
+    def release(self) -> None:
+        """Give back memory."""
+        self.source.release()
+
+
+@dataclass(frozen=True)
+class ConstantReader:
+    """A field that has the same value everywhere.
+
+    Args:
+        value: The value.
+        like: What is known of a field on the same grid.
+        path: Of that field, for messages.
+    """
+
+    value: float
+    like: Stored
+    path: Path
+
+    def stored(self, field: str) -> Stored:
+        """A field of one channel on that grid."""
+        return replace(
+            self.like, name=field, channels=1, leading=(), dtype="float32", units=None, attrs={}
+        )
+
+    def read(self, field: str, window: Window, out: Array, grid: Grid | None = None) -> None:
+        """Fill a window; zeros where they are made up."""
+        stored = replace(self.stored(field), frames=None)
+        check_target(stored, window, out, grid)
+        for _, view in copies_of(stored, window, out, grid):
+            view[...] = self.value
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+
+@dataclass(frozen=True)
+class DerivedReader:
+    """A field that is computed from others, window by window.
+
+    Args:
+        derived: How.
+        readers: Of the fields that it needs: the reader, and the name there.
+        spacing: Cell size per axis where files have no coordinates, if known.
+    """
+
+    derived: Derived
+    readers: Mapping[str, tuple[Reader, str]]
+    spacing: tuple[float, ...] | None = None
+
+    @property
+    def path(self) -> Path:
+        """Of the first field that it needs."""
+        return next(iter(self.readers.values()))[0].path
+
+    def stored(self, field: str) -> Stored:
+        """A field on the grid of those that it needs."""
+        reader, name = next(iter(self.readers.values()))
+        first, channels = reader.stored(name), self.derived.channels
+        return replace(
+            first,
+            name=field,
+            channels=channels,
+            leading=(channels,),
+            dtype="float32",
+            units=None,
+            attrs={},
+        )
+
+    def read(self, field: str, window: Window, out: Array, grid: Grid | None = None) -> None:
+        """Compute a window."""
+        stored = replace(self.stored(field), frames=None)
+        grid = grid or Grid(stored.shape)
+        check_target(stored, window, out, grid)
+        for index, view in copies_of(stored, window, out, grid):
+            cells = Window(*zip(*((s.start, s.stop) for s in index[1:]), strict=True))
+            view[...] = self._compute(stored, cells, grid)
+
+    def _compute(self, stored: Stored, cells: Window, grid: Grid) -> Array:
+        margin = self.derived.margin
+        start, stop = [], []
+        for a, b, n, beyond in zip(cells.start, cells.stop, grid.shape, grid.beyond, strict=True):
+            wraps = beyond == "periodic"
+            start.append(a - margin if wraps else max(a - margin, 0))
+            stop.append(b + margin if wraps else min(b + margin, n))
+        wide = Window(tuple(start), tuple(stop))
+        values = {}
+        for name, (reader, variable) in self.readers.items():
+            channels = reader.stored(variable).channels
+            values[name] = np.empty((channels, *wide.shape), np.float64)
+            reader.read(variable, wide, values[name], grid)
+        box = Box((), ())
+        if self.derived.needs_steps:
+            box = box_of(stored.axes, self.spacing or grid.spacing, wide, self.derived, self.path)
+        result = self.derived.compute(values, box)
+        inside = (
+            slice(a - b, c - b) for a, b, c in zip(cells.start, wide.start, cells.stop, strict=True)
+        )
+        return result[(slice(None), *inside)]
+
+    def release(self) -> None:
+        """Give back memory."""
+        for reader, _ in self.readers.values():
+            reader.release()
+
+
+def box_of(
+    axes: Sequence[Axis],
+    spacing: Sequence[float] | None,
+    window: Window,
+    derived: Derived,
+    where: object,
+) -> Box:
+    """Where a window lies.
+
+    Args:
+        axes: Of the grid, as far as known.
+        spacing: Cell sizes, for axes without coordinates.
+        window: The window; it may reach beyond the grid.
+        derived: For what, in messages.
+        where: Of which file, likewise.
+
+    Raises:
+        GeometryError: If cell sizes are not known or not even.
+    """
+    steps, coordinates = [], []
+    for i, (a, b) in enumerate(zip(window.start, window.stop, strict=True)):
+        values = axes[i].values if axes else None
+        step = step_of(values)
+        if step is not None and isnan(step):
+            name = axes[i].name
+            raise GeometryError(
+                f"{derived} needs even cells, but the coordinates {name!r} of {where} are not; "
+                f"interpolate the fields to an even grid"
+            )
+        if step is None and spacing is None:
+            raise GeometryError(
+                f"{derived} needs the cell size, but {where} has no coordinates on axis {i}; add "
+                f"them to the file, or declare the spacing of the grid (data.domain.spacing)"
+            )
+        first = 0.0
+        if step is None:
+            step = (spacing or ())[i]
+        elif values is not None:
+            first = float(values[0])
+        steps.append(step)
+        coordinates.append(first + step * np.arange(a, b, dtype=np.float64))
+    return Box(tuple(steps), tuple(coordinates))
+
+
+def derive(
+    derived: Mapping[str, Derived],
+    values: Mapping[str, Array],
+    grid: Grid,
+    axes: Sequence[Axis] = (),
+) -> dict[str, Array]:
+    """Derived fields of whole fields in memory.
+
+    Args:
+        derived: How, by name.
+        values: Fields by name, each (channel, *space).
+        grid: Of the fields.
+        axes: With coordinates, if there are any.
+
+    Returns:
+        Those whose needs are there, and that are not there themselves: (channels, *space), float32.
+
+    Raises:
+        FieldError: If a field that is needed is missing.
+    """
+    made = {}
+    for name, how in derived.items():
+        if name in values:
+            continue
+        missing = [need for need in how.needs if need not in values]
+        if missing:
+            raise FieldError(
+                f"field {name!r} is computed from {', '.join(how.needs)}, but "
+                f"{', '.join(missing)} is missing; give it, or {name!r} itself"
+            )
+        memory = InMemory({need: values[need] for need in how.needs}, tuple(axes))
+        reader = DerivedReader(how, {need: (memory, need) for need in how.needs}, grid.spacing)
+        made[name] = np.empty((how.channels, *grid.shape), np.float32)
+        reader.read(name, Window.whole(grid.shape), made[name], grid)
+    return made
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Fields in memory, read as if they were in a file.
+
+    Args:
+        values: By name, each (channel, *space).
+        axes: With coordinates, if there are any.
+    """
+
+    values: Mapping[str, Array]
+    axes: tuple[Axis, ...] = ()
+    path: Path = Path("the fields in memory")
+
+    def stored(self, field: str) -> Stored:
+        """What is known of a field."""
+        channels, *shape = self.values[field].shape
+        return Stored(field, tuple(shape), channels, axes=self.axes)
+
+    def read(self, field: str, window: Window, out: Array, grid: Grid | None = None) -> None:
+        """Copy a window."""
+        for index, view in copies_of(self.stored(field), window, out, grid):
+            view[...] = self.values[field][index]
+
+    def release(self) -> None:
+        """Nothing is held."""
