@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ from map2map import workers
 from map2map.apply import Job, apply_files, check, jobs_of
 from map2map.arrays import Settings
 from map2map.cli import main
+from map2map.derived import Gradient
 from map2map.emulator import Emulator
 from map2map.engine import Running
 from map2map.errors import FieldError, GeometryError, RecipeError, SaveError
@@ -262,6 +265,7 @@ def slow(self, tile, values):
     return plain(self, tile, values)
 Engine.__call__ = slow
 from map2map.cli import main
+from map2map.derived import Gradient
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -561,3 +565,105 @@ def test_an_interrupted_command_says_how_to_go_on(here, fields, monkeypatch, cap
     command = ["apply", "e.safetensors", "in.nc", "-o", "out.zarr", "--resume"]
     assert main(command) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.fixture
+def ice(here):
+    """An emulator of frames with slopes that it computes, and two files of unequal shape."""
+    torch.manual_seed(0)
+    inputs = FieldSet(tuple(Field(n, "1", "scalar", 1) for n in ("h", "sx", "A")))
+    targets = FieldSet((Field("u", "m/yr", "scalar", 1),))
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, 1, 3, padding=1))
+    spec = {"class_path": "test_apply.Small", "init_args": {}}
+    domain = Domain(2, periodic=False, pad="model", frames=1, same_shape=False)
+    made = Emulator(inputs, targets, {}, model, domain, spec, {"sx": Gradient("s", 1)}).eval()
+    files = {}
+    for name, shape in (("a", (3, 20, 13)), ("b", (2, 9, 30))):
+        rng = np.random.default_rng(len(name))
+        h, s = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
+        dims = ("time", "y", "x")
+        coords = {d: 2.0 * np.arange(n) for d, n in zip(dims, shape, strict=True)}
+        files[name] = xr.Dataset({"h": (dims, h), "s": (dims, s)}, coords)
+        files[name].to_netcdf(f"{name}.nc")
+    return made, files
+
+
+def frames_by_hand(made, data, value):
+    slope = np.gradient(data.s.values.astype(np.float64), 2.0, axis=2)
+    x = np.stack([data.h.values, slope, np.full(slope.shape, value)], 1)
+    with torch.no_grad():
+        y = made.model.double()(torch.from_numpy(x)).numpy()[:, 0]
+    made.model.float()
+    return y
+
+
+@pytest.mark.parametrize("suffix", ["nc", "zarr", "h5", "npy"])
+def test_every_frame_of_every_file_is_applied_with_fields_that_are_computed(
+    ice, suffix, monkeypatch
+):
+    made, files = ice
+    monkeypatch.setattr(applying, "load", lambda job: made)
+    job = Job(
+        Path("e.safetensors"),
+        {"h": Files("?.nc"), "s": Files("?.nc"), "A": 3.0},
+        Path(f"{{run}}.{suffix}" if suffix != "nc" else "out_{run}.nc"),
+        settings=Settings(tile=8),
+    )
+    Path("e.safetensors").touch()
+    for each in jobs_of(job):
+        report = apply_files(each)
+        data = files[Path(str(each.inputs["h"].pattern)).stem]
+        assert report.cells == data.h.size
+        expected = frames_by_hand(made, data, 3.0)
+        if suffix == "npy":
+            np.testing.assert_allclose(np.load(each.output), expected, atol=1e-5)
+        elif suffix == "h5":
+            with h5py.File(each.output) as opened:
+                np.testing.assert_allclose(opened["u"][:], expected, atol=1e-5)
+                assert [opened["u"].dims[i].label for i in range(3)] == ["time", "y", "x"]
+        else:
+            engine = "zarr" if suffix == "zarr" else "netcdf4"
+            kwargs = {"consolidated": False} if suffix == "zarr" else {}
+            with xr.open_dataset(each.output, engine=engine, **kwargs) as opened:
+                assert opened.u.dims == ("time", "y", "x")
+                np.testing.assert_allclose(opened.u, expected, atol=1e-5)
+                for axis in opened.u.dims:
+                    np.testing.assert_array_equal(opened[axis], data[axis])
+        assert check(each, 3)["u"][0] < 1e-5
+
+
+def test_in_memory_and_from_xarray_frames_are_the_same(ice):
+    made, files = ice
+    data = files["a"]
+    expected = frames_by_hand(made, data, 3.0)
+    whole = data.assign(A=xr.full_like(data.h, 3.0))
+    np.testing.assert_allclose(made(whole).u, expected, atol=1e-5)
+    domain = dataclasses.replace(made.domain, spacing=2.0)
+    one = {"h": data.h.values[1], "s": data.s.values[1], "A": np.full((20, 13), 3.0)}
+    found = made.apply(one, domain=domain)["u"][0]
+    np.testing.assert_allclose(found, expected[1], atol=1e-5)
+    # a slope that is given is not computed
+    given = {"h": one["h"], "A": one["A"], "sx": np.gradient(one["s"], 2.0, axis=1)}
+    np.testing.assert_allclose(made.apply(given)["u"][0], expected[1], atol=1e-5)
+    with pytest.raises(FieldError, match="missing: s"):
+        made.apply({"h": one["h"], "A": one["A"]})
+    with pytest.raises(FieldError, match="no variable 's', which the emulator takes"):
+        made(whole.drop_vars("s"))
+
+
+def test_a_frame_that_broke_off_goes_on(ice, monkeypatch):
+    made, files = ice
+    monkeypatch.setattr(applying, "load", lambda job: made)
+    Path("e.safetensors").touch()
+    inputs = {"h": Files("a.nc"), "s": Files("a.nc"), "A": 3.0}
+    job = Job(Path("e.safetensors"), inputs, Path("out.zarr"), settings=Settings(tile=8))
+    work = applying.Work(job)
+    stage = work.stage()
+    stage.begin(resume=False)
+    work.run(stage, range(5, 11))
+    with pytest.raises(SaveError, match="had values"):
+        apply_files(dataclasses.replace(job, inputs=inputs | {"A": 4.0}), resume=True)
+    report = apply_files(job, resume=True)
+    assert report.tiles == len(work) - 6
+    with xr.open_dataset("out.zarr", engine="zarr", consolidated=False) as opened:
+        np.testing.assert_allclose(opened.u, frames_by_hand(made, files["a"], 3.0), atol=1e-5)

@@ -1,9 +1,11 @@
 """Names ↔ channels, and what a field declares."""
 
+import json
+
 import pytest
 
 from map2map.errors import FieldError
-from map2map.fields import Field, FieldSet
+from map2map.fields import Component, Field, FieldSet
 
 
 def test_slices_cover_the_channels_once_in_order():
@@ -42,3 +44,28 @@ def test_names_are_unique_and_looked_up_with_their_neighbors():
 def test_a_card_holds_everything():
     fields = FieldSet((Field("v", "km/s", "vector", 3), Field("rho", channels=1)))
     assert FieldSet.from_dicts(fields.as_dicts()) == fields
+
+
+def vector_of(*axes, vector="v"):
+    return [
+        Field(f"c{i}", channels=1, component=Component(vector, axis)) for i, axis in enumerate(axes)
+    ]
+
+
+def test_fields_make_up_a_vector_in_the_order_of_the_axes():
+    # u along x, the last axis, comes first, as ice flow has it; another field is between them
+    u, v = vector_of(1, 0)
+    fields = FieldSet((u, Field("h", "m", channels=2), v))
+    assert fields.vectors == ((3, 0),)
+    assert list(fields.with_vectors().values()) == [("c0",), ("h",), ("c1",), ("c1", "c0")]
+    assert [f.kind for f in fields.with_vectors()][-1] == "vector"
+    again = FieldSet.from_dicts(json.loads(json.dumps(fields.as_dicts())))
+    assert again == fields
+
+
+def test_a_vector_of_several_fields_has_one_for_each_axis():
+    for axes in ((0,), (0, 0), (1, 2), (0, 2)):
+        with pytest.raises(FieldError, match="there must be one field for each axis"):
+            FieldSet(tuple(vector_of(*axes)))
+    with pytest.raises(FieldError, match="one component of 'v', so it has one channel"):
+        Field("a", component=Component("v", 0)).resolved(2, 2)

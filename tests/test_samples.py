@@ -6,12 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from map2map.batches import Batch
+from map2map.batches import Batch, Batches
 from map2map.errors import FieldError, GeometryError, RecipeError
 from map2map.fields import Field
 from map2map.grids import Domain
+from map2map.order import Order
 from map2map.runs import Runs
-from map2map.samples import Augment, Crops, SampleDataset
+from map2map.samples import Augment, Crops, SampleDataset, Where
 
 
 def write(folder, name, shape, runs=2, scale=1, seed=0):
@@ -269,3 +270,77 @@ def test_there_is_no_sample_beyond_the_last(box):
     dataset = SampleDataset(box[0], Crops(halo=0))
     with pytest.raises(IndexError):
         dataset.read(len(dataset))
+
+
+@pytest.fixture
+def islands(tmp_path):
+    """Runs of unequal shape; ``h`` is above 1 on an island, and nowhere in the last run."""
+    shapes, arrays = [(12, 9), (7, 10), (8, 8)], []
+    for k, shape in enumerate(shapes):
+        h = np.random.default_rng(k).uniform(0, 1, shape).astype(np.float32)
+        if k < 2:
+            h[2:6, 3:7] += 1.5
+        np.save(tmp_path / f"h_{k}.npy", h)
+        np.save(tmp_path / f"u_{k}.npy", -h)
+        arrays.append(h)
+    patterns = {name: str(tmp_path / f"{name}_*.npy") for name in "hu"}
+    domain = Domain(2, periodic=False, same_shape=False)
+    return Runs([Field("h")], [Field("u")], patterns, domain), domain, arrays
+
+
+def test_runs_of_unequal_shape_have_crops_of_their_own(islands):
+    runs, domain, arrays = islands
+    dataset = SampleDataset(runs, Crops(size=4, halo=0), domain=domain)
+    counts = [3 * 3, 2 * 3, 2 * 2]
+    assert [layout.count for layout in dataset.layouts] == counts
+    assert dataset.ncrop is None
+    seen = [np.zeros(h.shape) for h in arrays]
+    for index in range(len(dataset)):
+        sample = dataset.read(index)
+        seen[sample.run][sample.crop.slices] += 1
+        np.testing.assert_array_equal(sample.input[0], arrays[sample.run][sample.crop.slices])
+        np.testing.assert_array_equal(sample.target, -sample.input)
+    assert len(dataset) == sum(counts)
+    assert all((cells > 0).all() for cells in seen)
+    order = Batches(dataset, Order(), 5, vary=True)
+    assert sorted(i for batch in order for i in batch.indices) == list(range(len(dataset)))
+    with pytest.raises(RecipeError, match="local only if all runs have as many crops"):
+        len(Batches(dataset, Order(local=True), 5))
+
+
+def test_crops_are_drawn_where_their_middle_is_of_interest(islands):
+    runs, domain, arrays = islands
+    crops = Crops(size=[3, 4], halo=0, where=Where("h", above=1.0))
+    dataset = SampleDataset(runs, crops, Augment("none"), domain, seed=3)
+    # as many as would tile the grid; none in the run without an island
+    assert [layout.count for layout in dataset.layouts] == [4 * 3, 3 * 3, 0]
+    middles = [set(), set()]
+    for epoch in range(30):
+        for index in range(len(dataset)):
+            sample = dataset.read(index, epoch)
+            middle = tuple(a + n // 2 for a, n in zip(sample.crop.start, (3, 4), strict=True))
+            assert arrays[sample.run][middle] > 1
+            middles[sample.run].add(middle)
+    for run in range(2):
+        h = arrays[run]
+        inside = {
+            (i, j)
+            for i, j in zip(*np.nonzero(h > 1), strict=True)
+            if 1 <= i <= h.shape[0] - 2 and 2 <= j <= h.shape[1] - 2
+        }
+        # the whole island in the course of time, and the same crop for the same epoch
+        assert middles[run] == inside
+    same = [dataset.read(0, 7).crop for _ in range(2)]
+    assert same[0] == same[1]
+    still = {dataset.read(index).crop for index in range(len(dataset))}
+    assert len(still) > len(dataset) // 2
+
+
+def test_crops_of_interest_are_refused_where_there_are_none(islands):
+    runs, domain, _ = islands
+    with pytest.raises(FieldError, match=r"no crop of .* has a middle where 'h' is above 9"):
+        SampleDataset(runs, Crops(size=3, halo=0, where=Where("h", above=9)), domain=domain)
+    with pytest.raises(FieldError, match="not 'H'; did you mean 'h'"):
+        SampleDataset(runs, Crops(size=3, halo=0, where=Where("H")), domain=domain)
+    with pytest.raises(RecipeError, match="either on a lattice"):
+        Crops(size=3, start=1, where=Where("h"))

@@ -74,3 +74,16 @@ def test_a_non_cubic_field_changes_shape_as_announced():
     x = torch.zeros(1, 2, 3, 4)
     symmetry = Symmetry((2, 0, 1), (False, True, False))
     assert tuple(symmetry.apply(x).shape[1:]) == symmetry.shape((2, 3, 4)) == (4, 2, 3)
+
+
+def test_components_with_names_of_their_own_turn_like_a_vector():
+    rng = np.random.default_rng(0)
+    v = torch.from_numpy(rng.normal(size=(2, 4, 4)))
+    h = torch.from_numpy(rng.normal(size=(1, 4, 4)))
+    for seed in range(16):
+        symmetry = Symmetries.declared("all", 2).draw(2, np.random.default_rng(seed))
+        whole = symmetry.apply(v, [(0, 1)])
+        # the component along axis 1 first, a scalar between
+        parts = symmetry.apply(torch.cat([v[1:], h, v[:1]]), [(2, 0)])
+        torch.testing.assert_close(parts[[2, 0]], whole, rtol=0, atol=0)
+        torch.testing.assert_close(parts[1:2], symmetry.apply(h), rtol=0, atol=0)

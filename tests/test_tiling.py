@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from map2map.errors import GeometryError
-from map2map.footprints import Footprint
+from map2map.footprints import Footprint, footprint_of
 from map2map.grids import Grid
 from map2map.models import ConvNet, UNet
 from map2map.tiling import Tile, Tiling, best_size, overlapping, reached, take
-from map2map.windows import Window
+from map2map.windows import Window, round_up
 
 
 class Upsampled(nn.Module):
@@ -282,3 +282,59 @@ def test_what_goes_wrong_in_a_thread_reaches_the_caller(stage):
     tiles = [Tile(i, window, window, (), window) for i in range(3)]
     with pytest.raises(OSError, match=f"{stage} failed"):
         overlapping(tiles, step("read"), step("compute"), step("write"))
+
+
+class Pads(nn.Module):
+    """Pads by itself; pools ``2**depth`` cells together."""
+
+    def __init__(self, ndim, depth=0):
+        super().__init__()
+        torch.manual_seed(0)
+        conv, pool = getattr(nn, f"Conv{ndim}d"), getattr(nn, f"AvgPool{ndim}d")
+        around = [conv(1, 3, 3, padding=1), nn.Tanh(), conv(3, 1, 5, padding=2)]
+        levels = [pool(2), conv(1, 1, 3, padding=1), nn.Upsample(scale_factor=2)] * bool(depth)
+        self.layers = nn.Sequential(*around, *levels)
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+@pytest.mark.parametrize(
+    ("shape", "depth"), [((21,), 0), ((19, 30), 0), ((19, 30), 1), ((9, 8, 10), 1)]
+)
+def test_a_network_that_pads_by_itself_gets_the_edges_of_the_field(shape, depth):
+    ndim = len(shape)
+    model = Pads(ndim, depth).double()
+    footprint = footprint_of(model, 1, ndim)
+    assert footprint.cut == 0
+    grid = Grid(shape, periodic=False, pad="model")
+    field = np.random.default_rng(0).normal(size=(1, *shape))
+    # the whole field, filled up with zeros at its end to sizes that the network takes
+    fill = [(0, 0)] + [(0, -n % footprint.multiple) for n in shape]
+    with torch.no_grad():
+        whole = model(torch.from_numpy(np.pad(field, fill))[None])[0].numpy()
+    whole = whole[(slice(None), *(slice(0, n) for n in shape))]
+    step = footprint.multiple
+    for size in (
+        shape,
+        (4 * step,) * ndim,
+        tuple(round_up(3 + axis, step) for axis in range(ndim)),
+    ):
+        size = tuple(min(n, m) for n, m in zip(size, shape, strict=True))
+        tiling = Tiling(grid, footprint, size)
+        assert tiling.shape == shape
+        found = np.full((1, *shape), np.nan)
+        for tile in (tiling[i] for i in range(len(tiling))):
+            read = np.empty((1, *tile.read.shape))
+            take(field, tile.read, tiling.grid, read)
+            with torch.no_grad():
+                made = model(torch.from_numpy(read)[None])[0].numpy()
+            found[(slice(None), *tile.target.slices)] = made[(slice(None), *tile.kept)]
+        np.testing.assert_allclose(found, whole, atol=1e-12)
+
+
+def test_the_pad_is_left_to_a_network_only_if_it_pads():
+    with pytest.raises(GeometryError, match="this one pads nothing: it cuts off 3 cells"):
+        Tiling(Grid((9, 9), periodic=False, pad="model"), Footprint(3))
+    # on periodic axes it does not matter
+    Tiling(Grid((9, 9), periodic=True, pad="model"), Footprint(3))

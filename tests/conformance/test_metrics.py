@@ -75,8 +75,7 @@ class TestEveryMetric:
         for _ in range(8):
             symmetry = symmetries.draw(ndim, rng)
             turned = [
-                symmetry.apply(torch.from_numpy(x), [range(ndim)] if vector else [])
-                for x in pair
+                symmetry.apply(torch.from_numpy(x), [range(ndim)] if vector else []) for x in pair
             ]
             same(metric(*turned, symmetry.shape(SPACING[ndim]), vector=vector), expected)
 
