@@ -25,6 +25,10 @@ MODELS = [
     ("ConvNet", 1, {}),
     ("ConvNet", 2, {"depth": 2, "kernel_size": 5}),
     ("ConvNet", 3, {"depth": 3}),
+    ("PaddedConvNet", 1, {"kernel_size": 5, "slope": 0.0, "dropout": 0.1}),
+    ("PaddedConvNet", 2, {"depth": 3}),
+    ("PaddedUNet", 2, {"levels": 3}),
+    ("PaddedUNet", 3, {"levels": 2}),
     ("UNet", 1, {"depth": 3, "batch_norm": False}),  # sizes 8 k + 4
     ("UNet", 2, {}),
     ("UNet", 3, {"depth": 1}),
@@ -37,7 +41,7 @@ ROUNDOFF = 5e-6
 
 REFUSED = re.compile(
     "Guard failed|Expected input|exported for|cannot take|[Dd]imension|[Ii]nvalid input shape"
-    "|Kernel size can't be greater"
+    "|Kernel size can't be greater|Output size is too small"
 )
 """What runtimes say of a size that a graph does not take."""
 
