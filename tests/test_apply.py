@@ -29,7 +29,7 @@ from map2map.errors import FieldError, GeometryError, RecipeError, SaveError
 from map2map.fields import Field, FieldSet
 from map2map.footprints import Footprint
 from map2map.grids import Domain, Grid
-from map2map.models import UNet
+from map2map.models import ConvNet, UNet
 from map2map.norms import Standardize
 from map2map.runs import Files
 from map2map.sources import Stored, ZarrSource, format_for, open_source
@@ -667,3 +667,38 @@ def test_a_frame_that_broke_off_goes_on(ice, monkeypatch):
     assert report.tiles == len(work) - 6
     with xr.open_dataset("out.zarr", engine="zarr", consolidated=False) as opened:
         np.testing.assert_allclose(opened.u, frames_by_hand(made, files["a"], 3.0), atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", ["nc", "zarr", "h5"])
+def test_a_field_that_is_called_like_an_axis_can_be_read_again(here, suffix):
+    torch.manual_seed(0)
+    one = [FieldSet((Field(name, "1", "scalar", 1),)) for name in "xy"]
+    made = Emulator(*one, {}, ConvNet(1, 1, ndim=2, width=2, depth=1), Domain(2)).eval()
+    made.save("e.safetensors")
+    x = np.random.default_rng(0).normal(size=(1, 9, 8)).astype(np.float32)
+    np.save("in.npy", x)
+    assert main(["apply", "e.safetensors", "x=in.npy", "-o", f"out.{suffix}"]) == 0
+    expected = made({"x": x})["y"]
+    source = open_source(f"out.{suffix}", ndim=2)
+    found = np.empty((1, 9, 8), np.float32)
+    source.read("y", Window.whole((9, 8)), found)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    if suffix != "h5":
+        engine, more = ("zarr", {"consolidated": False}) if suffix == "zarr" else ("netcdf4", {})
+        with xr.open_dataset(f"out.{suffix}", engine=engine, **more) as opened:
+            assert list(opened.data_vars) == ["y"]
+            assert opened.y.dims[-2:] == ("y_axis", "x")
+
+
+def test_an_input_is_not_replaced_and_a_flat_field_is_refused(here, fields):
+    emulator_in("e.safetensors")
+    np.save("v.npy", fields["v"])
+    np.save("rho.npy", fields["rho"][None])
+    given = {"v": Files("v.npy"), "rho": Files("rho.npy")}
+    job = Job(Path("e.safetensors"), given, Path("v.npy"), overwrite=True)
+    with pytest.raises(RecipeError, match=r"v.npy is an input, and would be replaced"):
+        apply_files(job)
+    np.save("v.npy", fields["v"][:, :1])
+    np.save("rho.npy", fields["rho"][None, :1])
+    with pytest.raises(GeometryError, match=r"has \(1, 30\) cells, .* it takes fields on 2 axes"):
+        apply_files(dataclasses.replace(job, output=Path("out.npy")))

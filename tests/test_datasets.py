@@ -166,3 +166,21 @@ def test_another_domain_is_used_and_a_contrary_one_refused(data):
 def test_units_are_the_same_however_they_are_spelt(first, second, same):
     assert same_units(first, second) is same
     assert same_units(second, first) is same
+
+
+def test_axes_beside_those_of_the_grid_are_never_taken_for_components(data):
+    torch.manual_seed(0)
+    inputs, targets = (FieldSet((Field(n, "m", "scalar" if n == "h" else "vector", c),))
+                       for n, c in (("h", 1), ("w", 2)))  # fmt: skip
+    emulator = Emulator(inputs, targets, {}, ConvNet(1, 2, ndim=2, width=4, depth=1), Domain(2))
+    h = data.rho.isel(time=slice(2)).drop_attrs().rename(time="member")
+    out = emulator.eval()(xr.Dataset({"h": h.drop_vars("member")}))
+    assert out.w.dims == ("member", "w_component", "y", "x")
+    alone = emulator({"h": h.values[1]})["w"]
+    np.testing.assert_allclose(out.w.isel(member=1), alone, rtol=1e-5)
+
+
+def test_a_target_that_is_called_like_an_axis_is_refused(data):
+    renamed = data.rename(x="p")
+    with pytest.raises(FieldError, match="gives 'p', but this is also the name of an axis"):
+        make()(renamed)

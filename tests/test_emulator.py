@@ -146,6 +146,11 @@ def rewrite(path, change):
         (lambda card: card["norms"]["v"].update(class_path="pickle.loads"), "refusing to import"),
         (lambda card: card.update(model="UNet"), "a spec has a class_path"),
         (lambda card: card.pop("model"), "lacks or has unknown"),
+        (lambda card: card["targets"][0].update(channels=1), "have 1 channels, but the network"),
+        (lambda card: card["inputs"][1].update(channels=2), "have 4 channels, but the network"),
+        (lambda card: card["footprint"].update(margin=1), "tells the footprint"),
+        (lambda card: card["footprint"].pop("cut"), "tells the footprint"),
+        (lambda card: card.update(footprint="x"), "tells the footprint"),
     ],
 )
 def test_a_card_that_is_not_trusted_or_does_not_fit_is_refused(tmp_path, change, match):
@@ -236,3 +241,9 @@ def test_a_module_that_forgets_its_arguments_is_told_how_to_keep_them():
 
     with pytest.raises(RecipeError, match=r"self\.width = width"):
         describe(Forgetful())
+
+
+def test_a_network_that_gives_other_channels_than_the_fields_have_is_refused():
+    emulator = make(ConvNet(3, 5, ndim=2, width=4, depth=1))
+    with pytest.raises(FieldError, match="the fields w have 2 channels, but 5 were given, or come"):
+        emulator(physical())

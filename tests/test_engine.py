@@ -265,3 +265,16 @@ def test_channels_last_is_refused_where_there_is_none():
     emulator = make(ConvNet(2, 3, ndim=1, width=4, depth=2), ndim=1)
     with pytest.raises(RecipeError, match="2 and 3 axes, not 1"):
         Engine(emulator, emulator.footprint, 1, Running(channels_last=True))
+
+
+def test_nan_in_the_halo_is_not_counted_again():
+    torch.manual_seed(0)
+    emulator = make(ConvNet(2, 3, ndim=2, width=4, depth=2))
+    tile = Tiling(Grid((8, 8)), emulator.footprint)[0]
+    field = np.zeros((2, 8, 8), np.float32)
+    field[1, 0, 0] = np.nan
+    values = np.pad(field, [(0, 0), (2, 2), (2, 2)], mode="wrap")
+    assert np.isnan(values).sum() == 4
+    with pytest.raises(NonFiniteError) as caught:
+        Engine(emulator, emulator.footprint, 2)(tile, values)
+    assert caught.value.count == 1

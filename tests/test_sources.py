@@ -296,7 +296,7 @@ class TestNetcdf:
         path = tmp_path / "a.nc"
         with pytest.raises(SaveError, match=r"cannot hold field 'a' of dtype float16.*float32"):
             NetcdfSource.create(path, [Stored("a", (3,), dtype="float16")]).__enter__()
-        fields = [Stored("a", (3,)), Stored("b", (4,))]
+        fields = [Stored(name, (n,), axes=(Axis("x"),)) for name, n in (("a", 3), ("b", 4))]
         with pytest.raises(SaveError, match="axis 'x' of field 'b' has 4 cells, but 3"):
             NetcdfSource.create(path, fields).__enter__()
         assert not list(tmp_path.iterdir())

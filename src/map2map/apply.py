@@ -175,6 +175,8 @@ class Work:
             check_units(entry, source.stored(name).units)
         source, name = self.runs.source(self.runs.reference, 0)
         self.first = source.stored(name)
+        if job.output.resolve() in [path.resolve() for path in self.runs.runs[0].paths.values()]:
+            raise RecipeError(f"{job.output} is an input, and would be replaced; choose another")
         domain = job.domain or grid_declared(self.first.attrs, emulator.domain)
         spacing = [step_of(axis.values) for axis in self.first.axes]
         domain_of_input(emulator, domain, spacing, other_grid=job.other_grid)

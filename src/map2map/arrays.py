@@ -85,6 +85,12 @@ def make_tiling(engine: Engine, emulator: Applicable, grid: Grid, settings: Sett
         GeometryError: If that cannot be.
     """
     footprint, rings = emulator.footprint, settings.running.rings
+    if 1 in grid.shape and footprint.margin:
+        raise GeometryError(
+            f"the input has {grid.shape} cells, one of them on an axis along which the emulator "
+            f"looks {footprint.margin} cells far; it takes fields on {grid.ndim} axes (if this is "
+            f"one of {grid.ndim - 1}, repeat it along the axis)"
+        )
     whole = Tiling(grid, footprint, rings=rings)
     if settings.tile is not None:
         size = per_axis(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from map2map.arrays import Applicable, Settings, apply_arrays, domain_of_input
 from map2map.errors import FieldError, GeometryError, near_names
-from map2map.fields import Field, field_channels, same_units
+from map2map.fields import Field, FieldSet, field_channels, same_units
 from map2map.grids import Domain, Grid
 from map2map.physics.spacing import step_of
 from map2map.sources.base import Axis
@@ -76,9 +76,14 @@ def apply_dataset(
     tiling = Tiling(grid, emulator.footprint)
     out = xr.Dataset(attrs=data.attrs | grid_attributes(grid))
     for field in emulator.targets:
+        if field.name in first.dims:
+            raise FieldError(
+                f"the emulator gives {field.name!r}, but this is also the name of an axis of the "
+                f"Dataset; rename the axis (Dataset.rename)"
+            )
         channels = field_channels(field)
         shape = (*outer, *(() if channels == 1 else (channels,)), *tiling.shape)
-        axes = () if channels == 1 else (component_axis(field, variables, ndim),)
+        axes = () if channels == 1 else (component_axis(field, emulator.inputs, variables, ndim),)
         out[field.name] = (
             (*extra, *axes, *space),
             np.stack(results[field.name]).reshape(shape),
@@ -113,11 +118,13 @@ def leading(field: Field, array: xr.DataArray, ndim: int) -> tuple[Hashable, ...
     return array.dims[: array.ndim - ndim - (field_channels(field) > 1)]
 
 
-def component_axis(field: Field, inputs: Mapping[str, xr.DataArray], ndim: int) -> Hashable:
+def component_axis(
+    field: Field, inputs: FieldSet, variables: Mapping[str, xr.DataArray], ndim: int
+) -> Hashable:
     """A name for the axis of a target's channels: that of an input that has as many."""
-    for array in inputs.values():
-        if array.ndim > ndim and array.shape[-ndim - 1] == field.channels:
-            return array.dims[-ndim - 1]
+    for entry in inputs:
+        if entry.channels == field.channels and entry.name in variables:
+            return variables[entry.name].dims[-ndim - 1]
     return f"{field.name}_component"
 
 

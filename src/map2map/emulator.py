@@ -167,6 +167,11 @@ class Emulator(nn.Module):
         return norm
 
     def _side(self, fields: FieldSet, x: Tensor, *, inverse: bool = False) -> Tensor:
+        if x.shape[1] != fields.channels:
+            raise FieldError(
+                f"the fields {', '.join(fields.names)} have {fields.channels} channels, but "
+                f"{x.shape[1]} were given, or come out of the network"
+            )
         parts = []
         for name, channels in fields.slices.items():
             norm, part = self.norm(name), x[:, channels]
@@ -325,6 +330,8 @@ class Emulator(nn.Module):
             card.model,
             derived,
         )
+        check_channels(path, emulator)
+        check_footprint(path, card.footprint, emulator.footprint)
         with safetensors.safe_open(path, framework="pt") as opened:
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         try:
@@ -335,3 +342,34 @@ class Emulator(nn.Module):
         emulator.training_record, emulator.scores = card.training, card.scores
         emulator.versions = card.versions
         return emulator.eval()
+
+
+def check_channels(path: Path | str, emulator: Emulator) -> None:
+    """Refuse a card whose fields have other channels than its network says that it has.
+
+    Raises:
+        ArtefactError: If they differ.
+    """
+    sides = {"in_chan": emulator.inputs, "out_chan": emulator.targets}
+    for name, fields in sides.items():
+        channels = getattr(emulator.model, name, None)
+        if isinstance(channels, int) and channels != fields.channels:
+            raise ArtefactError(
+                f"the card of {path} and its network disagree: {', '.join(fields.names)} have "
+                f"{fields.channels} channels, but the network has {name} {channels}"
+            )
+
+
+def check_footprint(path: Path | str, told: Any, found: Footprint) -> None:
+    """Refuse a card whose footprint is not that of its network.
+
+    Raises:
+        ArtefactError: If it is another, or none.
+    """
+    known = json.loads(json.dumps(asdict(found)))
+    agrees = isinstance(told, dict) and all(known.get(key) == told.get(key) for key in known)
+    if not agrees:
+        raise ArtefactError(
+            f"the card of {path} tells the footprint {told}, but its network has {known}; the card "
+            f"was changed, or written by another version of the network"
+        )

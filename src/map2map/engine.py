@@ -209,7 +209,10 @@ class Engine:
             return None
         if not self.allow_nonfinite:
             channel, *cell = np.argwhere(bad)[0].tolist()
-            raise NonFiniteError(channel, cell, count, tile)
+            halo = zip(tile.read.start, tile.cells.start, tile.cells.stop, strict=True)
+            own = bad[(slice(None), *(slice(a - first, b - first) for first, a, b in halo))]
+            # the halo may hold the same cells once more
+            raise NonFiniteError(channel, cell, int(own.sum()) or count, tile)
         for channel in values:
             finite = channel[np.isfinite(channel)]
             channel[~np.isfinite(channel)] = finite[0] if finite.size else 1.0

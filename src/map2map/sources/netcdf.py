@@ -173,6 +173,8 @@ def spatial_axes(dimensions: Sequence[str], is_spatial: Sequence[bool]) -> int |
 class NetcdfSink(Sink):
     """Writes a NetCDF file."""
 
+    names_axes: ClassVar[bool] = True
+
     def __init__(
         self,
         path: Path | str,
@@ -191,9 +193,7 @@ class NetcdfSink(Sink):
                 self._add_field(name, stored)
 
     def _add_field(self, name: str, stored: Stored) -> None:
-        ndim = len(stored.shape)
-        default = ("z", "y", "x")[-ndim:] if ndim <= 3 else [f"axis_{i}" for i in range(ndim)]
-        axes = stored.axes or tuple(Axis(dimension) for dimension in default)
+        ndim, axes = len(stored.shape), stored.axes
         names = [axis.name for axis in axes]
         for axis, size in zip(axes, stored.shape, strict=True):
             self._add_axis(name, axis, size)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from map2map.errors import FieldError, GeometryError, M2MError, SaveError, near_names
-from map2map.sources.base import Stored, one_line
+from map2map.sources.base import Axis, Stored, one_line
 from map2map.typing import Shape
 from map2map.windows import Window
 
@@ -54,6 +54,9 @@ class Sink(ABC):
             )
             for item in fields
         }
+        self.fields = {
+            name: replace(item, axes=self._axes(item)) for name, item in self.fields.items()
+        }
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.{token_hex(4)}.part")
         self._keeps_part = False
         self._lock = Lock()
@@ -69,6 +72,25 @@ class Sink(ABC):
                     f"use a real one (float, int or bool)"
                 )
         self._check_destination()
+
+    names_axes: ClassVar[bool] = False
+    """Whether readers of this format need names of axes."""
+
+    def _axes(self, item: Stored) -> tuple[Axis, ...]:
+        """The axes of a field; with names that are made up if it has none, and none of a field's.
+
+        A variable that is called like its axis would be taken for a coordinate.
+        """
+        axes, ndim = item.axes, len(item.shape)
+        if not axes and self.names_axes:
+            names = ("z", "y", "x")[-ndim:] if ndim <= 3 else [f"axis_{i}" for i in range(ndim)]
+            # axes of one name have one size
+            alike = len({other.shape for other in self.fields.values()}) == 1
+            axes = tuple(Axis(name if alike else f"{name}_{item.name}") for name in names)
+        return tuple(
+            replace(axis, name=f"{axis.name}_axis") if axis.name in self.fields else axis
+            for axis in axes
+        )
 
     resumable: ClassVar[bool] = False
     """Whether what was written survives the end of the process that wrote it."""

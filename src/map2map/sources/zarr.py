@@ -187,6 +187,7 @@ class ZarrSink(Sink):
     """Writes a Zarr 3 group."""
 
     resumable: ClassVar[bool] = True
+    names_axes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -212,7 +213,9 @@ class ZarrSink(Sink):
             shards = of_field(self.shards, name)
             alike = len({item.channels for item in self.fields.values()}) == 1
             channel = "channel" if alike else f"channel_{name.replace('/', '_')}"
-            names = ((channel,) if stored.leading else ()) + self._axis_names(stored)
+            names = ((channel,) if stored.leading else ()) + tuple(
+                axis.name for axis in stored.axes
+            )
             every = [*zip(stored.axes, stored.shape, strict=False)]
             if stored.frames is not None:
                 frames = stored.frame_axis or Axis("time")
@@ -244,16 +247,6 @@ class ZarrSink(Sink):
                         dimension_names=(axis.name,),
                         attributes={} if axis.units is None else {"units": axis.units},
                     )
-
-    def _axis_names(self, stored: Stored) -> tuple[str, ...]:
-        """The names of the spatial axes, which xarray needs; made up if nobody has given them."""
-        if stored.axes:
-            return tuple(axis.name for axis in stored.axes)
-        ndim = len(stored.shape)
-        names = "zyx"[-ndim:] if ndim <= 3 else [f"axis_{i}" for i in range(ndim)]
-        alike = len({item.shape for item in self.fields.values()}) == 1
-        # axes of one name have one size
-        return tuple(name if alike else f"{name}_{stored.name}" for name in names)
 
     def _reopen(self, path: Path) -> None:
         group = zarr.open_group(path, mode="r+")
