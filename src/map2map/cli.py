@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": ("map2map.commands.evaluate", "score an emulator beside its baselines"),
     "report": ("map2map.commands.report", "make a page of an emulator's scores"),
     "export": ("map2map.commands.export", "write an emulator for other programs and languages"),
+    "import": ("map2map.commands.imports", "make an emulator of another tool's network"),
     "inspect": ("map2map.commands.inspect", "say what is in a field file, recipe or emulator"),
     "stats": ("map2map.commands.stats", "stream statistics of fields of any size"),
     "pack": ("map2map.commands.pack", "convert field files to Zarr, laid out for reading crops"),

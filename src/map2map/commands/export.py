@@ -15,7 +15,8 @@ __all__ = ["main"]
 
 EPILOG = """\
 The file takes windows of physical fields and gives windows of physical fields: norms and units are
-inside. It has its card in it, and the numbers that a caller needs to read its halo.
+inside. It has its card in it, and the numbers that a caller needs to read its halo. But keras-h5
+is the bare network, as clients of 2Dto2D-DLE read it, with the scales of its fields beside it.
 
 formats:
 {formats}
@@ -23,6 +24,7 @@ formats:
 examples:
   m2m export emulator.safetensors --to onnx
   m2m export emulator.safetensors --to torchscript --size 104 --out emulator_104.pt
+  m2m export emulator.safetensors --to keras-h5 --out library/f2_mine/100/model.h5
 """
 
 
@@ -34,9 +36,14 @@ def main(argv: Sequence[str]) -> int:
     emulator = Emulator.load(
         options.emulator, trust=tuple(options.trust), callback_at=options.callback_at
     )
-    path: Path = options.out or options.emulator.with_suffix(module.SUFFIX)
+    by_default = options.emulator.with_suffix(module.SUFFIX)
+    if hasattr(module, "NAME"):
+        by_default = options.emulator.with_name(module.NAME)
+    path: Path = options.out or by_default
     check = write(emulator, path, options.to, given, overwrite=options.overwrite)
-    print("\n".join(_told(emulator, path, options.to, given.get("size"), check)))
+    lines = _told(emulator, path, options.to, given.get("size"), check)
+    lines |= getattr(module, "TOLD", {})
+    print("\n".join([lines.pop(""), *(f"  {key:9} {text}" for key, text in lines.items())]))
     return 0
 
 
@@ -106,8 +113,8 @@ def _options(
 
 def _told(
     emulator: Emulator, path: Path, to: str, size: Sequence[int] | None, check: Check
-) -> list[str]:
-    """What the file takes and gives, and how well."""
+) -> dict[str, str]:
+    """What the file takes and gives, and how well: lines by title."""
     rule, ndim = emulator.footprint, emulator.ndim
 
     def fields(side: Sequence[Field]) -> str:
@@ -118,17 +125,16 @@ def _told(
         sizes = f"{first}, {first + rule.multiple}, … cells on each of {ndim} axes"
     else:
         sizes = " x ".join(map(str, check.sizes[0] if check.sizes else size)) + " cells, fixed"
-    lines = [
-        f"{path} ({to}, {path.stat().st_size / 1e6:.1f} MB)",
-        f"  takes     {fields(tuple(emulator.inputs))}",
-        f"  gives     {fields(tuple(emulator.targets))}",
-        f"  sizes     {sizes}; the output has {rule.scale} per cell, less {rule.cut} on each side",
-        f"  halo      {rule.low} cells below a crop, {rule.margin} or more above",
-    ]
+    lines = {
+        "": f"{path} ({to}, {path.stat().st_size / 1e6:.1f} MB)",
+        "takes": fields(tuple(emulator.inputs)),
+        "gives": fields(tuple(emulator.targets)),
+        "sizes": f"{sizes}; the output has {rule.scale} per cell, less {rule.cut} on each side",
+        "halo": f"{rule.low} cells below a crop, {rule.margin} or more above",
+        "checked": "not: this format cannot be run here",
+    }
     if check.deviations:
         worst = max(check.deviations.values())
         ran = " and ".join(" x ".join(map(str, shape)) for shape in check.sizes)
-        lines.append(f"  checked   on {ran} cells: deviates by at most {worst:.1e} of the rms")
-    else:
-        lines.append("  checked   not: this format cannot be run here")
+        lines["checked"] = f"on {ran} cells: deviates by at most {worst:.1e} of the rms"
     return lines

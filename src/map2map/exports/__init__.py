@@ -6,7 +6,9 @@ A format is one file here, a module with
   of ``m2m export``;
 - ``SUFFIX`` of its files, and ``PACKAGES`` that it needs and that map2map does not;
 - if the file can be run from Python, ``run(path, fields)``, physical fields by name to physical
-  fields by name. `map2map.exports.writing` compares with the emulator then.
+  fields by name. `map2map.exports.writing` compares with the emulator then;
+- if the file needs others, ``beside(emulator)``, their names and texts; they lie in its folder;
+- if the file has to be called so, ``NAME``; and ``TOLD``, lines by title, what else to say of it.
 
 What all share is in `map2map.exports.graph`: the emulator as a graph of physical fields.
 """

@@ -92,25 +92,32 @@ def write(
     if unknown:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in options_of(module))
         raise RecipeError(
-            f"--to {to} has no option --{unknown[0].replace('_', '-')}; its options are {names}"
+            f"--to {to} has no option --{unknown[0].replace('_', '-')}; "
+            + (f"its options are {names}" if names else "it has none of its own")
         )
     size = options.get("size")
     if size is not None:
         options["size"] = size = checked_size(emulator, size)
-    if path.exists() and not overwrite:
-        raise SaveError(f"{path} exists; choose another name (--out) or allow to --overwrite")
+    others = module.beside(emulator) if hasattr(module, "beside") else {}
+    beside = {path.with_name(name): text for name, text in others.items()}
+    for each in (path, *beside):
+        if each.exists() and not overwrite:
+            raise SaveError(f"{each} exists; choose another name (--out) or allow to --overwrite")
     emulator = copy.deepcopy(emulator).eval()
+    check = Check((), {})
     with replacing(path) as temporary:
         module.export(emulator, temporary, **options)
-        if not hasattr(module, "run"):
-            return Check((), {})
-        check = compared(emulator, module, temporary, size)
+        if hasattr(module, "run"):
+            check = compared(emulator, module, temporary, size)
         for name, deviation in check.deviations.items():
             if not deviation <= TOLERANCE:
                 raise ArtefactError(
                     f"the file deviates from the emulator by {deviation:.2g} of the rms of "
                     f"{name!r}, more than {TOLERANCE:g}; it was not kept"
                 )
+        for other, text in beside.items():
+            with replacing(other) as part:
+                part.write_text(text, encoding="utf-8", newline="\n")
     return check
 
 
