@@ -39,9 +39,9 @@ def started(conv: nn.Module) -> nn.Module:
     return conv
 
 
-def activated(x: Tensor, slope: float) -> Tensor:
-    """Multiply what is negative by ``slope``, in place."""
-    return F.leaky_relu(x, slope, inplace=True) if slope else F.relu(x, inplace=True)
+def activated(x: Tensor, slope: float, *, inplace: bool = True) -> Tensor:
+    """Multiply what is negative by ``slope``; in place, but of a view, whose gradient costs more."""
+    return F.leaky_relu(x, slope, inplace) if slope else F.relu(x, inplace)
 
 
 def check_padded(ndim: int, slope: float, **positive: int) -> None:

@@ -113,7 +113,7 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Map (batch, 2 chan, *space) and (batch, chan, *twice) to (batch, chan, *twice)."""
-        x = activated(doubled(self.grow, x), self.slope)
+        x = activated(doubled(self.grow, x), self.slope, inplace=False)
         x = torch.cat([activated(self.before(x), self.slope), skip], dim=1)
         return activated(self.second(activated(self.first(x), self.slope)), self.slope)
 
