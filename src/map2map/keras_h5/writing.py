@@ -56,10 +56,13 @@ def write_layers(path: Path, layers: Sequence[Layer], dropout: float = 0.0) -> N
     }
     weights = {layer.name: layer.weights for layer in layers}
     with h5py.File(path, "w") as file:
-        file.attrs["keras_version"] = VERSION
-        file.attrs["backend"] = "tensorflow"
         file.attrs["model_config"] = json.dumps({"class_name": "Functional", "config": config})
         group = file.create_group("model_weights")
+        # of the group too, or Keras 2 takes the weights for those of Keras 1, and turns the kernels
+        # of transposed convolutions
+        for place in (file, group):
+            place.attrs["keras_version"] = VERSION
+            place.attrs["backend"] = "tensorflow"
         every = [str(each["name"]) for each in entries]
         group.attrs["layer_names"] = np.array([name.encode() for name in every])
         for name in every:

@@ -40,7 +40,7 @@ def started(conv: nn.Module) -> nn.Module:
 
 
 def activated(x: Tensor, slope: float, *, inplace: bool = True) -> Tensor:
-    """Multiply what is negative by ``slope``; in place, but of a view, whose gradient costs more."""
+    """Multiply what is negative by ``slope``; in place, but not a view, whose gradient is slow."""
     return F.leaky_relu(x, slope, inplace) if slope else F.relu(x, inplace)
 
 
