@@ -154,11 +154,11 @@ def test_what_cannot_be_computed_is_refused(files):
         Runs([Field("A")], [], {"A": 3.0}, Domain(NDIM))
 
 
-def test_files_without_frames_or_of_unequal_shape_are_refused(files):
+def test_files_without_frames_are_one_and_those_of_unequal_shape_are_refused(files):
     folder, made = files
     made["a"][["topg"]].to_netcdf(folder / "static.nc")
-    with pytest.raises(GeometryError, match="has no axis of frames before its 2 axes"):
-        Runs([Field("topg")], [], {"topg": str(folder / "static.nc")}, Domain(2, frames=1))
+    static = Runs([Field("topg")], [], {"topg": str(folder / "static.nc")}, Domain(2, frames=1))
+    assert [run.frame for run in static] == [None]
     found = runs(["topg"], str(folder / "[ab].nc"), Domain(2, frames=1), derived={})
     with pytest.raises(GeometryError, match=r"same grid \(or set data.domain.same_shape to false"):
         found.source("topg", 3)

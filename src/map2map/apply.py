@@ -233,7 +233,7 @@ class Work:
                 None if entry.units == "1" and not axes else entry.units,
                 axes,
                 about,
-                frames=len(self.runs) if self.runs.domain.frames else None,
+                frames=None if self.runs.runs[0].frame is None else len(self.runs),
                 frame_axis=frames,
             )
             for entry in self.emulator.targets
@@ -470,7 +470,7 @@ def check(job: Job, count: int, seed: int = 0) -> dict[str, tuple[float, float]]
     plain = Settings(Running("fp64", channels_last=False, rings=False), allow_nonfinite=True)
     work = Work(replace(job, settings=replace(plain, tile=job.settings.tile)))
     domain, step = work.tiling.domain, work.emulator.footprint.multiple
-    framed = work.runs.domain.frames > 0
+    framed = work.runs.runs[0].frame is not None
     output = open_source(job.output, ndim=work.emulator.ndim, framed=framed)
     rng = np.random.default_rng(seed)
     found = dict.fromkeys(work.emulator.targets.names, (0.0, 0.0))

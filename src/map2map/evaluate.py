@@ -21,7 +21,7 @@ import map2map.metrics
 from map2map.baselines import Baseline, read_field
 from map2map.emulator import Emulator
 from map2map.errors import FieldError, GeometryError, M2MError, RecipeError, SaveError, near_names
-from map2map.fields import Field
+from map2map.fields import Field, FieldSet
 from map2map.grids import Grid
 from map2map.runs import Runs
 from map2map.samples import Where
@@ -150,7 +150,8 @@ class Evaluation:
         self.emulator, self.runs, self.baselines, self.options = emulator, runs, baselines, options
         self.methods = [EMULATOR, *baselines]
         self.names = run_names(runs)
-        self.fields = emulator.targets.with_vectors()
+        names = runs.targets.names
+        self.fields = FieldSet(tuple(emulator.targets[name] for name in names)).with_vectors()
         self.table = Table(self.methods, self.names, [each.name for each in self.fields])
         self.grid: Grid = self.grid_of(0)
         self.wraps = [beyond == "periodic" for beyond in self.grid.beyond]
@@ -206,7 +207,7 @@ class Evaluation:
         where = self.options.where
         if where is None:
             return None
-        names = (*self.emulator.inputs.names, *self.emulator.targets.names)
+        names = (*self.runs.inputs.names, *self.runs.targets.names)
         if where.field not in names:
             raise FieldError(
                 f"the cells to score are those where {where.field!r} is large, which is neither "

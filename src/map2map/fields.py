@@ -13,6 +13,9 @@ __all__ = ["Component", "Field", "FieldSet", "Kind", "field_channels", "same_uni
 
 log = logging.getLogger(__name__)
 
+YEARS = {"a", "y", "yr", "year", "years"}
+"""Names of one unit, which ice flow and climate data use side by side."""
+
 Kind = Literal["scalar", "vector"]
 
 
@@ -197,7 +200,7 @@ def field_channels(field: Field) -> int:
 def same_units(first: str, second: str) -> bool:
     """Whether two texts are the same units, spelt differently or not; nothing is converted.
 
-    >>> same_units("m s-1", "m/s"), same_units("kg m**-3", "kg/m^3"), same_units("m", "km")
+    >>> same_units("m s-1", "m/s"), same_units("m/yr", "m a-1"), same_units("m", "km")
     (True, True, False)
     """
     return powers(first) == powers(second)
@@ -216,5 +219,6 @@ def powers(units: str) -> dict[str, int] | str:
         if match is None:
             return text
         if match[1] != "1":
-            found[match[1]] += sign * int(match[2] or 1)
+            unit = "year" if match[1] in YEARS else match[1]
+            found[unit] += sign * int(match[2] or 1)
     return {unit: power for unit, power in found.items() if power}

@@ -80,7 +80,7 @@ class Domain:
             "zero" or "model"; see `Grid`.
         spacing: Cell size of the input's grid, one number or one per axis, in the data's units.
         frames: If arrays have one more axis before all others, of time steps or members that are
-            fields by themselves: take every so many-th of them. 0: there is no such axis.
+            fields by themselves: take every so many-th of them. 0: such an axis counts channels.
         same_shape: Whether all runs must have the same number of cells.
     """
 

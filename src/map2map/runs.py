@@ -213,11 +213,9 @@ class Runs:
         for run in runs:
             counts = {name: self._stored(name, run).frames for name in run.paths}
             several = {name: n for name, n in counts.items() if n is not None}
-            if not several:
-                raise GeometryError(
-                    f"{run} has no axis of frames before its {self.ndim} axes of space; set "
-                    f"data.domain.frames to 0, or add the axis"
-                )
+            if not several:  # one frame, without an axis that would say so
+                found.append(run)
+                continue
             if len(set(several.values())) > 1:
                 raise GeometryError(f"fields of {run} have different numbers of frames: {several}")
             steps = range(0, next(iter(several.values())), self.domain.frames)

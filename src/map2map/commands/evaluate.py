@@ -29,6 +29,7 @@ from map2map.commands.arguments import WHERE, files_at, inputs_at
 from map2map.emulator import Emulator
 from map2map.errors import RecipeError
 from map2map.evaluate import Options, evaluate, metrics_available
+from map2map.fields import FieldSet
 from map2map.files import digest
 from map2map.runs import Files, Patterns, Runs
 from map2map.samples import Where
@@ -42,7 +43,7 @@ DESCRIPTION = f"""\
 Score an emulator and its baselines on runs, in physical units, and write the scores to one file.
 
 {WHERE}
-All of the emulator's inputs and targets are needed.
+All of the emulator's inputs and targets are needed, or those targets that --targets names.
 """
 
 SHOWN = {
@@ -50,6 +51,7 @@ SHOWN = {
     "mae": "MAE",
     "bias": "bias",
     "r2": "R²",
+    "pearson": "Pearson's r",
     "relative_l2": "relative L2",
     "max_error": "largest error",
     "wasserstein": "Wasserstein distance",
@@ -76,10 +78,11 @@ def main(argv: Sequence[str]) -> int:
         except (RuntimeError, AssertionError) as error:
             # an assertion is what torch makes of a GPU that it was not built for
             raise RecipeError(f"--device {options.device}: {error}") from error
-    patterns = inputs_at(options.data, emulator, emulator.targets.names)
+    targets = chosen(emulator.targets, options.targets)
+    patterns = inputs_at(options.data, emulator, targets.names)
     runs = Runs(
         list(emulator.inputs),
-        list(emulator.targets),
+        list(targets),
         patterns,
         emulator.domain,
         scale_factor=emulator.footprint.scale,
@@ -116,6 +119,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--bootstrap", type=int, default=1000, metavar="N",
         help="draws of runs for the uncertainty of means; default: 1000")
     add("--seed", type=int, default=0, help="of these draws")
+    add("--targets", nargs="+", metavar="FIELD",
+        help="score only these, where there is no truth for the others")
     add("--where", nargs=2, metavar=("FIELD", "ABOVE"),
         help="score only the cells where a field exceeds a value, such as: thk 1")
     add("--simulator-seconds", type=float, metavar="S",
@@ -142,6 +147,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def chosen(targets: FieldSet, names: Sequence[str] | None) -> FieldSet:
+    """The targets that are scored."""
+    return targets if names is None else FieldSet(tuple(targets[name] for name in names))
+
+
 def where_of(field: str, above: str) -> Where:
     """The cells that are scored."""
     try:
@@ -159,8 +169,9 @@ def find_baselines(
 ) -> dict[str, Baseline]:
     """The baselines that there are, and a line in the log on those that there are not."""
     found: dict[str, Baseline] = {}
-    partners, same = identity(emulator.inputs, emulator.targets, runs.scale_factor)
-    for target in emulator.targets.names:
+    targets = runs.targets
+    partners, same = identity(emulator.inputs, targets, runs.scale_factor)
+    for target in targets.names:
         if target in partners:
             log.info("baseline 'identity': %r is predicted by %r", target, partners[target])
         else:
@@ -168,7 +179,6 @@ def find_baselines(
     if partners:
         found["identity"] = same
     if not options.no_training_mean:
-        targets = emulator.targets
 
         def find() -> Mapping[str, Files]:
             if options.train:

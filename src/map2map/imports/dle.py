@@ -7,13 +7,14 @@ known, else "1"; their scales become norms.
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from map2map.derived import Coordinate, Derived, Gradient, Magnitude
 from map2map.emulator import Emulator
 from map2map.errors import ArtefactError
-from map2map.fields import Field, FieldSet
+from map2map.fields import Component, Field, FieldSet
 from map2map.files import digest
 from map2map.grids import Domain
 from map2map.keras_h5.networks import model_of
@@ -21,7 +22,7 @@ from map2map.keras_h5.reading import read_network
 from map2map.norms import Scale
 from map2map.scale_files import INPUTS, TARGETS, read_scales
 
-__all__ = ["MODEL", "read", "units_of"]
+__all__ = ["DERIVED", "DOMAIN", "MODEL", "fields_of", "read", "units_of"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,26 @@ UNITS = {
     "smb": "m/yr",
 }
 """Units by convention, of names that match; strflowctrl is a sum of numbers of other units."""
+
+VECTORS = {
+    "slope": ("slopsurfy", "slopsurfx"),
+    "velbar": ("vbar", "ubar"),
+    "velbase": ("vvelbase", "uvelbase"),
+    "velsurf": ("vvelsurf", "uvelsurf"),
+}
+"""Fields that are components of a vector, along y, the first axis, and along x."""
+
+DERIVED: Mapping[str, Derived] = {
+    "slopsurfx": Gradient("usurf", 1),
+    "slopsurfy": Gradient("usurf", 0),
+    "slopsurfn": Magnitude(["slopsurfx", "slopsurfy"]),
+    "X": Coordinate("usurf", 1),
+    "Y": Coordinate("usurf", 0),
+}
+"""Fields that the tool computes of others."""
+
+DOMAIN = Domain(ndim=2, periodic=False, pad="model", frames=1, same_shape=False)
+"""Frames of glaciers, each on a grid of its own, at whose edges the network pads."""
 
 
 def units_of(name: str) -> str:
@@ -87,7 +108,8 @@ def read(folder: Path) -> Emulator:
         fields_of(targets),
         {name: Scale(scale) for name, scale in (inputs | targets).items()},
         model,
-        Domain(ndim=2, periodic=False),
+        DOMAIN,
+        derived={name: how for name, how in DERIVED.items() if name in inputs},
     )
     files = {name: digest(path) for name, path in paths.items()}
     emulator.training_record = {"imported": {"from": "dle", "files": files}}
@@ -96,5 +118,16 @@ def read(folder: Path) -> Emulator:
 
 
 def fields_of(names: Iterable[str]) -> FieldSet:
-    """Scalars of one channel, in the order of the channels."""
-    return FieldSet(tuple(Field(name, units_of(name), "scalar", 1) for name in names))
+    """Scalars of one channel, in the order of the channels; some make up vectors.
+
+    >>> fields_of(["thk", "ubar", "vbar"]).vectors
+    ((2, 1),)
+    """
+    names = list(names)
+    parts = {
+        part: Component(vector, axis)
+        for vector, both in VECTORS.items()
+        for axis, part in enumerate(both)
+        if set(both) <= set(names)
+    }
+    return FieldSet(tuple(Field(n, units_of(n), "scalar", 1, parts.get(n)) for n in names))

@@ -84,10 +84,51 @@ class Pointwise:
             }
 
 
+class Together:
+    """Moments of two sets of numbers, from part to part.
+
+    Attributes:
+        count: Numbers so far.
+        means: Of both.
+        moments: Summed products of the deviations from the means, shape (2, 2).
+    """
+
+    def __init__(self) -> None:
+        self.count, self.means, self.moments = 0, np.zeros(2), np.zeros((2, 2))
+
+    def add(self, first: Array, second: Array) -> None:
+        """Take in as many numbers of both."""
+        both = np.stack([np.ravel(first), np.ravel(second)]).astype(np.float64)
+        if not both.size:
+            return
+        n, means = both.shape[1], both.mean(axis=1)
+        about = both - means[:, None]
+        gap, total = means - self.means, self.count + n
+        # Chan, Golub and LeVeque (1979), eq. 2.1
+        self.moments += about @ about.T + np.outer(gap, gap) * self.count * n / total
+        self.means += gap * n / total
+        self.count = total
+
+    @property
+    def excess(self) -> float:
+        """By how much the mean of the first is larger; NaN if there are no numbers."""
+        return float(self.means[0] - self.means[1]) if self.count else float("nan")
+
+    @property
+    def correlation(self) -> float:
+        """Pearson's correlation coefficient; NaN if one of them is constant."""
+        variances = np.diag(self.moments)
+        # what is below the rounding of a constant is no variance
+        least = self.count * (np.abs(self.means) * 1e-7) ** 2
+        if not self.count or (variances <= least).any():
+            return float("nan")
+        return float(self.moments[0, 1] / np.sqrt(variances.prod()))
+
+
 def pointwise_scores(
     prediction: Values, truth: Values, spacing: Spacing | None = None, **about: Any
 ) -> xr.Dataset:
-    """Scores of single cells: RMSE, MAE, bias, R², relative L2 and largest error.
+    """Scores of single cells: RMSE, MAE, bias, R², correlation, relative L2 and largest error.
 
     Args:
         prediction: Values [u]; see `map2map.metrics.base.pair` for all arguments.
@@ -96,21 +137,25 @@ def pointwise_scores(
         about: ``periodic``, ``vector`` and ``mask``.
     """
     both = pair(prediction, truth, spacing, **about)
-    scores, excess = Pointwise(), 0.0
-    count = 0
+    scores, together = Pointwise(), Together()
     for p, t in slabs(both.prediction, both.truth, both.counts):
         scores.add(p, t)
-        # the mean error of a component changes its sign with the axis; that of lengths does not
-        lengths = np.linalg.norm(p, axis=0) - np.linalg.norm(t, axis=0) if both.vector else p - t
-        excess += float(lengths.sum(dtype=np.float64))
-        count += lengths.size
+        # what is a component's changes its sign with the axis; what is of lengths does not
+        sides = (np.linalg.norm(x, axis=0) for x in (p, t)) if both.vector else (p, t)
+        together.add(*sides)
     found = scores.result()
     return xr.Dataset(
         {
             "rmse": score(found["rmse"], "field", "root of the mean squared error of values", 0),
             "mae": score(found["mae"], "field", "mean absolute error of values", 0),
             "bias": score(
-                excess / count, "field", "mean error of values; of vectors, of their lengths", 0
+                together.excess, "field", "mean error of values; of vectors, of their lengths", 0
+            ),
+            "pearson": score(
+                together.correlation,
+                "1",
+                "Pearson's correlation of values; of vectors, of their lengths",
+                1,
             ),
             "r2": score(
                 found["r2"],

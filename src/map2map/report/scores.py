@@ -20,7 +20,7 @@ __all__ = ["HEADLINE", "Score", "Scores", "read_scores"]
 HEADLINE = "relative_l2"
 """The score that methods and runs are ranked by."""
 
-PERFECT = {"r2": 1.0, "transfer": 1.0, "correlation": 1.0}
+PERFECT = {"r2": 1.0, "pearson": 1.0, "transfer": 1.0, "correlation": 1.0}
 """What a perfect prediction scores where the file does not say; else 0."""
 
 AXES = ("method", "run", "field")
@@ -31,6 +31,7 @@ SHARES = ("not_finite", "masked")
 NAMES = {
     "relative_l2": "relative L2 error",
     "r2": "R²",
+    "pearson": "Pearson's r",
     "rmse": "RMSE",
     "mae": "mean absolute error",
     "bias": "bias",
