@@ -41,7 +41,7 @@ class ModelFactory(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """How the network is set up.
+    """How the network is set up, and what is told of it.
 
     Args:
         channels_last: Whether tensors keep the channels of a cell together, which convolutions
@@ -50,11 +50,14 @@ class Options:
         init_weight_std: Draw the weights of convolutions and linear layers from a normal
             distribution of this deviation, those of norm layers around 1, instead of as PyTorch
             does.
+        measures: More comparisons of normalized output and target than the loss, by name, which are
+            told for every epoch.
     """
 
     channels_last: bool = False
     compile: bool = False
     init_weight_std: float | None = None
+    measures: dict[str, nn.Module] | None = None
 
 
 def make_emulator(

@@ -88,15 +88,21 @@ class Task(pl.LightningModule):
         self.loss: nn.Module = loss or nn.MSELoss()
         self.make_optimizer = optimizer or torch.optim.AdamW
         self.schedule, self.options = schedule or Schedule(), options or Options()
+        self.measures: dict[str, nn.Module] = self.options.measures or {}
         self.emulator: Emulator | None = None
         self.scheduler: LRScheduler | ReduceLROnPlateau | None = None
         # sums of losses and numbers of samples, of the epoch under way
         self.sums: dict[str, list[Any]] = {"train": [0.0, 0], "val": [0.0, 0]}
         self.epoch_losses: dict[str, float] = {}
+        self.epoch_measures: dict[str, float] = {}
         self.model_arguments: dict[str, Any] | None = None
         self.scheduler_state: dict[str, Any] | None = None
         self._resumed: tuple[dict[str, Any], Path, bool] | None = None
         self.history: dict[str, list[float]] = {"train": [], "val": []}
+        for name in self.measures:
+            for split in ("train", "val"):
+                self.sums[f"{name}/{split}"] = [0.0, 0]
+                self.history[f"{name}/{split}"] = []
         self._closed, self.trained = -1, False
         self.examples: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
 
@@ -198,15 +204,18 @@ class Task(pl.LightningModule):
         output = self._network[0](x)
         output, y = fit_together(output, y, batch.dataset, self.built, aligned=self._aligned)
         output = output.to(y.dtype)
-        return self._loss(output, y, batch), x, output, y
+        return self._loss(self._compare, output, y, batch), x, output, y
 
-    def _loss(self, output: Tensor, y: Tensor, batch: Batch) -> Tensor:
+    @staticmethod
+    def _loss(
+        compare: Callable[[Tensor, Tensor], Tensor], output: Tensor, y: Tensor, batch: Batch
+    ) -> Tensor:
         if not batch.dataset.allow_nonfinite:
-            return self._compare(output, y)
+            return compare(output, y)
         valid = torch.isfinite(y)
         count = valid.sum()
         # where nothing is to be learnt, the target is what came out; the mean is over the rest
-        loss = self._compare(output, torch.where(valid, y, output.detach()))
+        loss = compare(output, torch.where(valid, y, output.detach()))
         return loss * (valid.numel() / count.clamp(min=1))
 
     def _compare(self, output: Tensor, y: Tensor) -> Tensor:
@@ -241,6 +250,7 @@ class Task(pl.LightningModule):
             )
             log.info("batch %d: %s", batch_idx + 1, shapes)
         self._count("train", loss, len(batch))
+        self._measure("train", output, y, batch)
         self.trained = True
         if batch_idx + 1 == self.trainer.num_training_batches:
             self._keep("train", x, output, y)
@@ -250,6 +260,7 @@ class Task(pl.LightningModule):
         """The loss of a batch, added up."""
         loss, x, output, y = self.step(batch)
         self._count("val", loss, len(batch))
+        self._measure("val", output, y, batch)
         if batch_idx + 1 == self.trainer.num_val_batches[0]:
             self._keep("val", x, output, y)
 
@@ -258,6 +269,12 @@ class Task(pl.LightningModule):
         total = self.sums[split]
         total[0] = total[0] + loss.detach().double() * n
         total[1] += n
+
+    @torch.no_grad()
+    def _measure(self, split: str, output: Tensor, y: Tensor, batch: Batch) -> None:
+        for name, measure in self.measures.items():
+            value = self._loss(measure, output.detach(), y, batch)
+            self._count(f"{name}/{split}", value, len(batch))
 
     @torch.no_grad()
     def _keep(self, split: str, x: Tensor, output: Tensor, y: Tensor) -> None:
@@ -283,6 +300,8 @@ class Task(pl.LightningModule):
             self.epoch_losses["val"] = self._epoch_loss("val")
             # for early stopping, which looks it up by name
             self.log("loss/val", self.epoch_losses["val"], logger=False)
+            for name in self.measures:
+                self.epoch_measures[f"{name}/val"] = self._epoch_loss(f"{name}/val")
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Look at the first normalized values: a norm may not take what the files hold."""
@@ -314,8 +333,10 @@ class Task(pl.LightningModule):
         self._closed = self.current_epoch
         self.check_finite()
         self.epoch_losses["train"] = self._epoch_loss("train")
-        for split, loss in self.epoch_losses.items():
-            self.history[split].append(loss)
+        for name in self.measures:
+            self.epoch_measures[f"{name}/train"] = self._epoch_loss(f"{name}/train")
+        for key, value in (*self.epoch_losses.items(), *self.epoch_measures.items()):
+            self.history[key].append(value)
         if isinstance(self.scheduler, ReduceLROnPlateau):
             watched = self.schedule.monitor or ("val" if "val" in self.epoch_losses else "train")
             if watched not in self.epoch_losses:

@@ -99,6 +99,9 @@ class Tracker(pl.Callback):
         if writer is not None:
             for split, loss in losses.items():
                 writer.add_scalar(f"loss/epoch/{split}", loss, trainer.current_epoch + 1)
+            for key, value in pl_module.epoch_measures.items():
+                name, _, split = key.rpartition("/")
+                writer.add_scalar(f"{name}/epoch/{split}", value, trainer.current_epoch + 1)
         self._draw(trainer, pl_module, "train")
 
     def _draw(self, trainer: pl.Trainer, task: Task, split: str) -> None:

@@ -184,7 +184,11 @@ def train(
         **_commit(),
         **(record or {}),
     }
-    emulator.scores = {"loss": task.history}
+    losses: dict[str, list[float]] = {}
+    measured: dict[str, list[float]] = {}
+    for key, values in task.history.items():
+        (measured if "/" in key else losses)[key] = values
+    emulator.scores = {"loss": losses} | ({"measures": measured} if measured else {})
     emulator.versions = _versions()
     if trainer.is_global_zero:
         emulator.save(target)
