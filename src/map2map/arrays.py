@@ -17,7 +17,7 @@ from map2map.fields import FieldSet, field_channels
 from map2map.footprints import Footprint
 from map2map.grids import Domain, Grid
 from map2map.memory import bytes_of, free_memory
-from map2map.readers import derive
+from map2map.readers import derive, resolve
 from map2map.sources.base import Axis
 from map2map.tiling import Tile, Tiling, best_size, overlapping, take
 from map2map.typing import Shape
@@ -144,8 +144,8 @@ def apply_arrays(
     arrays = checked(emulator, fields)
     shape = next(iter(arrays.values())).shape[1:]
     grid = (domain or emulator.domain).grid(shape)
-    wanted = {n: how for n, how in emulator.derived.items() if n in emulator.inputs.names}
-    arrays |= derive(wanted, arrays, grid, axes)
+    computed, _ = resolve(emulator.inputs.names, emulator.derived, fields)
+    arrays |= derive(computed, arrays, grid, axes)
     engine = make_engine(emulator, settings)
     tiling = make_tiling(engine, emulator, grid, settings)
     output = np.empty((emulator.targets.channels, *tiling.shape), numpy_dtype(engine))
@@ -192,12 +192,7 @@ def where_not_finite(error: NonFiniteError, fields: FieldSet, grid: Grid, files:
 def checked(emulator: Applicable, fields: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """The inputs as arrays (channel, *space) on one grid, in the emulator's order."""
     ndim = emulator.ndim
-    computed = {n: how for n, how in emulator.derived.items() if n not in fields}
-    names = [name for name in emulator.inputs.names if name not in computed]
-    needs = [
-        need for n, how in computed.items() if n in emulator.inputs.names for need in how.needs
-    ]
-    names = [*dict.fromkeys((*names, *needs))]
+    _, names = resolve(emulator.inputs.names, emulator.derived, fields)
     unknown = [name for name in fields if name not in names]
     missing = [name for name in names if name not in fields]
     if unknown or missing:

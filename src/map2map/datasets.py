@@ -12,6 +12,7 @@ from map2map.errors import FieldError, GeometryError, near_names
 from map2map.fields import Field, FieldSet, field_channels, same_units
 from map2map.grids import Domain, Grid
 from map2map.physics.spacing import step_of
+from map2map.readers import resolve
 from map2map.sources.base import Axis
 from map2map.tiling import Tiling
 
@@ -43,12 +44,9 @@ def apply_dataset(
         GeometryError: If grids do not fit.
     """
     ndim = emulator.ndim
-    fields = [f for f in emulator.inputs if f.name in data or f.name not in emulator.derived]
-    computed = [
-        how for n, how in emulator.derived.items() if n in emulator.inputs.names and n not in data
-    ]
-    needs = dict.fromkeys(need for how in computed for need in how.needs)
-    fields += [Field(n, channels=1) for n in needs if n not in emulator.inputs.names]
+    _, names = resolve(emulator.inputs.names, emulator.derived, [str(name) for name in data])
+    known = emulator.inputs.names
+    fields = [emulator.inputs[n] if n in known else Field(n, channels=1) for n in names]
     variables = {field.name: variable(data, field, ndim) for field in fields}
     first = variables[fields[0].name]
     space, extra = first.dims[-ndim:], leading(fields[0], first, ndim)

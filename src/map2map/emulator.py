@@ -26,6 +26,7 @@ from map2map.files import replacing
 from map2map.footprints import Footprint, footprint_of
 from map2map.grids import Domain
 from map2map.norms import Identity, Norm
+from map2map.readers import resolve
 from map2map.specs import Spec, build, describe
 
 __all__ = ["Card", "Emulator"]
@@ -127,9 +128,7 @@ class Emulator(nn.Module):
     ) -> None:
         super().__init__()
         names = (*inputs.names, *targets.names)
-        self.derived: Mapping[str, Derived] = {
-            name: how for name, how in (derived or {}).items() if name in names
-        }
+        self.derived: Mapping[str, Derived] = dict(derived or {})
         for name in norms:
             if name not in names:
                 raise FieldError(f"a norm is given for {name!r}{near_names(name, names)}")
@@ -154,11 +153,7 @@ class Emulator(nn.Module):
         Returns:
             Inputs, but instead of those that it computes what it computes them from.
         """
-        computed = {n: how for n, how in self.derived.items() if n not in given}
-        names: list[str] = []
-        for name in self.inputs.names:
-            names += computed[name].needs if name in computed else [name]
-        return tuple(dict.fromkeys(names))
+        return resolve(self.inputs.names, self.derived, given)[1]
 
     def norm(self, name: str) -> Norm:
         """The norm of a field."""

@@ -1,6 +1,6 @@
 """Readers: what gives windows of a field, be it in a file, a number, or computed from others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
@@ -17,7 +17,15 @@ from map2map.sources.base import Axis, check_target, copies_of
 from map2map.typing import Array
 from map2map.windows import Window
 
-__all__ = ["ConstantReader", "DerivedReader", "FrameReader", "Reader", "box_of", "derive"]
+__all__ = [
+    "ConstantReader",
+    "DerivedReader",
+    "FrameReader",
+    "Reader",
+    "box_of",
+    "derive",
+    "resolve",
+]
 
 
 class Reader(Protocol):
@@ -168,6 +176,37 @@ class DerivedReader:
             reader.release()
 
 
+def resolve(
+    names: Sequence[str], derived: Mapping[str, Derived], given: Container[str] = ()
+) -> tuple[dict[str, Derived], tuple[str, ...]]:
+    """Which fields are computed, and which have to be given.
+
+    Args:
+        names: Fields that are wanted.
+        derived: How fields can be computed, also those that others are computed from.
+        given: Fields that are given, and so not computed.
+
+    Returns:
+        How fields are computed, each behind those that it needs; and the others.
+    """
+    computed: dict[str, Derived] = {}
+    stored: dict[str, None] = {}
+
+    def visit(name: str, above: tuple[str, ...] = ()) -> None:
+        if name in above:
+            raise FieldError(f"field {name!r} is computed from itself: {' <- '.join(above)}")
+        if name not in derived or name in given:
+            stored[name] = None
+        elif name not in computed:
+            for need in derived[name].needs:
+                visit(need, (*above, name))
+            computed[name] = derived[name]
+
+    for name in names:
+        visit(name)
+    return computed, tuple(stored)
+
+
 def box_of(
     axes: Sequence[Axis],
     spacing: Sequence[float] | None,
@@ -221,28 +260,27 @@ def derive(
     """Derived fields of whole fields in memory.
 
     Args:
-        derived: How, by name.
+        derived: How, by name, each behind those that it needs; see `resolve`.
         values: Fields by name, each (channel, *space).
         grid: Of the fields.
         axes: With coordinates, if there are any.
 
     Returns:
-        Those whose needs are there, and that are not there themselves: (channels, *space), float32.
+        By name, shape (channels, *space), float32.
 
     Raises:
         FieldError: If a field that is needed is missing.
     """
-    made = {}
+    made: dict[str, Array] = {}
     for name, how in derived.items():
-        if name in values:
-            continue
-        missing = [need for need in how.needs if need not in values]
+        known = {**values, **made}
+        missing = [need for need in how.needs if need not in known]
         if missing:
             raise FieldError(
                 f"field {name!r} is computed from {', '.join(how.needs)}, but "
                 f"{', '.join(missing)} is missing; give it, or {name!r} itself"
             )
-        memory = InMemory({need: values[need] for need in how.needs}, tuple(axes))
+        memory = InMemory({need: known[need] for need in how.needs}, tuple(axes))
         reader = DerivedReader(how, {need: (memory, need) for need in how.needs}, grid.spacing)
         made[name] = np.empty((how.channels, *grid.shape), np.float32)
         reader.read(name, Window.whole(grid.shape), made[name], grid)

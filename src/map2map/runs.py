@@ -10,7 +10,7 @@ from map2map.derived import Derived
 from map2map.errors import FieldError, GeometryError, SourceError
 from map2map.fields import Field, FieldSet
 from map2map.grids import Domain
-from map2map.readers import ConstantReader, DerivedReader, FrameReader, Reader
+from map2map.readers import ConstantReader, DerivedReader, FrameReader, Reader, resolve
 from map2map.sources import Source, Stored, open_source
 from map2map.typing import Shape
 
@@ -124,10 +124,10 @@ class Runs:
         self.domain = domain or Domain()
         names = list(dict.fromkeys(field.name for field in (*inputs, *targets)))
         # files win over what is computed
-        wanted = {n: how for n, how in (derived or {}).items() if n in names and n not in patterns}
-        self.derived: Mapping[str, Derived] = wanted
-        needs = [need for how in wanted.values() for need in how.needs]
-        self._check_names([n for n in names if n not in wanted], needs, patterns)
+        computed, stored = resolve(names, derived or {}, patterns)
+        self.derived: Mapping[str, Derived] = computed
+        needs = [name for name in stored if name not in names]
+        self._check_names([name for name in names if name not in computed], needs, patterns)
         self._values = {n: float(v) for n, v in patterns.items() if isinstance(v, int | float)}
         files = {
             name: entry if isinstance(entry, Files) else Files(entry)

@@ -1,0 +1,183 @@
+"""What a command line of 2Dto2D-DLE's means, as a recipe."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from map2map.dialects.dle.cases import Case, largest_patch, patterns
+from map2map.dialects.dle.mappings import Mapping
+from map2map.errors import RecipeError
+
+__all__ = ["recipe", "result_name"]
+
+LOSSES = {
+    "mae": "torch.nn.L1Loss",
+    "mse": "torch.nn.MSELoss",
+    "huber": "torch.nn.HuberLoss",
+    "logcosh": "map2map.losses.LogCosh",
+}
+
+
+def result_name(options: argparse.Namespace) -> str:
+    """What the original calls the folder of results of these options."""
+    dataset, factor = options.dataset, options.resample_data
+    if factor != 1:
+        head, _, resolution = dataset.rpartition("_")
+        if not resolution.isdigit():
+            raise RecipeError(
+                f"--dataset {dataset} must end in _RESOLUTION, such as cfsflow_100, to be resampled"
+            )
+        dataset = f"{head}_{int(factor * int(resolution))}"
+    depth = options.nb_layers if options.network == "cnn" else options.nb_blocks
+    parts = {
+        "MAPTY": Path(options.maptype).name,
+        "NETWO": options.network,
+        "CONVS": options.conv_ker_size,
+        "DEPTH": depth,
+        "NBFIL": options.nb_out_filter,
+        "EPOCH": options.epochs,
+        "RSAMP": factor,
+        "TESTI": int(options.include_test_in_train),
+    }
+    return "+".join([Path(dataset).name, *(f"{key}-{value}" for key, value in parts.items())])
+
+
+def recipe(
+    options: argparse.Namespace,
+    how: Mapping,
+    train: Sequence[Case],
+    test: Sequence[Case],
+    out: Path,
+) -> dict[str, Any]:
+    """The recipe of a training.
+
+    Args:
+        options: The command line.
+        how: What is mapped to what.
+        train: The cases to train on.
+        test: The cases of the validation, which are those of the prediction, too.
+        out: The folder of results.
+    """
+    from map2map.imports.dle import fields_of
+    from map2map.specs import describe
+
+    if options.include_test_in_train:
+        train = [*train, *test]
+    derived = computed(how, [*train, *test])
+    stored = [name for name in how.inputs if name not in derived]
+    needs = [need for made in derived.values() for need in made.needs if need not in derived]
+    used = dict.fromkeys([*stored, *needs, *how.targets])
+    first = next(iter(used))
+    size = options.patch_size
+    if size < 0:
+        size = largest_patch([*train, *test], first)
+    where = {"field": "thk", "above": options.thrice} if how.ice else None
+    if how.ice and "thk" not in how.inputs:
+        raise RecipeError(
+            f"maps whose name begins with f take patches with ice in the middle, which thk tells, "
+            f"but the inputs are {', '.join(how.inputs)}; add thk, or rename the folder"
+        )
+    scales = {**how.inputs, **how.targets}
+    spacings = {tuple(case.spacing() or ()) for case in (*train, *test)}
+    if len(spacings) > 1:
+        raise RecipeError(f"cases have cells of different size: {sorted(spacings)}")
+    spacing = [*spacings.pop()] or None
+    mirrored = "all" if options.data_augmentation else "none"
+    return {
+        "seed_everything": options.seed,
+        "trainer": {
+            "max_epochs": options.epochs,
+            "accelerator": "auto" if options.usegpu else "cpu",
+            "enable_progress_bar": None if options.verbose else False,
+        },
+        "model": {
+            "inputs": [field_entry(f) for f in fields_of(how.inputs)],
+            "targets": [field_entry(f) for f in fields_of(how.targets)],
+            "norms": {
+                name: {"class_path": "map2map.norms.Scale", "init_args": {"typical": scale}}
+                for name, scale in scales.items()
+            },
+            "model": network(options),
+            "loss": {"class_path": LOSSES[options.loss]},
+            "optimizer": {
+                "class_path": "map2map.optimizers.KerasAdam",
+                "init_args": {
+                    "lr": options.learning_rate,
+                    "clip_norm": options.clipnorm,
+                    "l2": options.regularization,
+                },
+            },
+            "options": {
+                "channels_last": True,
+                "measures": {
+                    name: {"class_path": LOSSES[name], "init_args": {}} for name in ("mae", "mse")
+                },
+            },
+        },
+        "data": {
+            "train": patterns(train, list(used)),
+            "val": patterns(test, list(used)),
+            "derived": {name: describe(made) for name, made in derived.items()},
+            "crops": {"size": size, "halo": 0, "where": where},
+            "augment": {"symmetries": mirrored, "shift": None if how.ice else size},
+            "domain": {
+                "ndim": 2, "periodic": False, "pad": "model", "frames": options.data_stepping,
+                "same_shape": False, "spacing": spacing,
+            },
+            "reading": {"batch_size": options.batch_size, "threads": 1, "mask": True},
+        },
+        "output": {"folder": str(out), "resume": "auto"},
+    }  # fmt: skip
+
+
+def field_entry(field: Any) -> dict[str, Any]:
+    """A field as a recipe writes it."""
+    entry = {"name": field.name, "units": field.units, "channels": 1, "kind": "scalar"}
+    if field.component is not None:
+        part = field.component
+        entry["component"] = {"vector": part.vector, "axis": part.axis}
+    return entry
+
+
+def computed(how: Mapping, cases: Sequence[Case]) -> dict[str, Any]:
+    """The inputs that are computed from others, unless there are npy files of them."""
+    from map2map.imports.dle import DERIVED
+
+    found = {}
+    for name in how.inputs:
+        given = all(name in case.files for case in cases)
+        if name in DERIVED and not given:
+            found[name] = DERIVED[name]
+    if "slopsurfn" in found:  # which is computed from the others
+        found |= {name: DERIVED[name] for name in DERIVED["slopsurfn"].needs}
+    return found
+
+
+def network(options: argparse.Namespace) -> dict[str, Any]:
+    """The network as a recipe writes it; options that it does not take are refused."""
+    if options.network == "cnn":
+        return {
+            "class_path": "map2map.models.PaddedConvNet",
+            "init_args": {
+                "width": options.nb_out_filter,
+                "depth": options.nb_layers,
+                "kernel_size": options.conv_ker_size,
+                "slope": 0.01 if options.activation == "lrelu" else 0.0,
+                "dropout": options.dropout_rate,
+            },
+        }
+    ignored = {"activation": "lrelu", "dropout_rate": 0.0, "regularization": 0.0}
+    given = [f"--{name}" for name, usual in ignored.items() if getattr(options, name) != usual]
+    if given:
+        raise RecipeError(f"the unet does not take {', '.join(given)}; leave it out, or use cnn")
+    step = 1 << (options.nb_blocks - 1)
+    if options.patch_size > 0 and options.patch_size % step:
+        raise RecipeError(
+            f"--patch_size {options.patch_size} is no multiple of {step}, the cells that a unet of "
+            f"{options.nb_blocks} levels pools together"
+        )
+    return {
+        "class_path": "map2map.models.PaddedUNet",
+        "init_args": {"width": options.nb_out_filter, "levels": options.nb_blocks},
+    }
