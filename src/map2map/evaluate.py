@@ -242,7 +242,10 @@ class Evaluation:
         masked = 1 - counts.mean()
         if masked:
             self.masked_fields.add(name)
-            log.info(
+            # that cells are left out which nobody asked for is no news
+            level = logging.INFO if self.options.where is None else logging.DEBUG
+            log.log(
+                level,
                 "%r of run %s is masked in %.3g %% of the cells",
                 name,
                 self.names[run],
@@ -394,7 +397,10 @@ def run_names(runs: Runs) -> list[str]:
     """A name for every run: that of its first file, with its folder or its path if need be."""
     paths = [run.paths.get(runs.targets.names[0], run.path) for run in runs]
     frames = ["" if run.frame is None else f"[{run.frame}]" for run in runs]
-    for name_of in (lambda p: p.stem, lambda p: p.parent.name, str):
+    by_file, by_folder = lambda path: path.stem, lambda path: path.parent.name
+    # frames are in files that are often called alike
+    order = (by_folder, by_file, str) if any(frames) else (by_file, by_folder, str)
+    for name_of in order:
         names = [name_of(path) + frame for path, frame in zip(paths, frames, strict=True)]
         if len(set(names)) == len(names):
             break

@@ -35,7 +35,7 @@ from map2map.runs import Files, Patterns, Runs
 from map2map.samples import Where
 from map2map.scores import attributes, check_output, save_scores
 
-__all__ = ["main"]
+__all__ = ["about", "main"]
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,11 @@ def main(argv: Sequence[str]) -> int:
         baselines = find_baselines(options, emulator, runs, patterns, track)
         how = replace(how, track=lambda r, n: track(r, n, "runs"))
         scores = evaluate(emulator, runs, baselines, how)
-    scores = scores.assign_attrs(attributes(scores.attrs | about(options, emulator, runs)))
+    scores = scores.assign_attrs(
+        attributes(
+            scores.attrs | about(options.emulator, emulator, runs, options.simulator_seconds)
+        )
+    )
     save_scores(scores, output)
     show(scores)
     log.info("scores of %d %s: %s", len(runs), "run" if len(runs) == 1 else "runs", output)
@@ -246,18 +250,27 @@ def progress() -> Iterator[Any]:
         yield track
 
 
-def about(options: argparse.Namespace, emulator: Emulator, runs: Runs) -> dict[str, Any]:
-    """What the scores are of."""
-    with options.emulator.open("rb") as file:
+def about(
+    path: Path, emulator: Emulator, runs: Runs, simulator_seconds: float | None = None
+) -> dict[str, Any]:
+    """What the scores are of.
+
+    Args:
+        path: The emulator's file.
+        emulator: The emulator.
+        runs: On what it was scored.
+        simulator_seconds: What the simulator takes for a run, if known.
+    """
+    with path.open("rb") as file:
         own = hashlib.file_digest(file, "sha256").hexdigest()
     files = {name: [digest(run.paths[name]) for run in runs] for name in runs.runs[0].paths}
     packages = ("map2map", "torch", "numpy", "scipy", "xarray")
     return {
-        "emulator": str(options.emulator),
+        "emulator": str(path),
         "emulator_digest": f"sha256:{own}",
         "card": json.dumps(asdict(emulator.card())),
         "data": json.dumps(files),
-        "simulator_seconds": options.simulator_seconds,
+        "simulator_seconds": simulator_seconds,
         "versions": json.dumps({name: version(name) for name in packages}),
     }
 

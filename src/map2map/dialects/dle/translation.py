@@ -127,7 +127,12 @@ def recipe(
             },
             "reading": {"batch_size": options.batch_size, "threads": 1, "mask": True},
         },
-        "output": {"folder": str(out), "resume": "auto"},
+        "output": {
+            "folder": str(out),
+            "resume": "auto",
+            # states become models at the end
+            "keep": None if options.save_model_each <= options.epochs else 1,
+        },
     }  # fmt: skip
 
 
