@@ -6,7 +6,8 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
 
@@ -47,15 +48,32 @@ def main(argv: Sequence[str], prog: str = "m2m dle") -> int:
     return execute(parser(prog).parse_args(argv), prog)
 
 
+@contextmanager
+def talking(verbose: int) -> Iterator[None]:
+    """With 0, only warnings are told."""
+    logger = logging.getLogger("map2map")
+    before = logger.level
+    if verbose == 0:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def execute(options: Any, prog: str) -> int:
     """Do what the options say."""
+    with talking(options.verbose):
+        return train_and_predict(options, prog)
+
+
+def train_and_predict(options: Any, prog: str) -> int:
+    """Translate, train and predict, as far as the options want it."""
     from map2map.dialects.dle import results
     from map2map.dialects.dle.cases import cases_of
     from map2map.dialects.dle.mappings import mapping
     from map2map.dialects.dle.translation import recipe, result_name
 
-    if options.verbose == 0:
-        logging.getLogger("map2map").setLevel(logging.WARNING)
     how, name = mapping(options.maptype), result_name(options)
     source = options.data_dir / options.dataset
     test = cases_of(source / "test")

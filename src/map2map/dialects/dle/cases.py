@@ -27,10 +27,16 @@ class Case:
     Args:
         name: Of its folder.
         files: For each field, or for all of them (NetCDF: the key is empty), the file.
+        complete: Whether the file also holds the slopes, so that they are not computed.
     """
 
     name: str
     files: dict[str, Path]
+    complete: bool = False
+
+    def holds(self, field: str) -> bool:
+        """Whether a field that could be computed is there and to be taken."""
+        return self.complete or field in self.files
 
     def path(self, field: str) -> Path:
         """The file of a field.
@@ -128,6 +134,9 @@ def resample(case: Case, fields: Sequence[str], factor: float, folder: Path) -> 
             f"--resample_data {factor:g}: coarsen by a whole number above 1, or refine by a number "
             f"between 0 and 1"
         )
+    computed = sorted({"slopsurfn", "X", "Y"} & set(fields))
+    if computed:
+        raise RecipeError(f"{', '.join(computed)} cannot be resampled; leave --resample_data out")
     path = folder / case.name / EXAMPLE
     path.parent.mkdir(parents=True, exist_ok=True)
     with opened(case, fields) as data:
@@ -136,7 +145,7 @@ def resample(case: Case, fields: Sequence[str], factor: float, folder: Path) -> 
             blocks.mean().astype(np.float32).to_netcdf(path)
         else:
             refined(data[list(fields)], factor).astype(np.float32).to_netcdf(path)
-    return Case(case.name, {"": path})
+    return Case(case.name, {"": path}, complete=True)
 
 
 def opened(case: Case, fields: Sequence[str]) -> xr.Dataset:

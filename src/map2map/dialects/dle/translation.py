@@ -151,7 +151,7 @@ def computed(how: Mapping, cases: Sequence[Case]) -> dict[str, Any]:
 
     found = {}
     for name in how.inputs:
-        given = all(name in case.files for case in cases)
+        given = all(case.holds(name) for case in cases)
         if name in DERIVED and not given:
             found[name] = DERIVED[name]
     if "slopsurfn" in found:  # which is computed from the others
