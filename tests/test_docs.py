@@ -45,11 +45,23 @@ from map2map.train import Output
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
-TRAINED = ("README.md", "docs/tour.md", "docs/extend.md")
+TRAINED = ("README.md", "docs/tour.md", "docs/extend.md", "docs/ice_flow.md")
 """Pages whose training commands train; those of the others are read, and nothing more."""
 
 QUICK = {
     "simulate nbody": ["--size=8", "--box=16", "--steps=2", "--overwrite=true"],
+    "simulate ice_flow": [
+        "--setting.sizes=[16,17]",
+        "--setting.years=12",
+        "--setting.frames=2",
+        "--overwrite=true",
+    ],
+    "train ice_flow": [
+        "--data.crops.size=8",
+        "--model.model.init_args.depth=2",
+        "--trainer.max_epochs=1",
+        "--trainer.accelerator=cpu",
+    ],
     "train cosmology_displacement": ["--data.crops.size=8", "--trainer.max_epochs=1"],
     "train mine.yaml": ["--data.crops.size=8", "--trainer.max_epochs=1"],
     "train lab.yaml": ["--trainer.max_epochs=1"],
