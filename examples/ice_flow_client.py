@@ -108,7 +108,7 @@ def read(path: Path, arrhenius: float | None, slidingco: float | None) -> Glacie
 
 def made_up(seed: int, arrhenius: float | None, slidingco: float | None) -> Glacier:
     """Glaciers that have grown on random mountains for a century."""
-    massif, climate = draw(Setting(), np.random.default_rng(seed))
+    massif, climate = draw(Setting(), np.random.default_rng([seed, *b"client"]))
     *_, last = evolve(massif, climate, [100.0])
     given = (massif.arrhenius if arrhenius is None else arrhenius,
              massif.slidingco if slidingco is None else slidingco)  # fmt: skip

@@ -69,3 +69,10 @@ def test_a_vector_of_several_fields_has_one_for_each_axis():
             FieldSet(tuple(vector_of(*axes)))
     with pytest.raises(FieldError, match="one component of 'v', so it has one channel"):
         Field("a", component=Component("v", 0)).resolved(2, 2)
+
+
+def test_a_component_alone_is_a_scalar():
+    u, v = vector_of(1, 0)
+    fields = FieldSet((u, v, Field("h", "m", channels=1)))
+    assert fields.subset(["c0", "h"]).vectors == ()
+    assert fields.subset(["c1", "c0"]).vectors == ((0, 1),)

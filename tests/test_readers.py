@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from map2map.batches import Batch
 from map2map.derived import Coordinate, Gradient, Magnitude
 from map2map.errors import FieldError, GeometryError
-from map2map.fields import Field
+from map2map.fields import Component, Field
 from map2map.grids import Domain, Grid
 from map2map.readers import derive
 from map2map.runs import Files, Runs
+from map2map.samples import Augment, Crops, SampleDataset
 from map2map.windows import Window
 
 NDIM = 2
@@ -164,3 +166,33 @@ def test_files_without_frames_are_one_and_those_of_unequal_shape_are_refused(fil
         found.source("topg", 3)
     with pytest.raises(GeometryError, match="give ndim"):
         Domain(frames=1)
+
+
+def test_turned_slopes_are_slopes_of_the_turned_surface_even_where_rows_run_south(files):
+    folder, _ = files
+    slope = [Component("slope", axis) for axis in (1, 0)]
+    domain = Domain(NDIM, periodic=False, frames=1)
+    found = Runs(
+        [Field("sx", component=slope[0]), Field("sy", component=slope[1]), Field("usurf")],
+        [Field("ubar")],
+        {"usurf": str(folder / "a.nc"), "ubar": str(folder / "a.nc")},
+        domain,
+        derived=SLOPES,
+    )
+    assert found.directions(0) == (-1, 1)
+    data = SampleDataset(found, Crops(size=5, halo=0), Augment("all"), domain)
+    moved = 0
+    for epoch in range(20):
+        batch = Batch(data, [0])
+        batch.fill(0, epoch)
+        (sx, sy, surface), _ = (side[0].numpy() for side in batch.settle())
+        # y descends by 100, x ascends by 100
+        inside = (slice(1, -1),) * 2
+        np.testing.assert_allclose(
+            sx[inside], np.gradient(surface, 100.0, axis=1)[inside], atol=1e-5
+        )
+        np.testing.assert_allclose(
+            sy[inside], np.gradient(surface, -100.0, axis=0)[inside], atol=1e-5
+        )
+        moved += not batch.draws[0].symmetry.is_identity
+    assert moved > 10

@@ -87,3 +87,17 @@ def test_components_with_names_of_their_own_turn_like_a_vector():
         parts = symmetry.apply(torch.cat([v[1:], h, v[:1]]), [(2, 0)])
         torch.testing.assert_close(parts[[2, 0]], whole, rtol=0, atol=0)
         torch.testing.assert_close(parts[1:2], symmetry.apply(h), rtol=0, atol=0)
+
+
+def test_components_along_a_descending_axis_are_those_of_the_array_turned_over():
+    rng = np.random.default_rng(0)
+    v = torch.from_numpy(rng.normal(size=(2, 4, 4)))
+    for seed in range(16):
+        symmetry = Symmetries.declared("all", 2).draw(2, np.random.default_rng(seed))
+        # components that count against the first axis, as north does where rows run south
+        against = v * torch.tensor([-1.0, 1.0])[:, None, None]
+        found = symmetry.apply(against, [(0, 1)], directions=(-1, 1))
+        expected = symmetry.apply(v, [(0, 1)]) * torch.tensor([-1.0, 1.0])[:, None, None]
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+        both = symmetry.apply(v, [(0, 1)], directions=(-1, -1))
+        torch.testing.assert_close(both, symmetry.apply(v, [(0, 1)]), rtol=0, atol=0)

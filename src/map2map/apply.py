@@ -35,7 +35,7 @@ from map2map.engine import NonFiniteError, Running
 from map2map.errors import FieldError, RecipeError
 from map2map.grids import Domain
 from map2map.physics.spacing import step_of
-from map2map.runs import Files, Runs
+from map2map.runs import Files, Runs, distinct_names
 from map2map.sources import NpySource, Stored, open_source
 from map2map.sources.base import Axis
 from map2map.stages import Stage
@@ -116,9 +116,12 @@ def jobs_of(job: Job) -> list[Job]:
             entry = inputs[name]
             assert isinstance(entry, Files)
             inputs[name] = replace(entry, pattern=str(path))
-        first = next(iter(paths.values()))
-        jobs.append(replace(job, inputs=inputs, output=Path(text.replace("{run}", first.stem))))
-    return jobs
+        jobs.append(replace(job, inputs=inputs))
+    names = distinct_names([next(iter(paths.values())) for paths in files])
+    return [
+        replace(each, output=Path(text.replace("{run}", name.replace(os.sep, "_"))))
+        for each, name in zip(jobs, names, strict=True)
+    ]
 
 
 def open_runs(emulator: Emulator, job: Job) -> Runs:

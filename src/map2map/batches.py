@@ -84,13 +84,13 @@ class Batch:
             ((self.input, runs.inputs), (self.target, runs.targets))
         ):
             shapes = [shapes[i] for shapes in self._shapes]
-            symmetries = [draw.symmetry for draw in self.draws if draw is not None]
-            if all(symmetry.is_identity for symmetry in symmetries):
+            draws = [draw for draw in self.draws if draw is not None]
+            if all(draw.symmetry.is_identity for draw in draws):
                 sides.append(rows.reshape(len(self), *shapes[0]))
                 continue
             turned = [
-                symmetry.apply(row.reshape(shape), fields.vectors)
-                for row, shape, symmetry in zip(rows, shapes, symmetries, strict=True)
+                draw.symmetry.apply(row.reshape(shape), fields.vectors, draw.directions)
+                for row, shape, draw in zip(rows, shapes, draws, strict=True)
             ]
             sides.append(turned[0][None] if len(turned) == 1 else torch.stack(turned))
         return sides[0], sides[1]

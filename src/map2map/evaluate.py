@@ -21,9 +21,9 @@ import map2map.metrics
 from map2map.baselines import Baseline, read_field
 from map2map.emulator import Emulator
 from map2map.errors import FieldError, GeometryError, M2MError, RecipeError, SaveError, near_names
-from map2map.fields import Field, FieldSet
+from map2map.fields import Field
 from map2map.grids import Grid
-from map2map.runs import Runs
+from map2map.runs import Runs, distinct_names
 from map2map.samples import Where
 from map2map.scores import Joint, Table, middle, with_summary
 from map2map.tiling import valid_domain
@@ -151,7 +151,7 @@ class Evaluation:
         self.methods = [EMULATOR, *baselines]
         self.names = run_names(runs)
         names = runs.targets.names
-        self.fields = FieldSet(tuple(emulator.targets[name] for name in names)).with_vectors()
+        self.fields = emulator.targets.subset(names).with_vectors()
         self.table = Table(self.methods, self.names, [each.name for each in self.fields])
         self.grid: Grid = self.grid_of(0)
         self.wraps = [beyond == "periodic" for beyond in self.grid.beyond]
@@ -396,12 +396,7 @@ def placed(values: Array, shape: Shape, method: str) -> Array:
 def run_names(runs: Runs) -> list[str]:
     """A name for every run: that of its first file, with its folder or its path if need be."""
     paths = [run.paths.get(runs.targets.names[0], run.path) for run in runs]
+    files = list(dict.fromkeys(paths))
+    names = dict(zip(files, distinct_names(files), strict=True))
     frames = ["" if run.frame is None else f"[{run.frame}]" for run in runs]
-    by_file, by_folder = lambda path: path.stem, lambda path: path.parent.name
-    # frames are in files that are often called alike
-    order = (by_folder, by_file, str) if any(frames) else (by_file, by_folder, str)
-    for name_of in order:
-        names = [name_of(path) + frame for path, frame in zip(paths, frames, strict=True)]
-        if len(set(names)) == len(names):
-            break
-    return names
+    return [names[path] + frame for path, frame in zip(paths, frames, strict=True)]

@@ -164,6 +164,25 @@ class FieldSet:
             channels.append(tuple(slices[parts[axis]].start for axis in sorted(parts)))
         return tuple(channels)
 
+    def subset(self, names: Sequence[str]) -> "FieldSet":
+        """Some of the fields; a component whose vector is not complete any more is a scalar.
+
+        Raises:
+            FieldError: If there is no such field.
+        """
+        chosen = [self[name] for name in names]
+        whole = {
+            vector
+            for vector, parts in self._components().items()
+            if set(parts.values()) <= set(names)
+        }
+        return FieldSet(
+            tuple(
+                replace(f, component=None) if f.component and f.component.vector not in whole else f
+                for f in chosen
+            )
+        )
+
     def with_vectors(self) -> dict[Field, tuple[str, ...]]:
         """All fields, and after them the vectors that several of them make up.
 

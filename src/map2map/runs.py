@@ -10,11 +10,12 @@ from map2map.derived import Derived
 from map2map.errors import FieldError, GeometryError, SourceError
 from map2map.fields import Field, FieldSet
 from map2map.grids import Domain
+from map2map.physics.spacing import step_of
 from map2map.readers import ConstantReader, DerivedReader, FrameReader, Reader, resolve
 from map2map.sources import Source, Stored, open_source
 from map2map.typing import Shape
 
-__all__ = ["Files", "Patterns", "Run", "Runs"]
+__all__ = ["Files", "Patterns", "Run", "Runs", "distinct_names"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,18 @@ class Files:
             if match:
                 return match.groups()
         return ()
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """A short name for each of several files: its own, that of its folder, or its path.
+
+    >>> distinct_names([Path("a/ex.nc"), Path("b/ex.nc")])
+    ['a', 'b']
+    """
+    for names in ([path.stem for path in paths], [path.parent.name for path in paths]):
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
 
 
 Patterns = Mapping[str, str | list[str] | Files | float]
@@ -144,6 +157,7 @@ class Runs:
         self._check_counts(paths)
         self._check_pairs(paths)
         self._sources: dict[Path, Source] = {}
+        self._directions: dict[Path, Shape] = {}
         self.reference = next((name for name in names if name in files), next(iter(files)))
         self.ndim = self.domain.ndim or self._guess_ndim(paths[self.reference][0])
         count = len(paths[self.reference])
@@ -177,6 +191,15 @@ class Runs:
     def shape_of(self, run: int) -> Shape:
         """Cells per axis of a run's inputs."""
         return tuple(self._stored(self.reference, self.runs[run]).shape)
+
+    def directions(self, run: int) -> Shape:
+        """Whether the coordinates of a run's axes ascend (1) or descend (-1); 1 if not known."""
+        path = self.runs[run].paths[self.reference]
+        if path not in self._directions:
+            axes = self._stored(self.reference, self.runs[run]).axes
+            steps = [step_of(axis.values) or 1.0 for axis in axes] or [1.0] * self.ndim
+            self._directions[path] = tuple(-1 if step < 0 else 1 for step in steps)
+        return self._directions[path]
 
     def source(self, name: str, run: int) -> tuple[Reader, str]:
         """What reads a field of a run, and the field's name there.

@@ -111,6 +111,7 @@ class Draw:
         add: Added to the normalized fields, shape (channel,) or None.
         mul: Multiplied after that, shape (channel,) or None.
         anchor: First cell of a crop that was drawn; None if it is on the lattice.
+        directions: Whether coordinates ascend (1) or descend (-1), per axis; empty: all ascend.
     """
 
     symmetry: Symmetry
@@ -118,6 +119,7 @@ class Draw:
     add: NDArray[np.float32] | None = None
     mul: NDArray[np.float32] | None = None
     anchor: Shape | None = None
+    directions: Shape = ()
 
 
 @dataclass(frozen=True)
@@ -347,7 +349,15 @@ class SampleDataset:
             None if add is None else rng.normal(0, add, channels).astype(np.float32),
             None if mul is None else rng.lognormal(0, mul, channels).astype(np.float32),
             self._drawn_anchor(index, rng),
+            self._directions(index),
         )
+
+    def _directions(self, index: int) -> Shape:
+        """Of the axes of a sample's run, where it matters: if axes and components are exchanged."""
+        vectors = self.runs.inputs.vectors or self.runs.targets.vectors
+        if not (self.symmetries.permute and vectors):
+            return ()
+        return self.runs.directions(self.locate(index)[0])
 
     def _drawn_anchor(self, index: int, rng: np.random.Generator | None) -> Shape | None:
         run, number = self.locate(index)

@@ -43,13 +43,20 @@ class Symmetry:
         """The shape of a field after the symmetry, from its shape before."""
         return tuple(shape[axis] for axis in self.axes)
 
-    def apply(self, x: torch.Tensor, vectors: Sequence[Sequence[int]] = ()) -> torch.Tensor:
+    def apply(
+        self,
+        x: torch.Tensor,
+        vectors: Sequence[Sequence[int]] = (),
+        directions: Sequence[int] = (),
+    ) -> torch.Tensor:
         """Turn a field.
 
         Args:
             x: Values, shape (channel, *space).
             vectors: Of each vector in it, the channel of its component along each axis; the other
                 channels are scalars.
+            directions: 1 or -1 per axis: whether components along it count towards later cells;
+                default: all do.
 
         Returns:
             The turned field; it may share memory with ``x``.
@@ -63,7 +70,10 @@ class Symmetry:
         for vector in vectors:
             for new, old in enumerate(self.axes):
                 source[vector[new]] = vector[old]
-                negative[vector[new]] = self.flips[old]
+                # a component that counts the other way changes its sign if it becomes one that
+                # does not
+                turns = bool(directions) and directions[old] != directions[new]
+                negative[vector[new]] = self.flips[old] != turns
         if source == sorted(source) and not any(negative):
             return turned
         # one pass that moves, turns and negates

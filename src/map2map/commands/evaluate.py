@@ -153,7 +153,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def chosen(targets: FieldSet, names: Sequence[str] | None) -> FieldSet:
     """The targets that are scored."""
-    return targets if names is None else FieldSet(tuple(targets[name] for name in names))
+    return targets if names is None else targets.subset(names)
 
 
 def where_of(field: str, above: str) -> Where:

@@ -37,11 +37,11 @@ def export(emulator: Emulator, path: Path) -> None:
     """
     model = emulator.model
     layers = layers_of(model)
-    domain = emulator.domain.periodic
-    if any([domain] if isinstance(domain, bool) else domain):
+    beyond = emulator.domain.grid((1,) * emulator.ndim).beyond
+    if not set(beyond) <= {"refuse", "zero", "model"}:
         raise ArtefactError(
-            "the emulator is for a periodic grid, but clients that read this form have zeros "
-            "beyond the edges, so it would give other numbers there"
+            f"beyond the edges the emulator has {', '.join(beyond)}, but clients that read this "
+            f"form have zeros there, so it would give other numbers"
         )
     dropout = getattr(model, "dropout", 0.0)
     write_layers(path, layers, dropout)
