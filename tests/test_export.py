@@ -186,7 +186,7 @@ def test_code_of_the_users_is_exported(tmp_path):
     plain = make()
     spec = {"class_path": "map2map_callback.nets.Mean", "init_args": {"in_chan": 2, "out_chan": 2}}
     names = {"linear": Scale(6.0)}
-    half = nn.AvgPool2d(1)
+    half = nn.AvgPool2d(3, stride=1)  # sees as far
     made = Emulator(plain.inputs, plain.targets, names, half, plain.domain, spec)
     made.save(tmp_path / "e.safetensors")
     argv = [sys.executable, "-m", "map2map.cli", "export", "e.safetensors", "--to", "onnx"]
