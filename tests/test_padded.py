@@ -104,17 +104,45 @@ def test_channels_double_from_level_to_level():
     assert [up.grow.weight.shape[:2] for up in model.up] == [(16, 8), (8, 4)]
 
 
-def test_weights_start_as_glorots_and_biases_at_zero():
+def glorot(conv):
+    inside = conv.weight[0, 0].numel()
+    return math.sqrt(6 / (inside * (conv.in_channels + conv.out_channels)))
+
+
+def he(conv, slope):
+    return math.sqrt(6 / ((1 + slope**2) * conv.weight[0].numel()))
+
+
+def test_the_unets_weights_start_as_glorots_and_biases_at_zero():
     torch.manual_seed(0)
-    for model in (PaddedConvNet(3, 2), PaddedUNet(3, 2, width=8, levels=2)):
-        for conv in model.modules():
-            if not isinstance(conv, nn.Conv2d | nn.ConvTranspose2d):
-                continue
-            inside = conv.weight[0, 0].numel()
-            bound = math.sqrt(6 / (inside * (conv.in_channels + conv.out_channels)))
-            largest = float(conv.weight.detach().abs().max())
-            assert 0.8 * bound < largest <= bound
+    for conv in PaddedUNet(3, 2, width=8, levels=2).modules():
+        if isinstance(conv, nn.Conv2d | nn.ConvTranspose2d):
+            assert 0.8 < float(conv.weight.detach().abs().max()) / glorot(conv) <= 1
             assert conv.bias.count_nonzero() == 0
+
+
+@pytest.mark.parametrize("slope", [0.01, 0.5])
+def test_the_convnets_weights_start_as_hes_but_the_last_and_biases_at_zero(slope):
+    torch.manual_seed(0)
+    model = PaddedConvNet(3, 2, slope=slope)
+    for conv in model.convs:
+        assert 0.9 < float(conv.weight.detach().abs().max()) / he(conv, slope) <= 1
+        assert conv.bias.count_nonzero() == 0
+    assert 0.8 < float(model.last.weight.detach().abs().max()) / (0.1 * glorot(model.last)) <= 1
+    assert model.last.bias.count_nonzero() == 0
+
+
+@torch.no_grad()
+def test_a_signal_keeps_its_size_through_the_convnet_and_comes_out_small():
+    torch.manual_seed(0)
+    model = PaddedConvNet(3, 2)
+    x = y = torch.randn(4, 3, 48, 48)
+    for conv in model.convs:
+        y = F.leaky_relu(conv(y), 0.01)
+    # away from the zeros beyond the edges; Glorot's weights would leave 1/256
+    inside = y[..., 16:-16, 16:-16]
+    assert 0.2 < float(inside.square().mean().sqrt()) < 2
+    assert float(model(x).abs().mean()) < 0.2
 
 
 def test_dropout_acts_in_training_only():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from map2map.errors import RecipeError
 from map2map.models.conv import CONV, TRANSPOSED, check_ndim, cut_off
 
-__all__ = ["activated", "check_padded", "doubled", "doubling_conv", "padded_conv"]
+__all__ = ["activated", "check_padded", "doubled", "doubling_conv", "keep_size", "padded_conv"]
 
 
 def padded_conv(in_chan: int, out_chan: int, kernel_size: int, ndim: int) -> nn.Module:
@@ -33,10 +33,23 @@ def doubled(conv: nn.Module, x: Tensor) -> Tensor:
 
 
 def started(conv: nn.Module) -> nn.Module:
-    """The same, with Glorot's uniform weights, which keep the size of a signal, and zero biases."""
+    """The same, with Glorot's uniform weights and zero biases."""
     nn.init.xavier_uniform_(conv.weight)  # type: ignore[arg-type]
     nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
     return conv
+
+
+def keep_size(conv: nn.Module, slope: float) -> None:
+    """Start with He's uniform weights, which keep the size of a signal through its activation.
+
+    Glorot's halve its square in each layer: behind 16 of them it is 1/256, less than what the first
+    steps add to the biases, and the network takes long to see more than these.
+
+    Args:
+        conv: The convolution, not a transposed one.
+        slope: Of the activation behind it.
+    """
+    nn.init.kaiming_uniform_(conv.weight, a=slope)  # type: ignore[arg-type]
 
 
 def activated(x: Tensor, slope: float, *, inplace: bool = True) -> Tensor:

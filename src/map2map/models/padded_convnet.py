@@ -1,13 +1,17 @@
 """PaddedConvNet: a plain stack of convolutions that pad, after 2Dto2D-DLE's CNN."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from map2map.errors import RecipeError
 from map2map.footprints import Footprint
-from map2map.models.padded import activated, check_padded, padded_conv
+from map2map.models.padded import activated, check_padded, keep_size, padded_conv
 
 __all__ = ["PaddedConvNet"]
+
+WEAK = 0.1
+"""The last weights at the start, as a share of Glorot's."""
 
 
 class PaddedConvNet(nn.Module):
@@ -15,7 +19,8 @@ class PaddedConvNet(nn.Module):
 
     The output has as many cells as the input: zeros are made up beyond the edges, in front of every
     convolution, so the outermost ``depth`` cells (for a width of 3) know where the edge is. With
-    the defaults it is 2Dto2D-DLE's network and loads its weights; `ConvNet` makes nothing up.
+    the defaults it is 2Dto2D-DLE's network and loads its weights; `ConvNet` makes nothing up. It
+    starts from other weights than there: a signal keeps its size on the way, and comes out small.
 
     Args:
         in_chan: Channels of the input.
@@ -59,6 +64,11 @@ class PaddedConvNet(nn.Module):
             padded_conv(width if i else in_chan, width, kernel_size, ndim) for i in range(depth)
         )
         self.last = padded_conv(width, out_chan, 1, ndim)
+        for conv in self.convs:
+            keep_size(conv, slope)
+        with torch.no_grad():
+            # a start near zero: large outputs would first be unlearnt, and the layers with them
+            self.last.weight.mul_(WEAK)  # type: ignore[operator]
         self.footprint = Footprint(margin=depth * (kernel_size // 2), cut=0)
 
     def forward(self, x: Tensor) -> Tensor:
