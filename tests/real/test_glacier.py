@@ -62,3 +62,29 @@ def test_the_published_emulator_survives_export_and_import_bit_for_bit(glacier, 
     card, copied = first.card(), again.card()
     assert (card.inputs, card.targets, card.norms) == (copied.inputs, copied.targets, copied.norms)
     assert (card.model, card.grid) == (copied.model, copied.grid)
+
+
+def test_applied_to_files_it_computes_slopes_and_takes_numbers_for_fields(glacier, m2m, tmp_path):
+    m2m("import", "--from", "dle", glacier)
+    mdg = glacier / "real_100/test/mdg/ex.nc"
+    assert m2m("apply", "emulator.safetensors", mdg, "-o", "mdg.nc")[0] == 0
+    with (
+        xr.open_dataset(tmp_path / "mdg.nc", decode_times=False) as made,
+        xr.open_dataset(mdg, decode_times=False) as data,
+    ):
+        ice = data.thk.values > 0
+        for name in TARGETS:
+            error = np.abs(made[name].values - data[f"em_{name}"].values)[ice]
+            assert error.max() < 0.1
+            assert error.mean() < 0.004
+    seen = glacier / "observation.nc"
+    given = [f"usurf={seen}::usurfobs", f"thk={seen}::thkinit", "arrhenius=78", "slidingco=10"]
+    observed = [f"{name}={seen}::{name}obs" for name in ("uvelsurf", "vvelsurf")]
+    status, out, _ = m2m(
+        "evaluate", "emulator.safetensors", *given, *observed, "--targets", "uvelsurf", "vvelsurf"
+    )
+    assert status == 0
+    print(out)
+    with xr.open_dataset(tmp_path / "scores.nc") as scores:
+        r = float(scores.pearson.sel({"method": "emulator", "field": "velsurf"}).item())
+    assert 0.8 < r < 0.9
