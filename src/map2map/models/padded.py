@@ -42,8 +42,8 @@ def started(conv: nn.Module) -> nn.Module:
 def keep_size(conv: nn.Module, slope: float) -> None:
     """Start with He's uniform weights, which keep the size of a signal through its activation.
 
-    Glorot's halve its square in each layer: behind 16 of them it is 1/256, less than what the first
-    steps add to the biases, and the network takes long to see more than these.
+    Glorot's halve its square in each layer, so that behind 16 of them it is 1/256, and training
+    can take some epochs to leave the prediction of zero.
 
     Args:
         conv: The convolution, not a transposed one.
