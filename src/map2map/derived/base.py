@@ -4,8 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from map2map.typing import Array
 
 __all__ = ["Box", "Derived"]
@@ -62,12 +60,3 @@ class Derived(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(self.needs)})"
-
-
-def sum_of_squares(values: Mapping[str, Array]) -> Array:
-    """Over all channels of all fields, shape (1, *space)."""
-    total: Array = sum(
-        (np.square(value).sum(axis=0, keepdims=True) for value in values.values()),
-        start=np.zeros(1),
-    )
-    return total

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from map2map.derived.base import Box, Derived, sum_of_squares
+from map2map.derived.base import Box, Derived
 from map2map.typing import Array
 
 __all__ = ["Magnitude"]
@@ -27,5 +27,6 @@ class Magnitude(Derived):
 
     def compute(self, values: Mapping[str, Array], box: Box) -> Array:  # noqa: ARG002
         """The length, shape (1, *space)."""
-        length: Array = np.sqrt(sum_of_squares(values))
+        every = np.concatenate(list(values.values()))
+        length: Array = np.linalg.norm(every, axis=0, keepdims=True)
         return length
