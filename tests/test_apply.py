@@ -702,3 +702,16 @@ def test_an_input_is_not_replaced_and_a_flat_field_is_refused(here, fields):
     np.save("rho.npy", fields["rho"][None, :1])
     with pytest.raises(GeometryError, match=r"has \(1, 30\) cells, .* it takes fields on 2 axes"):
         apply_files(dataclasses.replace(job, output=Path("out.npy")))
+
+
+def test_nan_is_told_with_its_frame(ice, monkeypatch):
+    made, files = ice
+    monkeypatch.setattr(applying, "load", lambda job: made)
+    Path("e.safetensors").touch()
+    files["a"].h[2, 5, 6] = np.nan
+    files["a"].to_netcdf("c.nc")
+    inputs = {"h": Files("c.nc"), "s": Files("c.nc"), "A": 3.0}
+    with pytest.raises(
+        FieldError, match=r"holds 1 NaN .* of c.nc, frame 2, .*'h' at cell \(5, 6\)"
+    ):
+        apply_files(Job(Path("e.safetensors"), inputs, Path("out.zarr")))

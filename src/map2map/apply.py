@@ -294,7 +294,7 @@ class Work:
                 todo = (self.tile(i) for i in numbers if i not in stage.done)
                 overlapping(todo, self.read, compute, write)
         except NonFiniteError as error:
-            files = f" of {self.runs.runs[0]}"
+            files = f" of {self.runs.runs[self.frame(error.tile)]}"
             raise FieldError(
                 where_not_finite(error, self.emulator.inputs, self.grid, files)
             ) from error

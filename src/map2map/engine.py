@@ -283,7 +283,7 @@ class NonFiniteError(FieldError):
 
     def __init__(self, channel: int, cell: list[int], count: int, tile: Tile) -> None:
         super().__init__(f"{count} inputs are NaN or infinite in {tile.read}")
-        self.channel, self.count = channel, count
+        self.channel, self.count, self.tile = channel, count, tile
         self.cell = tuple(a + b for a, b in zip(tile.read.start, cell, strict=True))
 
 
