@@ -240,6 +240,35 @@ def test_a_nan_is_refused_with_its_place_or_let_through(box, tmp_path):
     assert np.isfinite(allowed.read(5).target).sum() == 3 * 2 * 7 * 8 - 2
 
 
+@pytest.mark.parametrize("pad", ["refuse", "reflect"])
+def test_fields_in_memory_give_the_samples_that_files_give(tmp_path, pad):
+    write(tmp_path, "v", (3, 8, 9), seed=1)
+    write(tmp_path, "rho", (1, 16, 18), seed=2)
+    patterns = {"v": str(tmp_path / "v*.npy"), "rho": str(tmp_path / "rho*.npy")}
+    domain = Domain(2, [True, False], pad)
+
+    def dataset(in_memory):
+        runs = Runs([Field("v", kind="scalar")], [Field("rho")], patterns, domain, scale_factor=2)
+        halo = [2, 1, 0, 0] if pad == "refuse" else [2, 1, 2, 0]
+        crops = Crops(4, halo=halo, scale_factor=2)
+        return SampleDataset(runs, crops, Augment("flips", shift=3), domain, in_memory=in_memory)
+
+    # 3 channels of 8 x 9 cells, and 1 of 16 x 18, of two runs
+    size = 2 * 4 * (3 * 8 * 9 + 16 * 18)
+    from_files, too_small, kept = dataset(0), dataset(size - 1), dataset(size)
+    expected = [[d.read(i, epoch) for i in range(len(d))] for epoch in (0, 1) for d in [from_files]]
+    for epoch, samples in enumerate(expected):
+        for i, sample in enumerate(samples):
+            for other in (too_small, kept):
+                mine = other.read(i, epoch)
+                np.testing.assert_array_equal(mine.input, sample.input)
+                np.testing.assert_array_equal(mine.target, sample.target)
+    for path in tmp_path.glob("v*.npy"):  # memory maps see this, memory does not
+        np.load(path, mmap_mode="r+")[:] = 0
+    assert not too_small.read(0).input.any()
+    np.testing.assert_array_equal(kept.read(0, 0).input, expected[0][0].input)
+
+
 @pytest.mark.parametrize(
     ("crops", "match"),
     [

@@ -18,6 +18,7 @@ from torch import Tensor
 from map2map.errors import RecipeError
 from map2map.order import Order, Share
 from map2map.samples import Draw, SampleDataset
+from map2map.symmetry import Symmetry
 from map2map.typing import Shape
 from map2map.windows import crop_window
 
@@ -87,12 +88,8 @@ class Batch:
             draws = [draw for draw in self.draws if draw is not None]
             if all(draw.symmetry.is_identity for draw in draws):
                 sides.append(rows.reshape(len(self), *shapes[0]))
-                continue
-            turned = [
-                draw.symmetry.apply(row.reshape(shape), fields.vectors, draw.directions)
-                for row, shape, draw in zip(rows, shapes, draws, strict=True)
-            ]
-            sides.append(turned[0][None] if len(turned) == 1 else torch.stack(turned))
+            else:
+                sides.append(turned(rows, shapes, draws, fields.vectors))
         return sides[0], sides[1]
 
     def noise(self) -> tuple[Tensor | None, Tensor | None]:
@@ -218,6 +215,23 @@ class Batches:
                 yield _finished(*queue.popleft())
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def turned(
+    rows: Tensor, shapes: Sequence[Shape], draws: Sequence[Draw], vectors: Sequence[Sequence[int]]
+) -> Tensor:
+    """Samples after their symmetries; those that are turned alike are turned together."""
+    alike: dict[tuple[Symmetry, Shape], list[int]] = {}
+    for number, draw in enumerate(draws):
+        alike.setdefault((draw.symmetry, draw.directions), []).append(number)
+    channels, *space = shapes[0]
+    out = rows.new_empty(len(rows), channels, *draws[0].symmetry.shape(tuple(space)))
+    for (symmetry, directions), members in alike.items():
+        # a single row is a view, several are copied
+        some = rows[members] if len(members) > 1 else rows[members[0]]
+        some = some.reshape(len(members), *shapes[members[0]])
+        out[members] = symmetry.apply(some, vectors, directions)
+    return out
 
 
 def fill(batch: Batch, i: int, epoch: int | None, pause: float) -> None:

@@ -34,6 +34,8 @@ class Reading:
         distance: How far a crop may be displaced when ``local_order``, in files.
         mask: Whether cells that are NaN or infinite in the target are left out of the loss (and
             become 0 in the normalized input); refused otherwise.
+        in_memory: A split whose fields together take no more than this is read once and kept in
+            memory (of each process), as float32; 0: every crop is read from the files.
     """
 
     batch_size: int = 1
@@ -41,6 +43,7 @@ class Reading:
     local_order: bool = False
     distance: float = 1.0
     mask: bool = False
+    in_memory: int | str = "256MiB"
 
 
 class FieldData(pl.LightningDataModule):
@@ -113,6 +116,7 @@ class FieldData(pl.LightningDataModule):
                 self.domain,
                 seed=self.seed or 0,
                 allow_nonfinite=self.reading.mask,
+                in_memory=self.reading.in_memory,
             )
             self._batches[split] = Batches(
                 dataset,

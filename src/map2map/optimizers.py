@@ -43,7 +43,7 @@ class KerasAdam(torch.optim.Adam):
         for name, value in (("clip_norm", clip_norm), ("l2", l2)):
             if value < 0:
                 raise RecipeError(f"`{name}` is {value}; it must be 0 (off) or positive")
-        super().__init__(params, lr=lr, betas=betas, eps=eps)
+        super().__init__(params, lr=lr, betas=betas, eps=eps, fused=True)
         self.eps, self.clip_norm, self.l2 = eps, clip_norm, l2
         every: list[Tensor] = [p for group in self.param_groups for p in group["params"]]
         self._kernels = [p for p in every if p.ndim > 2][:-1]
@@ -67,7 +67,8 @@ class KerasAdam(torch.optim.Adam):
             with_grad = [p for p in group["params"] if p.grad is not None]
             if self.clip_norm:
                 for p in with_grad:
-                    torch.nn.utils.clip_grad_norm_(p, self.clip_norm)
+                    norm = torch.linalg.vector_norm(p.grad)
+                    p.grad.mul_(self.clip_norm / norm.clamp(min=self.clip_norm))
             taken = max((int(self.state[p]["step"]) for p in with_grad if self.state[p]), default=0)
             # what PyTorch has to add for the same step
             group["eps"] = self.eps / math.sqrt(1 - group["betas"][1] ** (taken + 1))

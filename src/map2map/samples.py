@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from map2map.errors import FieldError, GeometryError, RecipeError, near_names
 from map2map.fields import FieldSet
 from map2map.grids import Domain, Grid
+from map2map.kept import Kept, read_fields, whole_bytes
+from map2map.memory import bytes_of
 from map2map.runs import Runs
 from map2map.symmetry import Symmetries, Symmetry
 from map2map.typing import Shape
@@ -193,6 +195,8 @@ class SampleDataset:
         domain: What the grids have in common.
         seed: Of everything random.
         allow_nonfinite: Whether NaN and infinities may be read; refused otherwise.
+        in_memory: Fields that together take no more than this (bytes, or a text such as 256MiB)
+            are read once and kept in memory.
 
     Samples count the crops of the first run, then those of the second, and so on; crops run through
     the axes, the last fastest.
@@ -210,6 +214,7 @@ class SampleDataset:
         *,
         seed: int = 0,
         allow_nonfinite: bool = False,
+        in_memory: int | str = 0,
     ) -> None:
         self.runs, self.seed, self.allow_nonfinite = runs, seed, allow_nonfinite
         shape, ndim, factor = runs.shape, runs.ndim, crops.scale_factor
@@ -233,6 +238,8 @@ class SampleDataset:
                 f"{where.above}, in any run; lower `crops.where.above`, or make crops smaller"
             )
         self._stops = np.cumsum(counts)
+        small = bool(in_memory) and whole_bytes(runs) <= bytes_of(in_memory)
+        self._kept = Kept(runs) if small else None
         first = self.layouts[0]
         self.grid, self.target_grid, self.anchors = first.grid, first.target_grid, first.anchors
 
@@ -417,9 +424,10 @@ class SampleDataset:
     def _read(
         self, run: int, fields: FieldSet, window: Window, grid: Grid, out: NDArray[np.float32]
     ) -> None:
-        for name, channels in fields.slices.items():
-            source, variable = self.runs.source(name, run)
-            source.read(variable, window, out[channels], grid)
+        if self._kept is None:
+            read_fields(self.runs, run, fields, window, grid, out)
+        else:
+            self._kept.read(run, fields, window, grid, out)
         flat = out.reshape(-1)
         # a sum of squares is NaN or infinite if any value is, and costs a fifth of looking at each
         if not self.allow_nonfinite and not np.isfinite(np.vdot(flat, flat)):

@@ -52,7 +52,7 @@ class Symmetry:
         """Turn a field.
 
         Args:
-            x: Values, shape (channel, *space).
+            x: Values, shape (*any, channel, *space).
             vectors: Of each vector in it, the channel of its component along each axis; the other
                 channels are scalars.
             directions: 1 or -1 per axis: whether components along it count towards later cells;
@@ -63,10 +63,13 @@ class Symmetry:
         """
         if self.is_identity:
             return x
-        reverse = [1 + axis for axis, flip in enumerate(self.flips) if flip]
+        first, channels = x.ndim - len(self.axes), x.shape[-len(self.axes) - 1]
+        reverse = [first + axis for axis, flip in enumerate(self.flips) if flip]
         # flip copies, permute does not
-        turned = (x.flip(reverse) if reverse else x).permute(0, *(1 + axis for axis in self.axes))
-        source, negative = list(range(len(x))), [False] * len(x)
+        turned = (x.flip(reverse) if reverse else x).permute(
+            *range(first), *(first + axis for axis in self.axes)
+        )
+        source, negative = list(range(channels)), [False] * channels
         for vector in vectors:
             for new, old in enumerate(self.axes):
                 source[vector[new]] = vector[old]
@@ -78,11 +81,12 @@ class Symmetry:
             return turned
         # one pass that moves, turns and negates
         out = torch.empty_like(turned, memory_format=torch.contiguous_format)
+        to, of = out.movedim(first - 1, 0), turned.movedim(first - 1, 0)
         for channel, old in enumerate(source):
             if negative[channel]:
-                torch.neg(turned[old], out=out[channel])
+                torch.neg(of[old], out=to[channel])
             else:
-                out[channel] = turned[old]
+                to[channel] = of[old]
         return out
 
 

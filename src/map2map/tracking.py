@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from map2map import plots
@@ -19,6 +20,9 @@ from map2map.task import Task
 __all__ = ["EpochLines", "Progress", "Tracker"]
 
 log = logging.getLogger(__name__)
+
+SHARE = 0.025
+"""Most of the time that figures of a split may take; there are two."""
 
 LENGTHS = ("Mpc/h", "kpc/h", "Mpc", "kpc", "km", "m")
 
@@ -33,12 +37,14 @@ class Tracker(pl.Callback):
 
     Args:
         interval: Optimizer steps between scalars.
-        figures: Epochs between figures; 0: none.
+        figures: Epochs between figures; 0: none. Where these would take more than a twentieth of
+            the time, most are left out; those of the first epoch and the last are drawn.
     """
 
     def __init__(self, interval: int = 100, figures: int = 1) -> None:
         self.interval, self.figures = max(1, interval), figures
         self._samples, self._since = 0, time.perf_counter()
+        self._due = {"train": 0.0, "val": 0.0}
 
     @staticmethod
     def _writer(trainer: pl.Trainer) -> SummaryWriter | None:
@@ -106,9 +112,20 @@ class Tracker(pl.Callback):
 
     def _draw(self, trainer: pl.Trainer, task: Task, split: str) -> None:
         writer, epoch = self._writer(trainer), trainer.current_epoch + 1
-        example = task.examples.get(split)
-        if writer is None or example is None or not self.figures or epoch % self.figures:
+        example, start = task.examples.get(split), time.perf_counter()
+        if writer is None or example is None or not self.figures:
             return
+        seldom = epoch % self.figures or start < self._due[split]
+        if seldom and epoch not in (1, trainer.max_epochs):
+            return
+        self._figures(writer, task, split, example, epoch)
+        end = time.perf_counter()
+        self._due[split] = end + (end - start) / SHARE
+
+    @staticmethod
+    def _figures(
+        writer: SummaryWriter, task: Task, split: str, example: tuple[Tensor, ...], epoch: int
+    ) -> None:
         x, output, target = example
         panels = [("input", x), ("output", output), ("target", target)]
         emulator = task.built

@@ -35,7 +35,7 @@ class Output:
         every: Also save the state after every so many optimizer steps; 0: after epochs only.
         keep: How many of the latest ``state_{i}.pt`` to keep; not given, all.
         log_interval: Optimizer steps between scalars.
-        figures: Epochs between figures; 0: none.
+        figures: Epochs between figures; 0: none. See `Tracker`.
         strict: Whether the weights of a state to resume from must be those of the model.
         resume: "auto" goes on from ``checkpoint.pt`` in the folder if there is one; "never" starts
             anew; else the path of a state.

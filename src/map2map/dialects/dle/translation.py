@@ -130,8 +130,6 @@ def recipe(
         "output": {
             "folder": str(out),
             "resume": "auto",
-            # a figure takes as long as several steps of a small network
-            "figures": max(1, options.epochs // 20),
             # states become models at the end
             "keep": None if options.save_model_each <= options.epochs else 1,
         },

@@ -1,0 +1,64 @@
+"""Fields kept in memory: splits that are small are read once, and windows copied from there."""
+
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from map2map.fields import FieldSet
+from map2map.grids import Grid
+from map2map.runs import Runs
+from map2map.sources import Stored
+from map2map.sources.base import copies_of
+from map2map.typing import Array
+from map2map.windows import Window
+
+__all__ = ["Kept", "read_fields", "whole_bytes"]
+
+
+def whole_bytes(runs: Runs) -> int:
+    """Bytes that all fields of all runs take in memory, as float32."""
+    total = 0
+    for k in range(len(runs)):
+        cells = int(np.prod(runs.shape_of(k)))
+        fine = cells * runs.scale_factor**runs.ndim
+        total += cells * runs.inputs.channels + fine * runs.targets.channels
+    return 4 * total
+
+
+class Kept:
+    """Whole fields of runs, each set read when it is first asked for, and kept.
+
+    Args:
+        runs: The runs.
+    """
+
+    def __init__(self, runs: Runs) -> None:
+        self.runs = runs
+        self._values: dict[tuple[int, tuple[str, ...]], NDArray[np.float32]] = {}
+        self._lock = Lock()
+
+    def read(self, run: int, fields: FieldSet, window: Window, grid: Grid, out: Array) -> None:
+        """Copy a window of fields, shape (channels, *window), as `Source.read` would read it."""
+        values = self._whole(run, fields, grid)
+        stored = Stored("fields", grid.shape, len(values))
+        for index, view in copies_of(stored, window, out, grid):
+            view[...] = values[index]
+
+    def _whole(self, run: int, fields: FieldSet, grid: Grid) -> NDArray[np.float32]:
+        key = run, fields.names
+        with self._lock:
+            if key not in self._values:
+                values = np.empty((fields.channels, *grid.shape), np.float32)
+                read_fields(self.runs, run, fields, Window.whole(grid.shape), grid, values)
+                self._values[key] = values
+            return self._values[key]
+
+
+def read_fields(
+    runs: Runs, run: int, fields: FieldSet, window: Window, grid: Grid, out: Array
+) -> None:
+    """Read a window of several fields of a run from their files, shape (channels, *window)."""
+    for name, channels in fields.slices.items():
+        source, variable = runs.source(name, run)
+        source.read(variable, window, out[channels], grid)
