@@ -77,7 +77,8 @@ class Batch:
         """Apply the symmetries.
 
         Returns:
-            Inputs and targets in physical values, shapes (batch, channel, *space).
+            Inputs and targets in physical values, shapes (batch, channel, *space); labels and
+            parameters (batch, channel).
         """
         runs = self.dataset.runs
         sides = []
@@ -86,7 +87,7 @@ class Batch:
         ):
             shapes = [shapes[i] for shapes in self._shapes]
             draws = [draw for draw in self.draws if draw is not None]
-            if all(draw.symmetry.is_identity for draw in draws):
+            if fields.of_run or all(draw.symmetry.is_identity for draw in draws):
                 sides.append(rows.reshape(len(self), *shapes[0]))
             else:
                 sides.append(turned(rows, shapes, draws, fields.vectors))
@@ -102,6 +103,13 @@ class Batch:
             for side in zip(*pairs, strict=True)
         )
         return add, mul
+
+    def factors(self) -> Tensor | None:
+        """What the normalized inputs of samples are multiplied by: (batch,); None if by nothing."""
+        factors = [self.dataset.factor(index) for index in self.indices]
+        if all(factor == 1 for factor in factors):
+            return None
+        return torch.tensor(factors, device=self.input.device)
 
 
 class Batches:

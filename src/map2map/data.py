@@ -17,6 +17,7 @@ from map2map.grids import Domain
 from map2map.order import Order, Share
 from map2map.runs import Files, Runs
 from map2map.samples import Augment, Crops, SampleDataset
+from map2map.told import Told
 from map2map.windows import Halo, per_axis, slabs
 
 __all__ = ["FieldData", "Reading"]
@@ -36,6 +37,8 @@ class Reading:
             become 0 in the normalized input); refused otherwise.
         in_memory: A split whose fields together take no more than this is read once and kept in
             memory (of each process), as float32; 0: every crop is read from the files.
+        class_factors: What normalized inputs are multiplied by, by the class of their run: 0 blanks
+            one, to test what a network of labels sees at all.
     """
 
     batch_size: int = 1
@@ -44,6 +47,7 @@ class Reading:
     distance: float = 1.0
     mask: bool = False
     in_memory: int | str = "256MiB"
+    class_factors: dict[str, float] | None = None
 
 
 class FieldData(pl.LightningDataModule):
@@ -63,8 +67,8 @@ class FieldData(pl.LightningDataModule):
 
     def __init__(
         self,
-        train: dict[str, str | list[str] | Files | float],
-        val: dict[str, str | list[str] | Files | float] | None = None,
+        train: dict[str, str | list[str] | Files | Told | float],
+        val: dict[str, str | list[str] | Files | Told | float] | None = None,
         crops: Crops | None = None,
         augment: Augment | None = None,
         domain: Domain | None = None,
@@ -117,6 +121,7 @@ class FieldData(pl.LightningDataModule):
                 seed=self.seed or 0,
                 allow_nonfinite=self.reading.mask,
                 in_memory=self.reading.in_memory,
+                factors=self.reading.class_factors,
             )
             self._batches[split] = Batches(
                 dataset,
@@ -140,15 +145,18 @@ class FieldData(pl.LightningDataModule):
     def chunks(self, name: str) -> Iterator[torch.Tensor]:
         """All values of a field in the training split, out of core: (channel, cell) at a time."""
         runs = self.runs["train"]
+        if runs.numbers is not None and name in runs.targets.names:
+            yield torch.from_numpy(runs.numbers[:, runs.targets.slices[name]].T.copy())
+            return
         fields = runs.inputs if name in runs.inputs.names else runs.targets
         channels = fields[name].channels
-        finer = name in runs.targets.names and name not in runs.inputs.names
-        for k in range(len(runs)):
-            shape = tuple(n * (runs.scale_factor if finer else 1) for n in runs.shape_of(k))
-            source, variable = runs.source(name, k)
+        for run in runs.groups:
+            source, variable = runs.source(name, run)
+            shape = source.stored(variable).shape
+            grid = self.domain.grid(shape) if self.domain.planes is None else None
             for slab in slabs(shape, channels or 1):
                 out = np.empty((channels or 1, *slab.shape), np.float32)
-                source.read(variable, slab, out, self.domain.grid(shape))
+                source.read(variable, slab, out, grid)
                 source.release()
                 yield torch.from_numpy(out.reshape(len(out), -1))
 

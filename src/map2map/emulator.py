@@ -132,6 +132,8 @@ class Emulator(nn.Module):
         for name in norms:
             if name not in names:
                 raise FieldError(f"a norm is given for {name!r}{near_names(name, names)}")
+            if name in targets.names and targets[name].kind == "label":
+                raise FieldError(f"{name!r} is a label; it has classes, so it takes no norm")
         self.inputs, self.targets = inputs, targets
         self.norms = nn.ModuleList([norms.get(name, Identity()) for name in names])
         self.model = model

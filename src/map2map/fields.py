@@ -16,7 +16,10 @@ log = logging.getLogger(__name__)
 YEARS = {"a", "y", "yr", "year", "years"}
 """Names of one unit, which ice flow and climate data use side by side."""
 
-Kind = Literal["scalar", "vector"]
+Kind = Literal["scalar", "vector", "label", "parameter"]
+
+OF_RUN = ("label", "parameter")
+"""Kinds of what is told of a whole run, not of its cells."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,13 @@ class Field:
         kind: "vector" has one component per axis, and a symmetry of the grid turns the components
             along; "scalar" is one or several independent numbers per cell. If not given: a vector
             if there are as many channels as axes (and more than one), which is map2map's guess.
+            "label" is one of several classes that a whole run belongs to, "parameter" a number that
+            it has.
         channels: Numbers per cell; if not given, read from the files.
         component: Of which vector it is one component, where each has a field of its own; a
             symmetry of the grid exchanges them.
+        classes: Names of the classes of a label, the positive one of two last. A network has one
+            output for two classes, the logit of the second, and one for each of more.
     """
 
     name: str
@@ -52,6 +59,28 @@ class Field:
     kind: Kind | None = None
     channels: int | None = None
     component: Component | None = None
+    classes: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.classes is not None:
+            object.__setattr__(self, "classes", tuple(self.classes))
+        classes = self.classes or ()
+        if (self.kind == "label") != (len(classes) > 1) or len(set(classes)) < len(classes):
+            raise FieldError(
+                f"field {self.name!r} is of kind {self.kind} with the classes {list(classes)}; a "
+                f"label has two or more classes, all different, and no other field has any"
+            )
+
+    @property
+    def of_run(self) -> bool:
+        """Whether it is told of a whole run, not of its cells."""
+        return self.kind in OF_RUN
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a label or a parameter is for a network."""
+        classes = len(self.classes or ())
+        return classes if classes > 2 else 1
 
     def resolved(self, channels: int, ndim: int, units: str | None = None) -> "Field":
         """The same with nothing left open, for files with ``channels`` on ``ndim`` axes.
@@ -62,6 +91,8 @@ class Field:
         Raises:
             FieldError: If the files contradict what was declared.
         """
+        if self.of_run:
+            return replace(self, channels=self.outputs, units=self.units or "1")
         if self.channels not in (None, channels):
             raise FieldError(
                 f"field {self.name!r} is declared with {self.channels} channels, but its files "
@@ -105,6 +136,12 @@ class FieldSet:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise FieldError(f"fields need different names, but {twice} occur more than once")
+        if len({field.of_run for field in self.fields}) > 1:
+            told = [field.name for field in self.fields if field.of_run]
+            raise FieldError(
+                f"{', '.join(told)} are told of whole runs, the others of {', '.join(names)} of "
+                f"cells; a network gives the one or the other"
+            )
         for vector, parts in self._components().items():
             if sorted(parts) != list(range(len(parts))) or len(parts) < 2:
                 raise FieldError(
@@ -128,6 +165,11 @@ class FieldSet:
     def names(self) -> tuple[str, ...]:
         """The names, in the order of the channels."""
         return tuple(field.name for field in self.fields)
+
+    @property
+    def of_run(self) -> bool:
+        """Whether they are labels and parameters of whole runs."""
+        return any(field.of_run for field in self.fields)
 
     @property
     def channels(self) -> int:

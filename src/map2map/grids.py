@@ -82,6 +82,9 @@ class Domain:
         frames: If arrays have one more axis before all others, of time steps or members that are
             fields by themselves: take every so many-th of them. 0: such an axis counts channels.
         same_shape: Whether all runs must have the same number of cells.
+        planes: If fields have one more axis: the axes that planes are taken across, each of them a
+            run of ``ndim`` axes by itself.
+        plane_step: From plane to plane.
     """
 
     ndim: int | None = None
@@ -90,8 +93,21 @@ class Domain:
     spacing: float | list[float] | None = None
     frames: int = 0
     same_shape: bool = True
+    planes: list[int] | None = None
+    plane_step: int = 1
 
     def __post_init__(self) -> None:
+        if self.planes is not None:
+            if self.ndim is None:
+                raise GeometryError("planes are taken of fields of ndim + 1 axes: give ndim")
+            axes = list(self.planes)
+            if len(set(axes)) < len(axes) or not axes or not set(axes) <= set(range(self.ndim + 1)):
+                raise GeometryError(
+                    f"planes are taken across the axes {axes}, but must be across different ones "
+                    f"of {list(range(self.ndim + 1))}"
+                )
+        if self.plane_step < 1:
+            raise GeometryError(f"every {self.plane_step}-th plane was asked for; use 1 for all")
         if self.frames < 0:
             raise GeometryError(f"every {self.frames}-th frame was asked for; use 1 for all frames")
         if self.frames and self.ndim is None:

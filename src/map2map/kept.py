@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from map2map.fields import FieldSet
 from map2map.grids import Grid
-from map2map.runs import Runs
+from map2map.runs import Run, Runs
 from map2map.sources import Stored
 from map2map.sources.base import copies_of
 from map2map.typing import Array
@@ -19,10 +19,11 @@ __all__ = ["Kept", "read_fields", "whole_bytes"]
 def whole_bytes(runs: Runs) -> int:
     """Bytes that all fields of all runs take in memory, as float32."""
     total = 0
-    for k in range(len(runs)):
-        cells = int(np.prod(runs.shape_of(k)))
-        fine = cells * runs.scale_factor**runs.ndim
-        total += cells * runs.inputs.channels + fine * runs.targets.channels
+    for run in runs.groups:
+        cells = int(np.prod(runs.shape_of(run)))
+        fine = cells * runs.scale_factor ** len(runs.shape_of(run))
+        total += cells * runs.inputs.channels
+        total += fine * runs.targets.channels if runs.numbers is None else 0
     return 4 * total
 
 
@@ -45,18 +46,28 @@ class Kept:
         for index, view in copies_of(stored, window, out, grid):
             view[...] = values[index]
 
-    def _whole(self, run: int, fields: FieldSet, grid: Grid) -> NDArray[np.float32]:
-        key = run, fields.names
+    def _whole(self, number: int, fields: FieldSet, grid: Grid) -> NDArray[np.float32]:
+        """All cells of a run: of a plane, a view of what it is a plane of."""
+        run = self.runs.runs[number]
+        key = run.group, fields.names
         with self._lock:
             if key not in self._values:
+                whole = self.runs.groups[run.group]
+                if run.plane is not None:
+                    source, variable = self.runs.source(fields.names[0], whole)
+                    grid = Grid(source.stored(variable).shape)
                 values = np.empty((fields.channels, *grid.shape), np.float32)
-                read_fields(self.runs, run, fields, Window.whole(grid.shape), grid, values)
+                read_fields(self.runs, whole, fields, Window.whole(grid.shape), grid, values)
                 self._values[key] = values
-            return self._values[key]
+            values = self._values[key]
+        if run.plane is None:
+            return values
+        axis, cell = run.plane
+        return values[(slice(None),) * (1 + axis) + (cell,)]
 
 
 def read_fields(
-    runs: Runs, run: int, fields: FieldSet, window: Window, grid: Grid, out: Array
+    runs: Runs, run: int | Run, fields: FieldSet, window: Window, grid: Grid, out: Array
 ) -> None:
     """Read a window of several fields of a run from their files, shape (channels, *window)."""
     for name, channels in fields.slices.items():

@@ -4,7 +4,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -21,11 +21,15 @@ __all__ = [
     "ConstantReader",
     "DerivedReader",
     "FrameReader",
+    "PlaneReader",
     "Reader",
     "box_of",
     "derive",
     "resolve",
 ]
+
+
+T = TypeVar("T")
 
 
 class Reader(Protocol):
@@ -73,6 +77,59 @@ class FrameReader:
     def release(self) -> None:
         """Give back memory."""
         self.source.release()
+
+
+@dataclass(frozen=True)
+class PlaneReader:
+    """One plane of fields that have one more axis; it reads nothing else.
+
+    Args:
+        reader: Of the fields.
+        axis: The axis that the plane lies across.
+        number: Which cell of it.
+    """
+
+    reader: Reader
+    axis: int
+    number: int
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.reader.path
+
+    def stored(self, field: str) -> Stored:
+        """The same without that axis."""
+        whole = self.reader.stored(field)
+        shape = without(whole.shape, self.axis)
+        return replace(whole, shape=shape, axes=without(whole.axes, self.axis))
+
+    def read(self, field: str, window: Window, out: Array, grid: Grid | None = None) -> None:
+        """Read a window of the plane."""
+        whole = self.reader.stored(field).shape
+        grid = grid or Grid(without(whole, self.axis))
+        a = self.axis
+        wide = Window(
+            (*window.start[:a], self.number, *window.start[a:]),
+            (*window.stop[:a], self.number + 1, *window.stop[a:]),
+        )
+        periodic = grid.beyond[:a], grid.beyond[a:]
+        around = (*periodic[0], "periodic", *periodic[1])
+        self.reader.read(
+            field,
+            wide,
+            np.expand_dims(out, 1 + a),
+            Grid(whole, None, tuple(side == "periodic" for side in around), grid.pad),
+        )
+
+    def release(self) -> None:
+        """Give back memory."""
+        self.reader.release()
+
+
+def without(values: Sequence[T], axis: int) -> tuple[T, ...]:
+    """All values but that of one axis; none if there are none."""
+    return (*values[:axis], *values[axis + 1 :])
 
 
 @dataclass(frozen=True)

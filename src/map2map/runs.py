@@ -1,106 +1,78 @@
 """Runs: which files hold which field, paired across fields, and checked against one another."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from glob import glob
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from map2map.derived import Derived
 from map2map.errors import FieldError, GeometryError, SourceError
 from map2map.fields import Field, FieldSet
 from map2map.grids import Domain
+from map2map.patterns import Files, Found, distinct_names
 from map2map.physics.spacing import step_of
-from map2map.readers import ConstantReader, DerivedReader, FrameReader, Reader, resolve
+from map2map.readers import (
+    ConstantReader,
+    DerivedReader,
+    FrameReader,
+    PlaneReader,
+    Reader,
+    resolve,
+)
 from map2map.sources import Source, Stored, open_source
+from map2map.told import Known, Told, numbers
 from map2map.typing import Shape
 
 __all__ = ["Files", "Patterns", "Run", "Runs", "distinct_names"]
 
 
-@dataclass(frozen=True)
-class Files:
-    """Where the files of one field are.
-
-    Args:
-        pattern: A path with wildcards, or several; what they match is sorted as text.
-        variable: Name of the field inside the files; by default the field's own name, or the
-            only one there is.
-    """
-
-    pattern: str | list[str]
-    variable: str | None = None
-
-    def paths(self, field: str) -> list[Path]:
-        """The files, sorted as text.
-
-        Raises:
-            SourceError: If there is none.
-        """
-        patterns = [self.pattern] if isinstance(self.pattern, str) else self.pattern
-        paths = sorted({path for pattern in patterns for path in glob(pattern)})  # noqa: PTH207
-        if not paths:
-            folders = [Path(pattern).parent for pattern in patterns]
-            missing = [str(folder) for folder in folders if "*" not in str(folder)]
-            hint = ", ".join(
-                f"{f} {'exists' if Path(f).is_dir() else 'is missing'}" for f in missing
-            )
-            raise SourceError(
-                f"no file matches {self.pattern!r} for field {field!r}"
-                f"{f' (folder {hint})' if hint else ''}; patterns are relative to {Path.cwd()}"
-            )
-        return [Path(path) for path in paths]
-
-    def wild(self, path: Path) -> tuple[str, ...]:
-        """What the wildcards stand for in ``path``."""
-        for pattern in [self.pattern] if isinstance(self.pattern, str) else self.pattern:
-            parts = re.split(r"(\*\*|\*|\?|\[[^\]]*\])", pattern)
-            regex = "".join(
-                re.escape(part) if i % 2 == 0 else f"({'.' if part == '?' else '.*'})"
-                for i, part in enumerate(parts)
-            )
-            match = re.fullmatch(regex, str(path))
-            if match:
-                return match.groups()
-        return ()
-
-
-def distinct_names(paths: Sequence[Path]) -> list[str]:
-    """A short name for each of several files: its own, that of its folder, or its path.
-
-    >>> distinct_names([Path("a/ex.nc"), Path("b/ex.nc")])
-    ['a', 'b']
-    """
-    for names in ([path.stem for path in paths], [path.parent.name for path in paths]):
-        if len(set(names)) == len(names):
-            return names
-    return [str(path) for path in paths]
-
-
-Patterns = Mapping[str, str | list[str] | Files | float]
-"""For each field, where its files are, or its value if it is the same everywhere."""
+Patterns = Mapping[str, str | list[str] | Files | Told | float]
+"""For each field, where its files are, or its value if it is the same everywhere; for a label or
+parameter, where it is told."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One simulation, or one frame of it: a file for each field (often the same file).
+    """One simulation, or a frame or plane of it: a file for each field (often the same file).
 
     Args:
-        paths: The file of each field that has one.
+        found: The file of each field that has one, and which array of it.
+        told: What the placeholders of their patterns stand for.
         frame: Which frame of those files, if they have several.
+        plane: Across which axis a plane is taken, and which one, if it is a plane.
+        group: Number of the simulation, or frame of it, that it is or is a plane of.
     """
 
-    paths: Mapping[str, Path]
+    found: Mapping[str, Found]
+    told: Mapping[str, str] = field(default_factory=dict)
     frame: int | None = None
+    plane: tuple[int, int] | None = None
+    group: int = 0
 
     def __str__(self) -> str:
-        files = ", ".join(sorted({str(path) for path in self.paths.values()}))
-        return files if self.frame is None else f"{files}, frame {self.frame}"
+        text = ", ".join(sorted({str(found) for found in self.found.values()}))
+        if self.frame is not None:
+            text += f", frame {self.frame}"
+        return (
+            text if self.plane is None else f"{text}, plane {self.plane[1]} of axis {self.plane[0]}"
+        )
+
+    @property
+    def paths(self) -> Mapping[str, Path]:
+        """The file of each field that has one."""
+        return {name: found.path for name, found in self.found.items()}
 
     @property
     def path(self) -> Path:
         """The first of its files."""
-        return next(iter(self.paths.values()))
+        return next(iter(self.found.values())).path
+
+    @property
+    def whole(self) -> "Run":
+        """The run that it is a plane of; itself if it is none."""
+        return self if self.plane is None else replace(self, plane=None)
 
 
 class Runs:
@@ -122,6 +94,9 @@ class Runs:
 
     Attributes:
         reference: Name of the first field that has files.
+        groups: A run for each simulation, or frame of it, that is not cut into planes.
+        numbers: Labels and parameters of the runs, shape (group, channel); None if the targets are
+            fields.
     """
 
     def __init__(
@@ -135,33 +110,38 @@ class Runs:
         derived: Mapping[str, Derived] | None = None,
     ) -> None:
         self.domain = domain or Domain()
-        names = list(dict.fromkeys(field.name for field in (*inputs, *targets)))
+        names = list(dict.fromkeys(f.name for f in (*inputs, *targets) if not f.of_run))
+        told = {f.name: patterns.get(f.name) for f in targets if f.of_run}
+        self._check_kinds(inputs, patterns, told)
+        patterns = {name: entry for name, entry in patterns.items() if name not in told}
         # files win over what is computed
         computed, stored = resolve(names, derived or {}, patterns)
         self.derived: Mapping[str, Derived] = computed
         needs = [name for name in stored if name not in names]
         self._check_names([name for name in names if name not in computed], needs, patterns)
         self._values = {n: float(v) for n, v in patterns.items() if isinstance(v, int | float)}
-        files = {
+        self._files = {
             name: entry if isinstance(entry, Files) else Files(entry)
             for name, entry in patterns.items()
-            if not isinstance(entry, int | float)
+            if isinstance(entry, str | list | Files)
         }
-        if not files:
+        if not self._files:
             raise FieldError(
                 f"{', '.join(patterns)} have values, but no field has files; one at least says how "
                 f"large the grid is"
             )
-        self._files = files
-        paths = {name: files[name].paths(name) for name in files}
-        self._check_counts(paths)
-        self._check_pairs(paths)
         self._sources: dict[Path, Source] = {}
         self._directions: dict[Path, Shape] = {}
-        self.reference = next((name for name in names if name in files), next(iter(files)))
-        self.ndim = self.domain.ndim or self._guess_ndim(paths[self.reference][0])
-        count = len(paths[self.reference])
-        self.runs = self._frames([Run({n: paths[n][k] for n in paths}) for k in range(count)])
+        self.reference = next((n for n in names if n in self._files), next(iter(self._files)))
+        self.ndim = self.domain.ndim or self._guess_ndim()
+        found = {name: files.found(name, self._arrays) for name, files in self._files.items()}
+        self._check_counts(found)
+        self._check_pairs(found)
+        count = len(found[self.reference])
+        self.groups = self._frames(
+            [self._run({n: found[n][k] for n in found}) for k in range(count)]
+        )
+        self.runs = self._planes()
         self.shape = self.shape_of(0)
         self.scale_factor = scale_factor
         self._finer = {field.name for field in targets} - {field.name for field in inputs}
@@ -169,18 +149,9 @@ class Runs:
         self._channels = {name: self._stored(name, self.runs[0]).channels for name in read}
         self._check_shapes()
         self.inputs, self.targets = (
-            FieldSet(
-                tuple(
-                    f.resolved(
-                        self._channels[f.name],
-                        self.ndim,
-                        self._stored(f.name, self.runs[0]).units,
-                    )
-                    for f in side
-                )
-            )
-            for side in (inputs, targets)
+            FieldSet(tuple(self._resolved(f) for f in side)) for side in (inputs, targets)
         )
+        self.numbers = self._numbers(told, found) if told else None
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -188,9 +159,10 @@ class Runs:
     def __iter__(self) -> Iterator[Run]:
         return iter(self.runs)
 
-    def shape_of(self, run: int) -> Shape:
+    def shape_of(self, run: int | Run) -> Shape:
         """Cells per axis of a run's inputs."""
-        return tuple(self._stored(self.reference, self.runs[run]).shape)
+        run = self.runs[run] if isinstance(run, int) else run
+        return tuple(self._stored(self.reference, run).shape)
 
     def directions(self, run: int) -> Shape:
         """Whether the coordinates of a run's axes ascend (1) or descend (-1); 1 if not known."""
@@ -201,14 +173,16 @@ class Runs:
             self._directions[path] = tuple(-1 if step < 0 else 1 for step in steps)
         return self._directions[path]
 
-    def source(self, name: str, run: int) -> tuple[Reader, str]:
-        """What reads a field of a run, and the field's name there.
+    def source(self, name: str, run: int | Run) -> tuple[Reader, str]:
+        """What reads a field of a run, given by its number or itself, and the field's name there.
 
         Raises:
             GeometryError, FieldError: If the file differs from those of the first run.
         """
-        reader, variable = self._reader(name, self.runs[run])
-        self._check_like_first(name, self.runs[run])
+        run = self.runs[run] if isinstance(run, int) else run
+        reader, variable = self._reader(name, run)
+        if run.plane is not None or self.domain.planes is None:
+            self._check_like_first(name, run)
         return reader, variable
 
     def _reader(self, name: str, run: Run) -> tuple[Reader, str]:
@@ -220,13 +194,73 @@ class Runs:
         if name in self._values:
             like, variable = self._reader(self.reference, run)
             return ConstantReader(self._values[name], like.stored(variable), like.path), name
-        source = self._open(run.paths[name])
-        variable = self._variable(name, source)
-        return (source if run.frame is None else FrameReader(source, run.frame)), variable
+        found = run.found[name]
+        source = self._open(found.path)
+        variable = variable_of(name, source, found.variable)
+        reader: Reader = source if run.frame is None else FrameReader(source, run.frame)
+        return (reader if run.plane is None else PlaneReader(reader, *run.plane)), variable
 
-    def _guess_ndim(self, path: Path) -> int:
-        source = open_source(path)
-        return len(source.stored(self._variable(self.reference, source)).shape)
+    def _resolved(self, one: Field) -> Field:
+        if one.of_run:
+            return one.resolved(one.outputs, self.ndim)
+        units = self._stored(one.name, self.runs[0]).units
+        return one.resolved(self._channels[one.name], self.ndim, units)
+
+    def _guess_ndim(self) -> int:
+        files = self._files[self.reference]
+        source = open_source(files.paths(self.reference)[0])
+        found = files.found(self.reference, lambda _: source.fields)[0]
+        return len(source.stored(variable_of(self.reference, source, found.variable)).shape)
+
+    def _arrays(self, path: Path) -> Sequence[str]:
+        return list(self._open(path).fields)
+
+    def _run(self, found: Mapping[str, Found]) -> Run:
+        """A run of the files of all fields."""
+        told: dict[str, str] = {}
+        for entry in found.values():
+            told |= entry.told
+        return Run(found, told)
+
+    def _planes(self) -> list[Run]:
+        """All runs, or their planes."""
+        self.groups = [replace(run, group=k) for k, run in enumerate(self.groups)]
+        if self.domain.planes is None:
+            return self.groups
+        cut = []
+        for run in self.groups:
+            shape = self._stored(self.reference, run).shape
+            for axis in self.domain.planes:
+                cut += [
+                    replace(run, plane=(axis, i))
+                    for i in range(0, shape[axis], self.domain.plane_step)
+                ]
+        return cut
+
+    def _numbers(
+        self, told: Mapping[str, object], found: Mapping[str, list[Found]]
+    ) -> NDArray[np.float32]:
+        """Labels and parameters of all groups."""
+        order = {id(entry): k for k, entry in enumerate(found[self.reference])}
+        known = [
+            Known(
+                str(run),
+                order[id(run.found[self.reference])],
+                run.told,
+                lambda run=run: self._coordinate(run),  # type: ignore[misc]
+                lambda run=run: self._stored(self.reference, run).attrs,  # type: ignore[misc]
+            )
+            for run in self.groups
+        ]
+        columns = [numbers(one, told[one.name], known) for one in self.targets]  # type: ignore[arg-type]
+        return np.concatenate(columns, axis=1)
+
+    def _coordinate(self, run: Run) -> float | None:
+        """Of the frame of a run."""
+        axis = self._stored(self.reference, run).frame_axis
+        if run.frame is None or axis is None or axis.values is None:
+            return None
+        return float(axis.values[run.frame])
 
     def _frames(self, runs: list[Run]) -> list[Run]:
         """A run for every frame that is wanted."""
@@ -234,7 +268,7 @@ class Runs:
             return runs
         found = []
         for run in runs:
-            counts = {name: self._stored(name, run).frames for name in run.paths}
+            counts = {name: self._stored(name, run).frames for name in run.found}
             several = {name: n for name, n in counts.items() if n is not None}
             if not several:  # one frame, without an axis that would say so
                 found.append(run)
@@ -242,24 +276,39 @@ class Runs:
             if len(set(several.values())) > 1:
                 raise GeometryError(f"fields of {run} have different numbers of frames: {several}")
             steps = range(0, next(iter(several.values())), self.domain.frames)
-            found += [Run(run.paths, frame) for frame in steps]
+            found += [replace(run, frame=frame) for frame in steps]
         return found
 
     def _open(self, path: Path) -> Source:
         if path not in self._sources:
             framed = self.domain.frames > 0
-            self._sources[path] = open_source(path, ndim=self.ndim, framed=framed)
+            ndim = self.ndim + (self.domain.planes is not None)
+            self._sources[path] = open_source(path, ndim=ndim, framed=framed)
         return self._sources[path]
-
-    def _variable(self, name: str, source: Source) -> str:
-        asked = self._files[name].variable
-        if asked is None and name not in source.fields and len(source.fields) == 1:
-            return next(iter(source.fields))
-        return source.stored(asked or name).name
 
     def _stored(self, name: str, run: Run) -> Stored:
         reader, variable = self._reader(name, run)
         return reader.stored(variable)
+
+    @staticmethod
+    def _check_kinds(
+        inputs: Sequence[Field], patterns: Patterns, told: Mapping[str, object]
+    ) -> None:
+        """Refuse labels that are inputs, and files and places that are mistaken for each other."""
+        for one in inputs:
+            if one.of_run:
+                raise FieldError(f"the {one.kind} {one.name!r} can be learnt, but is no input")
+        for name, entry in patterns.items():
+            if isinstance(entry, Told) and name not in told:
+                raise FieldError(
+                    f"field {name!r} has values in cells, which are in files; labels and "
+                    f"parameters of whole runs are declared by their kind"
+                )
+            if name in told and isinstance(entry, list | Files):
+                raise FieldError(
+                    f"{name!r} is told of whole runs, so it has no files of its own: give a value, "
+                    f"or placeholder, attribute, coordinate or table"
+                )
 
     @staticmethod
     def _check_names(names: list[str], needs: list[str], patterns: Patterns) -> None:
@@ -274,44 +323,47 @@ class Runs:
                 + (f"; not a field: {', '.join(unused)}" if unused else "")
             )
 
-    def _check_counts(self, paths: Mapping[str, list[Path]]) -> None:
-        counts = {name: len(found) for name, found in paths.items()}
+    def _check_counts(self, found: Mapping[str, list[Found]]) -> None:
+        counts = {name: len(entries) for name, entries in found.items()}
         if len(set(counts.values())) > 1:
             least = min(counts, key=counts.__getitem__)
             most = max(counts, key=counts.__getitem__)
-            have = {self._files[least].wild(path) for path in paths[least]}
-            wild = {path: self._files[most].wild(path) for path in paths[most]}
+            have = {entry.wild for entry in found[least]}
+            wild = {str(entry): entry.wild for entry in found[most]}
             # names tell of partners only where some of them agree
             agree = not have.isdisjoint(wild.values())
-            alone = [path for path, key in wild.items() if agree and key not in have]
+            alone = [name for name, key in wild.items() if agree and key not in have]
             raise SourceError(
                 "unequal numbers of files: "
                 + ", ".join(f"{n} for {name}" for name, n in counts.items())
                 + (f"; without a partner in {least!r}: " if alone else "")
-                + ", ".join(map(str, alone[:5]))
+                + ", ".join(alone[:5])
                 + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
                 + "; every field needs one file per run"
             )
 
-    def _check_pairs(self, paths: Mapping[str, list[Path]]) -> None:
+    def _check_pairs(self, found: Mapping[str, list[Found]]) -> None:
         """Refuse pairs that sorting has misaligned, where the names tell."""
-        (first, reference), *others = paths.items()
-        keys = [self._files[first].wild(path) for path in reference]
-        for name, found in others:
-            mine = [self._files[name].wild(path) for path in found]
+        (first, reference), *others = found.items()
+        keys = [entry.wild for entry in reference]
+        for name, entries in others:
+            mine = [entry.wild for entry in entries]
             if mine != keys and set(mine) & set(keys):
                 k = next(i for i, (a, b) in enumerate(zip(keys, mine, strict=True)) if a != b)
                 raise SourceError(
                     f"files do not correspond: sorted, number {k} of {first!r} is {reference[k]}, "
-                    f"but of {name!r} it is {found[k]}; name them alike, or list them in order"
+                    f"but of {name!r} it is {entries[k]}; name them alike, or list them in order"
                 )
 
     def _check_shapes(self) -> None:
         """All files whose headers are cheap to read; the others when they are first used."""
-        for run in self.runs:
+        first = {(run.group, run.plane and run.plane[0]): run for run in reversed(self.runs)}
+        for run in reversed(first.values()):
             for name in self._channels:
-                path = run.paths.get(name)
-                if run is self.runs[0] or (path is not None and self._open(path).cheap_header):
+                found = run.found.get(name)
+                if run is self.runs[0] or (
+                    found is not None and self._open(found.path).cheap_header
+                ):
                     self._check_like_first(name, run)
 
     def _check_like_first(self, name: str, run: Run) -> None:
@@ -339,3 +391,10 @@ class Runs:
                 f"channels, but {self._channels[name]} in "
                 f"{self.runs[0].paths.get(name, self.runs[0].path)}"
             )
+
+
+def variable_of(name: str, source: Source, asked: str | None) -> str:
+    """Name of a field in a file: the one asked for, its own, or the only one there is."""
+    if asked is None and name not in source.fields and len(source.fields) == 1:
+        return next(iter(source.fields))
+    return source.stored(asked or name).name

@@ -5,7 +5,7 @@ index), and applied in two: the shift of the crop when it is read, symmetry and 
 on the batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
@@ -89,14 +89,20 @@ class Augment:
         shift: Crops are moved by a random number of cells below this, one number or one per axis.
         add: Deviation of a random number added to all cells of a channel, of the normalized fields.
         mul: Deviation of the logarithm of a random factor, likewise, after ``add``.
+        label_smoothing: The probability that labels leave to other classes than the true one.
     """
 
     symmetries: Literal["none", "all", "flips", "permutations"] | list[int] = "none"
     shift: int | list[int] | None = None
     add: float | None = None
     mul: float | None = None
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 0.5:
+            raise RecipeError(
+                f"`label_smoothing` is {self.label_smoothing}; it must be at least 0 and below 0.5"
+            )
         for name in ("add", "mul"):
             value = getattr(self, name)
             if value is not None and value < 0:
@@ -171,7 +177,7 @@ class Sample:
 
     Args:
         input: Shape (channel, *space).
-        target: Shape (channel, *space).
+        target: Shape (channel, *space); of labels and parameters (channel,).
         draw: What is to be applied to both.
         run: Number of the run.
         crop: The crop's window in the input's grid.
@@ -197,6 +203,7 @@ class SampleDataset:
         allow_nonfinite: Whether NaN and infinities may be read; refused otherwise.
         in_memory: Fields that together take no more than this (bytes, or a text such as 256MiB)
             are read once and kept in memory.
+        factors: What normalized inputs are multiplied by, by the class of their run.
 
     Samples count the crops of the first run, then those of the second, and so on; crops run through
     the axes, the last fastest.
@@ -215,6 +222,7 @@ class SampleDataset:
         seed: int = 0,
         allow_nonfinite: bool = False,
         in_memory: int | str = 0,
+        factors: Mapping[str, float] | None = None,
     ) -> None:
         self.runs, self.seed, self.allow_nonfinite = runs, seed, allow_nonfinite
         shape, ndim, factor = runs.shape, runs.ndim, crops.scale_factor
@@ -229,6 +237,8 @@ class SampleDataset:
         crop_window((0,) * ndim, self.size, self.halo)
         target = tuple(factor * n for n in self.size)
         self.target_size = crop_window((0,) * ndim, target, self.target_halo).shape
+        if runs.numbers is not None:
+            self.target_size = ()
         counts = [layout.count for layout in self.layouts]
         if not any(counts):
             where = crops.where
@@ -240,6 +250,7 @@ class SampleDataset:
         self._stops = np.cumsum(counts)
         small = bool(in_memory) and whole_bytes(runs) <= bytes_of(in_memory)
         self._kept = Kept(runs) if small else None
+        self._factors = None if not factors else self._group_factors(factors)
         first = self.layouts[0]
         self.grid, self.target_grid, self.anchors = first.grid, first.target_grid, first.anchors
 
@@ -315,7 +326,8 @@ class SampleDataset:
         if min(self.shift) < 0:
             raise RecipeError(f"`shift` is {self.shift}; crops are moved by 0 or more cells")
         if augment.add is not None or augment.mul is not None:
-            each = {f.name: f.channels for f in (*self.runs.inputs, *self.runs.targets)}
+            targets = () if self.runs.targets.of_run else self.runs.targets
+            each = {f.name: f.channels for f in (*self.runs.inputs, *targets)}
             first = next(iter(each.values()))
             if first != 1 and any(n != first for n in each.values()):
                 raise FieldError(
@@ -415,11 +427,50 @@ class SampleDataset:
         for i, (fields, grid) in enumerate(
             ((self.runs.inputs, layout.grid), (self.runs.targets, layout.target_grid))
         ):
-            shape = (fields.channels, *windows[i].shape)
+            shape = (fields.channels, *(() if fields.of_run else windows[i].shape))
             out = np.empty(shape, np.float32) if into is None else into[i].reshape(shape)
-            self._read(run, fields, windows[i], grid, out)
+            if fields.of_run:
+                out[...] = self.numbers(run)
+            else:
+                self._read(run, fields, windows[i], grid, out)
             sides.append(out)
         return Sample(sides[0], sides[1], draw, run, crop)
+
+    def factor(self, index: int) -> float:
+        """What the normalized inputs of a sample are multiplied by."""
+        if self._factors is None:
+            return 1.0
+        run, _ = self.locate(index)
+        return self._factors[self.runs.runs[run].group]
+
+    def _group_factors(self, factors: Mapping[str, float]) -> list[float]:
+        """For each group of runs, the factor of its class."""
+        found = [1.0] * len(self.runs.groups)
+        numbers, unused = self.runs.numbers, set(factors)
+        for label in self.runs.targets:
+            classes = label.classes or ()
+            for name in set(classes) & set(factors):
+                unused.discard(name)
+                assert numbers is not None
+                mine = numbers[:, self.runs.targets.slices[label.name]]
+                k = classes.index(name)
+                is_class = mine[:, 0] == k if len(classes) == 2 else mine[:, k] == 1
+                found = [
+                    f * factors[name] if its else f for f, its in zip(found, is_class, strict=True)
+                ]
+        if unused:
+            known = [name for label in self.runs.targets for name in label.classes or ()]
+            raise RecipeError(
+                f"`class_factors` names {', '.join(sorted(unused))}, but the classes of the "
+                f"targets are {', '.join(known) or 'none'}"
+            )
+        return found
+
+    def numbers(self, run: int) -> NDArray[np.float32]:
+        """Labels and parameters of a run, shape (channel,); see `Runs.numbers`."""
+        assert self.runs.numbers is not None
+        row: NDArray[np.float32] = self.runs.numbers[self.runs.runs[run].group]
+        return row
 
     def _read(
         self, run: int, fields: FieldSet, window: Window, grid: Grid, out: NDArray[np.float32]

@@ -31,6 +31,7 @@ from map2map.preparation import (
 )
 from map2map.runs import Runs
 from map2map.schedules import WarmupCosine
+from map2map.tallies import Tally
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,8 @@ class Task(pl.LightningModule):
         targets: Fields it learns.
         model: The network's class and its arguments; channels and axes come from the files.
         norms: Norms by field name; a field without one is left as it is.
-        loss: Compares normalized output and target; by default the mean squared error.
+        loss: Compares normalized output and target; by default the mean squared error, and of
+            labels the cross entropy.
         optimizer: The optimizer's class and its arguments; by default AdamW at 1e-3.
         schedule: How the learning rate changes.
         options: How the network is set up.
@@ -85,7 +87,7 @@ class Task(pl.LightningModule):
         super().__init__()
         self.inputs, self.targets = inputs, targets
         self.make_model, self.norms = model, norms or {}
-        self.loss: nn.Module = loss or nn.MSELoss()
+        self.loss: nn.Module = loss or default_loss(targets)
         self.make_optimizer = optimizer or torch.optim.AdamW
         self.schedule, self.options = schedule or Schedule(), options or Options()
         self.measures: dict[str, nn.Module] = self.options.measures or {}
@@ -105,6 +107,7 @@ class Task(pl.LightningModule):
                 self.history[f"{name}/{split}"] = []
         self._closed, self.trained = -1, False
         self.examples: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+        self.tallies: dict[str, Tally] = {}
 
     # --- before training -------------------------------------------------------------------
 
@@ -117,6 +120,9 @@ class Task(pl.LightningModule):
         network = torch.compile(model) if self.options.compile else model
         # in a tuple, so that its weights are not listed a second time
         self._network: tuple[Callable[[Tensor], Tensor]] = (network,)
+        if runs.targets.of_run:
+            decode = self.emulator.decode_target
+            self.tallies = {split: Tally(runs.targets, decode) for split in ("train", "val")}
         return self.emulator
 
     def prepare(self, data: Any) -> None:
@@ -191,20 +197,43 @@ class Task(pl.LightningModule):
         emulator = self.built
         physical_x, physical_y = batch.settle()
         x, y = emulator.encode_input(physical_x), emulator.encode_target(physical_y)
-        add, mul = batch.noise()
-        if add is not None:
-            x, y = x + _spread(add, x), y + _spread(add, y)
-        if mul is not None:
-            x, y = x * _spread(mul, x), y * _spread(mul, y)
+        x, y = self._varied(x, y, batch)
         if batch.dataset.allow_nonfinite:
             x = torch.where(torch.isfinite(x), x, 0.0)
         x = x.to(self.dtype)
         if self.options.channels_last:
             x = x.contiguous(memory_format=channels_last(x.ndim - 2))
         output = self._network[0](x)
-        output, y = fit_together(output, y, batch.dataset, self.built, aligned=self._aligned)
+        if emulator.targets.of_run:
+            check_reduced(output, y, emulator)
+        else:
+            output, y = fit_together(output, y, batch.dataset, self.built, aligned=self._aligned)
         output = output.to(y.dtype)
         return self._loss(self._compare, output, y, batch), x, output, y
+
+    def _varied(self, x: Tensor, y: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Normalized inputs and targets with what was drawn for them."""
+        of_run = self.built.targets.of_run
+        add, mul = batch.noise()
+        if add is not None:
+            x, y = x + _spread(add, x), y if of_run else y + _spread(add, y)
+        if mul is not None:
+            x, y = x * _spread(mul, x), y if of_run else y * _spread(mul, y)
+        factors = batch.factors()
+        if factors is not None:
+            x = x * _spread(factors[:, None], x)
+        smoothing = batch.dataset.augment.label_smoothing
+        if smoothing:
+            y = torch.cat(
+                [
+                    smoothed(y[:, channels], smoothing)
+                    if self.built.targets[name].kind == "label"
+                    else y[:, channels]
+                    for name, channels in self.built.targets.slices.items()
+                ],
+                dim=1,
+            )
+        return x, y
 
     @staticmethod
     def _loss(
@@ -275,6 +304,8 @@ class Task(pl.LightningModule):
         for name, measure in self.measures.items():
             value = self._loss(measure, output.detach(), y, batch)
             self._count(f"{name}/{split}", value, len(batch))
+        if self.tallies:
+            self.tallies[split].add(output, y)
 
     @torch.no_grad()
     def _keep(self, split: str, x: Tensor, output: Tensor, y: Tensor) -> None:
@@ -294,14 +325,26 @@ class Task(pl.LightningModule):
         self.sums[split] = [0.0, 0]
         return float(pair[0] / pair[1])
 
+    def _close_measures(self, split: str) -> None:
+        for name in self.measures:
+            self.epoch_measures[f"{name}/{split}"] = self._epoch_loss(f"{name}/{split}")
+        if self.tallies:
+            tally = self.tallies[split]
+            for name, value in tally.results(self._total).items():
+                self.epoch_measures[f"{name}/{split}"] = value
+            tally.clear()
+
+    def _total(self, counts: Tensor) -> Tensor:
+        total: Tensor = self.trainer.strategy.reduce(counts.to(self.device), reduce_op="sum")
+        return total
+
     def on_validation_epoch_end(self) -> None:
         """The validation loss of the epoch."""
         if not self.trainer.sanity_checking and self.sums["val"][1]:
             self.epoch_losses["val"] = self._epoch_loss("val")
             # for early stopping, which looks it up by name
             self.log("loss/val", self.epoch_losses["val"], logger=False)
-            for name in self.measures:
-                self.epoch_measures[f"{name}/val"] = self._epoch_loss(f"{name}/val")
+            self._close_measures("val")
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Look at the first normalized values: a norm may not take what the files hold."""
@@ -333,10 +376,9 @@ class Task(pl.LightningModule):
         self._closed = self.current_epoch
         self.check_finite()
         self.epoch_losses["train"] = self._epoch_loss("train")
-        for name in self.measures:
-            self.epoch_measures[f"{name}/train"] = self._epoch_loss(f"{name}/train")
+        self._close_measures("train")
         for key, value in (*self.epoch_losses.items(), *self.epoch_measures.items()):
-            self.history[key].append(value)
+            self.history.setdefault(key, []).append(value)
         if isinstance(self.scheduler, ReduceLROnPlateau):
             watched = self.schedule.monitor or ("val" if "val" in self.epoch_losses else "train")
             if watched not in self.epoch_losses:
@@ -373,6 +415,45 @@ class Task(pl.LightningModule):
         """Restore the scheduler, which exists only now."""
         if self.scheduler is not None and self.scheduler_state is not None:
             self.scheduler.load_state_dict(self.scheduler_state)
+
+
+def default_loss(targets: list[Field]) -> nn.Module:
+    """The loss of a task that names none.
+
+    Raises:
+        RecipeError: If labels of two classes and others are learnt together.
+    """
+    kinds = {len(field.classes or ()) for field in targets}
+    if kinds == {0}:
+        return nn.MSELoss()
+    if kinds == {2}:
+        return nn.BCEWithLogitsLoss()
+    if len(targets) == 1:
+        return nn.CrossEntropyLoss()
+    raise RecipeError(
+        f"{', '.join(field.name for field in targets)} have no common loss: name one that compares "
+        f"tensors of shape (batch, channel), or learn one of them"
+    )
+
+
+def check_reduced(output: Tensor, y: Tensor, emulator: Emulator) -> None:
+    """Refuse a network that does not give numbers for the whole.
+
+    Raises:
+        GeometryError: If its output has another shape than the labels and parameters.
+    """
+    if output.shape != y.shape:
+        raise GeometryError(
+            f"{', '.join(emulator.targets.names)} are {y.shape[1]} numbers for each sample, but "
+            f"the network {type(emulator.model).__name__} gives shape {tuple(output.shape[1:])}; "
+            f"use one that reduces its input to numbers, as Racoon and ResNet do"
+        )
+
+
+def smoothed(y: Tensor, share: float) -> Tensor:
+    """Labels whose true class has the probability 1 - share; the others have equal parts of it."""
+    others = max(y.shape[1] - 1, 1)
+    return y * (1 - share) + (1 - y) * (share / others)
 
 
 def _spread(values: Tensor, x: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ class Tracker(pl.Callback):
     def _draw(self, trainer: pl.Trainer, task: Task, split: str) -> None:
         writer, epoch = self._writer(trainer), trainer.current_epoch + 1
         example, start = task.examples.get(split), time.perf_counter()
-        if writer is None or example is None or not self.figures:
+        if writer is None or example is None or not self.figures or task.tallies:
             return
         seldom = epoch % self.figures or start < self._due[split]
         if seldom and epoch not in (1, trainer.max_epochs):

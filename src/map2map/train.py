@@ -198,7 +198,7 @@ def train(
 
 def _files(data: FieldData) -> dict[str, list[dict[str, Any]]]:
     return {
-        split: [{field: digest(path) for field, path in run.paths.items()} for run in runs]
+        split: [{field: digest(path) for field, path in run.paths.items()} for run in runs.groups]
         for split, runs in data.runs.items()
     }
 

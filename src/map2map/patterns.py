@@ -1,0 +1,240 @@
+"""Patterns: where the files of a field are, which arrays of them, and what their names tell."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from glob import glob
+from pathlib import Path
+
+from map2map.errors import RecipeError, SourceError
+
+__all__ = ["Files", "Found", "distinct_names", "some"]
+
+WILD = re.compile(r"(\*\*|\*|\?|\[[^\]]*\]|\{[a-zA-Z_]\w*\})")
+"""Wildcards of paths, and placeholders, which are wildcards with a name."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file that a pattern stands for, or an array of it.
+
+    Args:
+        path: The file.
+        variable: Name of the array; None: the field's own, or the only one there is.
+        told: What the placeholders stand for.
+        wild: What all wildcards stand for, in the order of the pattern.
+    """
+
+    path: Path
+    variable: str | None = None
+    told: Mapping[str, str] = field(default_factory=dict)
+    wild: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return str(self.path) if self.variable is None else f"{self.path}:{self.variable}"
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where the files of one field are.
+
+    A placeholder, ``{seed}``, is a wildcard with a name: it stands for the same text wherever it
+    occurs, and what it stands for tells runs apart, and may tell their labels and parameters.
+
+    Args:
+        pattern: A path with wildcards or placeholders, or several; what they match is sorted as
+            text.
+        variable: Name of the field inside the files, which may have wildcards and placeholders as
+            well, each match a run of its own; by default the field's own name, or the only one
+            there is.
+        only: Take only some values of placeholders: whole numbers from a first to before a last,
+            "0:100", all of which must be there; or a list of texts.
+
+    >>> Files("sims/seed{seed}/{gravity}_phi.h5").match(Path("sims/seed0007/gr_phi.h5"))
+    {'seed': '0007', 'gravity': 'gr'}
+    """
+
+    pattern: str | list[str]
+    variable: str | None = None
+    only: dict[str, str | list[str]] | None = None
+
+    @property
+    def _patterns(self) -> list[str]:
+        return [self.pattern] if isinstance(self.pattern, str) else self.pattern
+
+    def paths(self, name: str) -> list[Path]:
+        """The files of a field, sorted as text.
+
+        Raises:
+            SourceError: If there is none.
+        """
+        wildcards = [re.sub(r"\{[a-zA-Z_]\w*\}", "*", pattern) for pattern in self._patterns]
+        paths = sorted({path for pattern in wildcards for path in glob(pattern)})  # noqa: PTH207
+        if not paths:
+            folders = [Path(pattern).parent for pattern in wildcards]
+            missing = [str(folder) for folder in folders if "*" not in str(folder)]
+            hint = ", ".join(
+                f"{f} {'exists' if Path(f).is_dir() else 'is missing'}" for f in missing
+            )
+            raise SourceError(
+                f"no file matches {self.pattern!r} for field {name!r}"
+                f"{f' (folder {hint})' if hint else ''}; patterns are relative to {Path.cwd()}"
+            )
+        return [Path(path) for path in paths]
+
+    def found(self, name: str, arrays: Callable[[Path], Iterable[str]]) -> list[Found]:
+        """The files of a field, or their arrays that ``variable`` stands for.
+
+        Args:
+            name: Of the field, for messages.
+            arrays: Gives the names of the arrays in a file.
+
+        Raises:
+            SourceError: If there is none, or not all that `only` asks for.
+        """
+        several = self.variable is not None and WILD.search(self.variable) is not None
+        found, seen = [], 0
+        for path in self.paths(name):
+            groups = self._groups(path)
+            told = {key: text for key, text in groups.items() if not key.startswith("_")}
+            if not several:
+                found.append(Found(path, self.variable, told, tuple(groups.values())))
+                continue
+            expression = regex(str(self.variable), told)
+            for array in sorted(arrays(path)):
+                seen += 1
+                match = expression.fullmatch(array)
+                if match:
+                    inside = match.groupdict()
+                    also = {k: text for k, text in inside.items() if not k.startswith("_")}
+                    wild = (*groups.values(), *inside.values())
+                    found.append(Found(path, array, told | also, wild))
+        if not found:
+            raise SourceError(
+                f"none of {seen} arrays in the files of {self.pattern!r} matches the variable "
+                f"{self.variable!r} of field {name!r}; `m2m inspect` lists them"
+            )
+        return take_only(found, self.only, name)
+
+    def match(self, path: Path) -> dict[str, str]:
+        """What the placeholders stand for in ``path``."""
+        return {k: text for k, text in self._groups(path).items() if not k.startswith("_")}
+
+    def wild(self, path: Path) -> tuple[str, ...]:
+        """What wildcards and placeholders stand for in ``path``."""
+        return tuple(self._groups(path).values())
+
+    def _groups(self, path: Path) -> dict[str, str]:
+        for pattern in self._patterns:
+            match = regex(pattern).fullmatch(str(path))
+            if match:
+                return match.groupdict()
+        return {}
+
+
+def regex(pattern: str, told: Mapping[str, str] | None = None) -> re.Pattern[str]:
+    """A pattern as a regular expression, with a group for every wildcard.
+
+    Args:
+        pattern: With wildcards, in groups _0, _1, …, and placeholders, in groups of their names.
+        told: What some placeholders stand for already.
+    """
+    text, names = "", set[str]()
+    for i, part in enumerate(WILD.split(pattern)):
+        name = part[1:-1]
+        if i % 2 == 0:
+            text += re.escape(part)
+        elif not part.startswith("{"):
+            text += f"(?P<_{i}>{'.' if part == '?' else '.*'})"
+        elif told is not None and name in told:
+            text += re.escape(told[name])
+        elif name in names:
+            text += f"(?P={name})"
+        else:
+            names.add(name)
+            text += f"(?P<{name}>[^/]+?)"
+    return re.compile(text)
+
+
+def take_only(
+    found: Sequence[Found], only: Mapping[str, str | list[str]] | None, name: str
+) -> list[Found]:
+    """Those whose placeholders have the values that are wanted.
+
+    Raises:
+        RecipeError: If there is no such placeholder, or a range cannot be read.
+        SourceError: If values of a range are missing, for any values of the other placeholders.
+    """
+    kept = list(found)
+    for key, wanted in (only or {}).items():
+        known = {k for entry in found for k in entry.told}
+        if key not in known:
+            raise RecipeError(
+                f"`only` of field {name!r} names {key!r}, but its placeholders are "
+                f"{', '.join(sorted(known)) or 'none'}; write {{{key}}} into the pattern"
+            )
+        if isinstance(wanted, list):
+            texts = [str(text) for text in wanted]
+            absent = sorted(set(texts) - {entry.told[key] for entry in kept})
+            if absent:
+                raise SourceError(
+                    f"field {name!r} has no files with {key} {', '.join(absent)}; there are "
+                    f"{some(sorted({entry.told[key] for entry in found}))}"
+                )
+            kept = [entry for entry in kept if entry.told[key] in texts]
+        else:
+            kept = in_range(kept, key, wanted, name)
+    return kept
+
+
+def in_range(found: Sequence[Found], key: str, wanted: str, name: str) -> list[Found]:
+    """Those whose placeholder is a whole number in a range, all of which must be there."""
+    match = re.fullmatch(r"\s*(\d+)\s*:\s*(\d+)\s*", wanted)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise RecipeError(
+            f"`only` of field {name!r} takes {key} {wanted!r}; write first and one after the last, "
+            f"as in '0:100', or a list of texts"
+        )
+    numbers = range(int(match[1]), int(match[2]))
+    rest: dict[tuple[str, ...], dict[int, Found]] = {}
+    for entry in found:
+        if not entry.told[key].isdigit():
+            raise SourceError(
+                f"{key} is {entry.told[key]!r} in {entry}, no whole number; give `only` a list of "
+                f"texts, or a pattern that leaves such files out"
+            )
+        others = tuple(text for k, text in entry.told.items() if k != key)
+        rest.setdefault(others, {})[int(entry.told[key])] = entry
+    for others, entries in rest.items():
+        missing = [str(number) for number in numbers if number not in entries]
+        if missing:
+            there = len(numbers) - len(missing)
+            of = f" with {', '.join(others)}" if others else ""
+            raise SourceError(
+                f"{len(numbers)} values of {key} are asked for, {numbers[0]} to {numbers[-1]}, but "
+                f"field {name!r}{of} has {there} of them; missing: {some(missing)}"
+            )
+    # in the order of the numbers, those of one number side by side
+    return [entries[number] for number in numbers for entries in rest.values()]
+
+
+def some(texts: Sequence[str], most: int = 5) -> str:
+    """The first few of several texts.
+
+    >>> some(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """A short name for each of several files: its own, that of its folder, or its path.
+
+    >>> distinct_names([Path("a/ex.nc"), Path("b/ex.nc")])
+    ['a', 'b']
+    """
+    for names in ([path.stem for path in paths], [path.parent.name for path in paths]):
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]

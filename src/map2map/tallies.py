@@ -1,0 +1,102 @@
+"""Tallies: how labels and parameters come out in an epoch, counted batch by batch on the device."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from map2map.fields import Field, FieldSet
+
+__all__ = ["Tally", "rates"]
+
+
+def rates(confusion: Tensor) -> dict[str, float]:
+    """Scores of a confusion matrix of counts, shape (truth, predicted).
+
+    Of two classes the second is the positive one; of more, precision, recall, F1 and the rates are
+    means over the classes. A ratio 0/0 is 0, as curves have no gaps.
+
+    >>> rates(torch.tensor([[8, 2], [1, 9]]))["accuracy"]
+    0.85
+    """
+    matrix = confusion.double()
+    right = matrix.diagonal()
+    wanted, claimed = matrix.sum(1), matrix.sum(0)
+    other = matrix.sum() - wanted
+    per_class = {
+        "precision": right / claimed.clamp(min=1),
+        "recall": right / wanted.clamp(min=1),
+        "F1_score": 2 * right / (wanted + claimed).clamp(min=1),
+        "TPR": right / wanted.clamp(min=1),
+        "FPR": (claimed - right) / other.clamp(min=1),
+    }
+    binary = len(matrix) == 2
+    return {"accuracy": float(right.sum() / matrix.sum().clamp(min=1))} | {
+        name: float(values[1] if binary else values.mean()) for name, values in per_class.items()
+    }
+
+
+class Tally:
+    """Counts of an epoch: a confusion matrix for each label, squared errors of each parameter.
+
+    Args:
+        fields: The targets, labels and parameters of whole runs.
+        decode: Undoes the norms of targets, shape (batch, channel).
+    """
+
+    def __init__(self, fields: FieldSet, decode: Callable[[Tensor], Tensor]) -> None:
+        self.fields, self.decode = fields, decode
+        self.sums: dict[str, Tensor] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.sums = {
+            field.name: torch.zeros(shape_of(field), dtype=torch.float64) for field in self.fields
+        }
+
+    @torch.no_grad()
+    def add(self, output: Tensor, target: Tensor) -> None:
+        """Count a batch; labels in ``target`` may be smoothed, but less than to one half.
+
+        Args:
+            output: Of the network, shape (batch, channel).
+            target: Normalized, of the same shape.
+        """
+        physical = self.decode(output.detach().float()), self.decode(target.detach().float())
+        for field in self.fields:
+            y, t = (side[:, self.fields.slices[field.name]] for side in physical)
+            total = self.sums[field.name] = self.sums[field.name].to(y.device)
+            if field.kind == "label":
+                classes = len(total)
+                predicted, truth = (
+                    (side[:, 0] > middle).long() if classes == 2 else side.argmax(1)
+                    for side, middle in ((y, 0.0), (t, 0.5))
+                )
+                pairs = torch.bincount(classes * truth + predicted, minlength=classes**2)
+                total += pairs.reshape(classes, classes)
+            else:
+                total += torch.stack([(y - t).double().square().sum(), y.new_tensor(len(y))])
+
+    def results(self, total: Callable[[Tensor], Tensor] = lambda x: x) -> dict[str, float]:
+        """Scores of the epoch, by name; of several fields with the field's name in front.
+
+        Args:
+            total: Adds up the counts of all processes.
+        """
+        found: dict[str, float] = {}
+        for field in self.fields:
+            sums = total(self.sums[field.name])
+            if field.kind == "label":
+                scores = rates(sums)
+            else:
+                scores = {"rmse": float((sums[0] / sums[1].clamp(min=1)).sqrt())}
+            front = f"{field.name}_" if len(self.fields) > 1 else ""
+            found |= {f"{front}{name}": value for name, value in scores.items()}
+        return found
+
+
+def shape_of(field: Field) -> tuple[int, ...]:
+    """Of what is counted of a field."""
+    classes = len(field.classes or ())
+    return (classes, classes) if classes else (2,)

@@ -1,0 +1,220 @@
+"""Labels and parameters of whole runs: where they are told, and as numbers."""
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from map2map.errors import FieldError, RecipeError, SourceError, near_names
+from map2map.fields import Field
+from map2map.patterns import some
+
+__all__ = ["Known", "Told", "class_number", "numbers"]
+
+
+@dataclass(frozen=True)
+class Told:
+    """Where the label or the parameter of a run is told: exactly one of the first four.
+
+    Args:
+        placeholder: A placeholder in the pattern of the files.
+        attribute: An attribute of the first field that has files.
+        coordinate: Whether it is the coordinate of the run's frame: a time, say.
+        table: A CSV file with a header. Rows are found by the columns that are named like
+            placeholders; without such a column, there is a row for every file, in their order.
+        column: Column of the table; by default the field's own name.
+        scale: What a parameter is multiplied by.
+        offset: What is added to it then.
+    """
+
+    placeholder: str | None = None
+    attribute: str | None = None
+    coordinate: bool = False
+    table: str | None = None
+    column: str | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        given = [self.placeholder, self.attribute, self.coordinate or None, self.table]
+        if sum(entry is not None for entry in given) != 1:
+            raise RecipeError(
+                "a label or parameter is told by exactly one of placeholder, attribute, coordinate "
+                "and table"
+            )
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a run.
+
+    Args:
+        name: For messages.
+        file: Number of its file among those of its field.
+        placeholders: What those of the pattern stand for.
+        coordinate: Gives the coordinate of its frame, if it has one.
+        attributes: Gives the attributes of its first field.
+    """
+
+    name: str
+    file: int
+    placeholders: Mapping[str, str]
+    coordinate: Callable[[], float | None]
+    attributes: Callable[[], Mapping[str, object]]
+
+
+def numbers(
+    field: Field, told: Told | float | str | None, runs: Sequence[Known]
+) -> NDArray[np.float32]:
+    """The numbers of a field of whole runs, as the network learns them.
+
+    Args:
+        field: A label or a parameter.
+        told: Where it is told; or its value; None: by the placeholder of its own name.
+        runs: The runs.
+
+    Returns:
+        Float32, shape (run, channel). Of a label of two classes: 1 for the second; of more: 1 in
+        the channel of the class.
+
+    Raises:
+        FieldError: If it is not told, no number, or not among the classes.
+        SourceError: If a table lacks it.
+    """
+    if told is None:
+        known = sorted({key for run in runs for key in run.placeholders})
+        if field.name not in known:
+            raise FieldError(
+                f"nothing says what the {field.kind} {field.name!r} of a run is: its files' "
+                f"placeholders are {', '.join(known) or 'none'}; name one like it in the pattern, "
+                f"as {{{field.name}}}, or say where it is told: a value, or placeholder, "
+                f"attribute, coordinate or table"
+            )
+        told = Told(placeholder=field.name)
+    texts = texts_of(field, told, runs)
+    if field.kind == "label":
+        return one_hot(field, [class_number(field, text, run.name) for text, run in texts])
+    scale, offset = (told.scale, told.offset) if isinstance(told, Told) else (1.0, 0.0)
+    values = [scale * as_number(field, text, run.name) + offset for text, run in texts]
+    return np.array(values, np.float32)[:, None]
+
+
+def texts_of(
+    field: Field, told: Told | float | str, runs: Sequence[Known]
+) -> list[tuple[object, Known]]:
+    """What is told of each run, as it is told."""
+    if not isinstance(told, Told):
+        return [(told, run) for run in runs]
+    if told.table is not None:
+        row = table(told.table, told.column or field.name, runs)
+        return [(row(run), run) for run in runs]
+    found = []
+    for run in runs:
+        if told.placeholder is not None:
+            known: Mapping[str, object] = run.placeholders
+            value, what = known.get(told.placeholder), f"placeholder {told.placeholder!r}"
+        elif told.attribute is not None:
+            known = run.attributes()
+            value, what = known.get(told.attribute), f"attribute {told.attribute!r}"
+        else:
+            known = {}
+            value, what = run.coordinate(), "coordinate of a frame"
+        if value is None:
+            key = told.placeholder or told.attribute or ""
+            raise FieldError(
+                f"{run.name} has no {what}, which tells the {field.kind} {field.name!r}"
+                f"{near_names(key, list(known)) if known else ''}"
+            )
+        found.append((value, run))
+    return found
+
+
+def table(path: str, column: str, runs: Sequence[Known]) -> Callable[[Known], str]:
+    """What a table says of a run.
+
+    Raises:
+        SourceError: If it cannot be read, or lacks the column.
+    """
+    try:
+        with Path(path).open(newline="") as opened:
+            rows = list(csv.DictReader(opened))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"cannot read the table {path}: {error}") from error
+    columns = list(rows[0]) if rows else []
+    if column not in columns:
+        raise SourceError(f"the table {path} has no column {column!r}{near_names(column, columns)}")
+    keys = [key for key in columns if key in runs[0].placeholders]
+    if not keys:
+        files = len({run.file for run in runs})
+        if files != len(rows):
+            raise SourceError(
+                f"the table {path} has {len(rows)} rows for {files} files, and no column named "
+                f"like a placeholder of their pattern, which would tell whose they are"
+            )
+        return lambda run: rows[run.file][column]
+    found = {tuple(plain(row[key]) for key in keys): row[column] for row in rows}
+    if len(found) < len(rows):
+        raise SourceError(f"the table {path} has several rows with equal {', '.join(keys)}")
+
+    def row(run: Known) -> str:
+        wanted = tuple(plain(run.placeholders[key]) for key in keys)
+        if wanted not in found:
+            what = ", ".join(f"{key} {text}" for key, text in zip(keys, wanted, strict=True))
+            raise SourceError(f"the table {path} has no row with {what}, for {run.name}")
+        return found[wanted]
+
+    return row
+
+
+@cache
+def plain(text: str) -> str:
+    """A key of a table: 0007 and 7 are the same.
+
+    >>> plain("0007"), plain("gr")
+    ('7', 'gr')
+    """
+    return str(int(text)) if text.strip().isdigit() else text.strip()
+
+
+def class_number(field: Field, text: object, where: str) -> int:
+    """The number of a class.
+
+    Raises:
+        FieldError: If there is no such class.
+    """
+    classes = field.classes or ()
+    if str(text) not in classes:
+        raise FieldError(
+            f"{where} has the {field.name} {str(text)!r}, which is none of its classes, "
+            f"{some(classes, 20)}{near_names(str(text), classes)}"
+        )
+    return classes.index(str(text))
+
+
+def one_hot(field: Field, classes: Sequence[int]) -> NDArray[np.float32]:
+    """Classes as probabilities: of the second of two, or of each of several."""
+    if len(field.classes or ()) == 2:
+        return np.array(classes, np.float32)[:, None]
+    return np.eye(len(field.classes or ()), dtype=np.float32)[list(classes)]
+
+
+def as_number(field: Field, text: object, where: str) -> float:
+    """A number, finite.
+
+    Raises:
+        FieldError: If it is none.
+    """
+    try:
+        value = float(str(text))
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        raise FieldError(
+            f"{where} has the {field.name} {str(text)!r}, which is no finite number; is "
+            f"{field.name!r} a label?"
+        )
+    return value
