@@ -24,6 +24,9 @@ from map2map.windows import Halo, round_up
 
 __all__ = ["Footprint", "footprint_of", "measure"]
 
+MOST_CELLS = 1 << 20
+"""Of an input that is computed only to name the layer that spreads every cell."""
+
 
 @dataclass(frozen=True)
 class Footprint:
@@ -44,6 +47,9 @@ class Footprint:
             then a periodic axis that is computed at once can be closed into a ring, by convolutions
             that continue at the other end, instead of reading a halo. The number is the first of
             the cells that are pooled together if an output block starts at 0.
+        reduces: Whether the output is numbers for the whole input, without axes, (batch, channel).
+            Nothing can be tiled then, or is read around a crop: the cause in ``whole`` is this if
+            no other is given.
 
     >>> unet = Footprint(margin=20, multiple=4)
     >>> unet.halo_for((32, 30))
@@ -60,6 +66,7 @@ class Footprint:
     minimum: int = -1
     whole: str | None = None
     ring: int | None = field(default=None, compare=False)
+    reduces: bool = False
 
     def __post_init__(self) -> None:
         if self.margin < 0 or self.multiple < 1 or self.scale < 1:
@@ -70,6 +77,12 @@ class Footprint:
             object.__setattr__(self, "cut", self.margin * self.scale)
         if self.cut > self.margin * self.scale:
             raise GeometryError(f"{self}: `cut` cannot be more than `margin` times `scale`")
+        if self.reduces and (self.margin or self.ring is not None):
+            raise GeometryError(
+                f"{self}: an output without axes has neither a `margin` nor a `ring`"
+            )
+        if self.reduces and self.whole is None:
+            object.__setattr__(self, "whole", "its output is numbers for all of the input")
         if not 0 <= self.remainder < self.multiple:
             raise GeometryError(f"{self}: `remainder` must be from 0 to {self.multiple - 1}")
         minimum = self.fitting(2 * self.cut // self.scale + 1)  # leaves an output
@@ -93,11 +106,15 @@ class Footprint:
     def input_size(self, crop: int) -> int:
         """Input cells to read for ``crop`` input cells of output: the halo and what rounds it up.
 
+        Of a model that reduces, the crop itself: other cells would be seen as those of the crop.
+
         Raises:
             GeometryError: If the crop is empty.
         """
         if crop < 1:
             raise GeometryError(f"a crop needs at least one cell, not {crop}")
+        if self.reduces:
+            return crop
         filled = crop if self.is_valid else round_up(crop, self.multiple)
         return self.fitting(self.low + filled + self.margin)
 
@@ -119,8 +136,9 @@ class Footprint:
         """Output cells for so many input cells.
 
         Raises:
-            GeometryError: If the model does not take this size.
+            GeometryError: If the model does not take this size, or its output has no cells.
         """
+        self.require_field("the model")
         if not self.accepts(size):
             raise GeometryError(
                 f"the model does not take {size} cells, a crop with its halo: "
@@ -176,6 +194,18 @@ class Footprint:
                 f"domain: {self.whole}; apply it to the whole domain at once, or replace that layer"
             )
 
+    def require_field(self, who: str) -> None:
+        """Refuse a model that reduces where a field is to come out.
+
+        Raises:
+            GeometryError: If it does.
+        """
+        if self.reduces:
+            raise GeometryError(
+                f"{who} gives numbers for the whole input, not a field on a grid, so there is "
+                f"nothing to put together from tiles; give it whole inputs in batches"
+            )
+
     def fitting(self, size: int) -> int:
         """The smallest allowed input size that is not below ``size``."""
         size = max(size, self.minimum, 1)
@@ -208,8 +238,10 @@ def measure(module: nn.Module, in_chan: int, ndim: int, *, max_reach: int = 0) -
         prober = Prober(module, in_chan, ndim)
         rule = prober.sizes()
         if rule is None:
-            cause = prober.culprit(prober.maximum)[0]
-            return Footprint(0, minimum=prober.minimum, whole=f"{cause} spreads every cell")
+            size = prober.maximum
+            cause = None if size**ndim > MOST_CELLS else prober.culprit(size)[0]
+            spreads = f"{cause or prober.name} spreads every cell"
+            return Footprint(0, minimum=prober.minimum, whole=spreads, reduces=prober.reduces)
         multiple, remainder, minimum, scale, cut = rule
         bare = Footprint(ceil(cut / scale), multiple, scale, cut, remainder, minimum)
         reach, whole = _reach(prober, bare, max_reach or {1: 1000, 2: 200}.get(ndim, 100))

@@ -27,6 +27,9 @@ SizeRule = tuple[int, int, int, int, int]
 DEVICES = "meta", "cpu"
 """Sizes are tried without computing; with, for modules that look at values on the way."""
 
+QUICK = 1 << 18
+"""Cells of an input that is soon computed."""
+
 SCANS = {"meta": (12, 24, 48, 96, 192, 384), "cpu": (12, 24, 48, 96)}
 
 
@@ -43,6 +46,7 @@ class Prober:
         self.in_chan, self.ndim, self.name = in_chan, ndim, type(module).__name__
         self.module = randomized(module)
         self.minimum = self.maximum = 1
+        self.reduces = False
         self.refusal: Exception | None = None
 
     def noise(self, size: int, axis: int | None = None) -> Tensor:
@@ -57,7 +61,7 @@ class Prober:
         return y
 
     def sizes(self) -> SizeRule | None:
-        """Which sizes fit; None if one alone does, or if the output has no space.
+        """Which sizes fit; None if one alone does, or if the output has no space (`reduces`).
 
         Raises:
             GeometryError: If no size is taken, or the output's size follows no rule.
@@ -74,6 +78,11 @@ class Prober:
                 if rule := size_rule(shapes, last, self.ndim):
                     self.minimum = rule[2]
                     return rule
+                self.reduces = {len(shape) for shape in shapes.values()} == {2}
+                if self.reduces:
+                    # as large as is soon computed, so that what is local does not reach all of it
+                    shapes |= self._large(module, device, last)
+                    break
             if shapes:
                 break
         if not shapes:
@@ -89,6 +98,13 @@ class Prober:
             f"no footprint describes {self.name}: its output is not an integer times its input "
             f"less a cut that is the same on both sides; sizes of input and output are {few}"
         )
+
+    def _large(self, module: nn.Module, device: str, tried: int) -> dict[int, Shape]:
+        """The shape of the output for the largest size of `SCANS` that is soon computed, if any."""
+        for n in reversed(SCANS[device]):
+            if n > tried and n**self.ndim <= QUICK and (shape := self._shape(module, device, n)):
+                return {n: shape}
+        return {}
 
     def _shape(self, module: nn.Module, device: str, n: int) -> Shape | None:
         """The shape of the output for n cells per axis, if they are taken."""

@@ -68,8 +68,8 @@ class Tiling:
         shape: Output cells per axis.
 
     Raises:
-        GeometryError: If the model cannot be tiled, no output is left, or tiles do not start on
-            multiples.
+        GeometryError: If the model cannot be tiled or gives no field, no output is left, or tiles
+            do not start on multiples.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Tiling:
         *,
         rings: bool = False,
     ) -> None:
+        footprint.require_field("the model")
         self.footprint = footprint
         self.domain = valid_domain(grid, footprint)
         self.size = self.domain.shape if size is None else tuple(size)

@@ -1,6 +1,7 @@
 """The laws of every model: they are the definition of a model."""
 
 import inspect
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -16,7 +17,10 @@ from map2map.grids import Grid
 from map2map.tiling import Tiling, reached, take
 
 NAMES = map2map.models.__all__
-EVERY = [(name, ndim) for name in NAMES for ndim in (1, 2, 3)]
+REDUCING = [n for n in NAMES if "Numbers that come out" in getattr(map2map.models, n).__doc__]
+EVERY = [(name, ndim) for name in NAMES if name not in REDUCING for ndim in (1, 2, 3)]
+REDUCING_HEADS = [(n, head) for n in REDUCING for head in ("flatten", "pool") if n != "ResNet"]
+REDUCING_HEADS += [("ResNet", "its own")]
 
 
 @pytest.fixture(autouse=True)
@@ -28,13 +32,17 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def small(name, ndim, in_chan=2, out_chan=3):
+def small(name, ndim, in_chan=2, out_chan=3, **wanted):
     """A small instance, with statistics of batches as if it had been trained."""
     torch.manual_seed(0)
     kind = getattr(map2map.models, name)
     known = inspect.signature(kind).parameters
+    wanted["width"] = 4
     # in 3-D, four sizes of cells would need a hundred cells on every axis to see all of the margin
-    wanted = {"width": 4} | ({"levels": 2} if ndim == 3 else {})
+    if name in REDUCING or ndim == 3:
+        wanted["levels"] = 2
+    # the smallest that fit
+    wanted["size"] = 16 if "levels" in known else 64
     options = {key: value for key, value in wanted.items() if key in known}
     model = kind(in_chan, out_chan, ndim=ndim, **options)
     for buffer in model.buffers():
@@ -191,6 +199,100 @@ class TestEveryModelOnEveryGrid:
         assert (low - expected).square().mean().sqrt() < 0.05 * expected.square().mean().sqrt()
 
 
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize(("name", "head"), REDUCING_HEADS)
+class TestEveryModelThatReduces:
+    def test_its_footprint_says_so_as_measured(self, name, head, ndim):
+        model = small(name, ndim, head=head)
+        stated, measured = model.footprint, measure(model, 2, ndim)
+        assert stated.reduces
+        assert stated.whole is not None
+        assert measured.whole is not None
+        assert replace(measured, whole=stated.whole) == stated
+
+    def test_it_is_not_tiled(self, name, head, ndim):
+        f = small(name, ndim, head=head).footprint
+        for grid in (Grid((f.minimum,) * ndim), Grid((2 * f.minimum,) * ndim)):
+            with pytest.raises(GeometryError, match="numbers for the whole input, not a field"):
+                Tiling(grid, f)
+        with pytest.raises(GeometryError, match="Net cannot be tiled exactly"):
+            f.require_local("Net")
+        assert f.halo_for((7,) * ndim).low == f.halo_for((7,) * ndim).high == (0,) * ndim
+
+    def test_it_gives_numbers_of_every_image(self, name, head, ndim):
+        model = small(name, ndim, head=head)
+        x = noise(ndim, model.footprint.minimum, batch=4)
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+                layer.momentum = 1.0
+        model.train()(x)  # new networks damp what they get, unless statistics fit it
+        y = model.eval()(x)
+        assert y.shape == (4, 3)
+        assert not torch.allclose(y[0], y[1], rtol=1e-3)
+        # every cell counts
+        for cell in (0, -1):
+            moved = x.clone()
+            moved[(slice(None), slice(None), *[cell] * ndim)] += 9
+            assert (model(moved) - y).abs().max() > 1e-6
+
+    def test_one_step_lowers_the_loss(self, name, head, ndim):
+        model = small(name, ndim, head=head)
+        x = noise(ndim, model.footprint.minimum, batch=4)
+        target = torch.randn_like(model(x))
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+        before = torch.nn.functional.mse_loss(model(x), target)
+        before.backward()
+        trained = [p for p in model.parameters() if p.requires_grad]
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
+        optimizer.step()
+        assert torch.nn.functional.mse_loss(model(x), target) < before
+
+    def test_it_refuses_sizes_ranks_and_batches_that_do_not_fit(self, name, head, ndim):
+        model = small(name, ndim, head=head).eval()
+        least = model.footprint.minimum
+        odd = [
+            n for n in (least - 1, least + 1, 2 * least) if n < least or model_has_one_size(model)
+        ]
+        for n in odd:
+            with pytest.raises(GeometryError, match=f"{name} cannot take {n} cells.*{least}"):
+                model(noise(ndim, least).repeat_interleave(2, -1)[..., :n])
+        with pytest.raises(GeometryError, match=f"{name} takes"):
+            model(torch.zeros(2, *[least] * ndim))
+        with pytest.raises(GeometryError, match=f"{name} got a training batch of one image"):
+            model.train()(noise(ndim, least))
+
+    def test_bf16_and_channels_last_change_little(self, name, head, ndim):
+        model = small(name, ndim, head=head).eval()
+        x = noise(ndim, model.footprint.minimum, batch=4)
+        with torch.no_grad():
+            expected = model(x)
+            layout = {2: torch.channels_last, 3: torch.channels_last_3d}.get(ndim)
+            if layout:
+                model, x = model.to(memory_format=layout), x.to(memory_format=layout)
+            torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                low = model(x).float()
+        assert (low - expected).square().mean().sqrt() < 0.05 * expected.square().mean().sqrt()
+
+
+@pytest.mark.parametrize(("name", "head"), REDUCING_HEADS)
+def test_models_that_reduce_can_fit_negative_and_positive_targets(name, head):
+    model = small(name, 1, head=head)
+    x = noise(1, model.footprint.minimum, batch=6)
+    target = torch.tensor([[-2.0, 2, 2], [2, -2, -2]]).repeat(3, 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    for _ in range(60):
+        loss = torch.nn.functional.mse_loss(model(x), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.8
+
+
+def model_has_one_size(model):
+    return getattr(model, "head", "pool") == "flatten"
+
+
 def cube(x, axis, start, size):
     """``size`` cells on every axis, from ``start`` on one and from 0 on the others."""
     for other in range(2, x.ndim):
@@ -209,8 +311,9 @@ class TestEveryModel:
         card = {key: getattr(model, key) for key in parameters}
         assert (card["in_chan"], card["out_chan"], card["ndim"]) == (2, 3, 2)
         defaults = {k: p.default for k, p in parameters.items() if p.default is not p.empty}
-        assert {k: card[k] for k in defaults if k not in ("ndim", "width")} == {
-            k: v for k, v in defaults.items() if k not in ("ndim", "width")
+        asked = {"ndim", "width", "levels", "size"} if name in REDUCING else {"ndim", "width"}
+        assert {k: card[k] for k in defaults if k not in asked} == {
+            k: v for k, v in defaults.items() if k not in asked
         }
         again = type(model)(**card)
         again.load_state_dict(model.state_dict())
@@ -229,6 +332,8 @@ class TestEveryModel:
 
     @pytest.mark.parametrize("channels", [(2, 3), (2, 2)])
     def test_it_can_fit_a_negative_target(self, name, channels):
+        if name in REDUCING:
+            pytest.skip("fits negative and positive targets above")
         model = small(name, 1, *channels)
         x = noise(1, model.footprint.fitting(model.footprint.minimum + 20), batch=4)
         target = torch.full_like(model(x), -2.0)

@@ -238,6 +238,8 @@ def _value(value: Any) -> str:
 def _footprint(entries: Mapping[str, Any]) -> str:
     if not entries:
         return ""
+    if entries.get("reduces"):
+        return "the whole input, of which it gives numbers"
     if entries.get("whole"):
         return "the whole domain"
     words = [f"{entries.get('margin')} cells around each output cell"]

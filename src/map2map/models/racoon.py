@@ -1,0 +1,81 @@
+"""Racoon: three wide strides and two linear layers, after RACOON of Johanmkr's MasterThesis."""
+
+from torch import Tensor, nn
+
+from map2map.models.conv import BATCH_NORM, CONV
+from map2map.models.reducing import Reducing, leaky
+
+__all__ = ["Racoon"]
+
+
+class Racoon(Reducing):
+    """Three convolutions of width and step 4, and two linear layers; one value per output channel.
+
+    Every cell is seen by one block of 4^ndim cells only, and again those blocks by one, so there is
+    nothing made up at the edges, and nothing that moves with the input. With the defaults and
+    one output channel it is the original network, which loads its weights.
+
+    Args:
+        in_chan: Channels of the input.
+        out_chan: Numbers that come out.
+        ndim: Number of axes.
+        width: Channels behind the first convolution; 4 and 8 times as many behind the next.
+        dropout: Share of the values between the linear layers that training sets to zero.
+        slope: What activations multiply negative values by; 0 is a ReLU.
+        size: Cells of the input on every axis, for the head "flatten": a multiple of 64, which
+            leaves a 64th of the cells to the first linear layer.
+        head: "flatten", for one size; or "pool", for any size from 64 on: averages of the features
+            in 4^ndim cells, whatever their number, so that the weights are those of 256.
+
+    Raises:
+        RecipeError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        in_chan: int,
+        out_chan: int,
+        *,
+        ndim: int = 2,
+        width: int = 16,
+        dropout: float = 0.0,
+        slope: float = 0.2,
+        size: int = 256,
+        head: str = "flatten",
+    ) -> None:
+        super().__init__(
+            in_chan,
+            out_chan,
+            ndim=ndim,
+            width=width,
+            dropout=dropout,
+            slope=slope,
+            size=size,
+            head=head,
+        )
+
+        def block(before: int, after: int) -> nn.Sequential:
+            conv = CONV[ndim](before, after, 4, stride=4, bias=False)
+            return nn.Sequential(conv, BATCH_NORM[ndim](after), leaky(slope))
+
+        self.conv2d1 = block(in_chan, width)
+        self.conv2d2 = block(width, 4 * width)
+        self.conv2d3 = block(4 * width, 8 * width)
+        self.fc1 = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(8 * width * self.linear_cells, width),
+            leaky(slope),
+            nn.Dropout(dropout),
+        )
+        self.output = nn.Sequential(nn.Linear(width, out_chan))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, in_chan, *space) to (batch, out_chan).
+
+        Raises:
+            GeometryError: If the space does not fit, or a training batch is too small.
+        """
+        self.check_input(x)
+        x = self.conv2d3(self.conv2d2(self.conv2d1(x)))
+        y: Tensor = self.output(self.fc1(self.pool(x)))
+        return y
