@@ -5,6 +5,10 @@ fields of shape (channel, *space), as arrays, tensors or DataArrays. Its variabl
 (``long_name``), in which units (``units``; "field" stands for those of the field, "L" for that of
 length, "1" for none) and what they are for a perfect prediction (``perfect``). `metrics.base.pair`
 explains and checks the arguments. `Pointwise` adds up scores window by window instead.
+
+What a whole run is, is no field: `metrics.labels.label_scores` and
+`metrics.parameters.parameter_scores` take numbers per sample, and say what they are worth per
+sample and per group of samples.
 """
 
 from map2map.metrics.bispectra import bispectrum_scores
