@@ -19,6 +19,7 @@ from map2map.norms import (
     Standardize,
     Velocity,
 )
+from map2map.specs import build, describe
 
 
 def chunks_of(values, n=7):
@@ -55,6 +56,28 @@ def test_moments_are_numpys_however_the_values_are_cut(offset):
     np.testing.assert_allclose(moments.mean, values.mean(axis=1), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(moments.std, values.std(axis=1), rtol=1e-9)
     np.testing.assert_allclose(moments.rms, np.sqrt((values**2).mean(axis=1)), rtol=1e-9)
+
+
+def test_standardize_takes_its_numbers_from_a_file_that_it_then_forgets(tmp_path):
+    path = tmp_path / "redshifts_[1.0]_mean_std_var.npy"
+    # of the published cubes
+    np.save(path, [4.035514121378396e-08, 4.3546449748571914e-05, 1.896293285704899e-09])
+    norm = Standardize(file=str(path))
+    assert norm.fitted
+    path.unlink()
+    x = torch.tensor([[[1e-4, -3e-5]]], dtype=torch.float64)
+    torch.testing.assert_close(norm(x), (x - 4.035514121378396e-08) / 4.3546449748571914e-05)
+    norm.fit(chunks_of(np.arange(9.0)[None]))
+    torch.testing.assert_close(norm(x), (x - 4.035514121378396e-08) / 4.3546449748571914e-05)
+    card = describe(norm)
+    assert card["init_args"]["file"] is None
+    torch.testing.assert_close(build(card)(x), norm(x))
+
+
+def test_a_file_of_moments_and_numbers_beside_it_are_refused(tmp_path):
+    np.save(tmp_path / "moments.npy", [0.0, 1.0, 1.0])
+    with pytest.raises(FieldError, match=r"from the file .* or as mean and std, not both"):
+        Standardize(mean=1.0, file=str(tmp_path / "moments.npy"))
 
 
 def test_fill_values_are_not_numbers():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import map2map.derived
-from map2map.derived import Box, Coordinate, Derived, Gradient, Magnitude
+from map2map.derived import Box, Coordinate, Derived, Gradient, GrowthDifference, Magnitude
 from map2map.grids import Grid
 from map2map.readers import DerivedReader, InMemory
 from map2map.sources.base import Axis
@@ -16,6 +16,7 @@ from map2map.windows import Window
 # how to build each: from the fields a (one channel) and v (as many as axes)
 MADE = {
     Gradient: lambda ndim: Gradient("a", ndim - 1),
+    GrowthDifference: lambda ndim: GrowthDifference("v", "v", (10, 1), Om=0.3, channels=ndim),
     Magnitude: lambda ndim: Magnitude(["a", "v"]),
     Coordinate: lambda ndim: Coordinate("a", 0),
 }

@@ -1,12 +1,16 @@
 """The laws of a norm, over every norm there is."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import map2map.norms
-from map2map.norms import Chain, FunctionNorm, Log1p, Norm
+from map2map.norms import Chain, FunctionNorm, Log1p, Norm, Standardize
 
 
 def scaled(x, undo=False):
@@ -15,9 +19,17 @@ def scaled(x, undo=False):
 
 # how to build those that cannot be built from nothing
 SPECIAL = {
-    Chain: lambda: Chain([Log1p(), map2map.norms.Standardize()]),
+    Chain: lambda: Chain([Log1p(), Standardize()]),
     FunctionNorm: lambda: FunctionNorm(scaled, "scaled"),
 }
+
+
+def from_file():
+    with TemporaryDirectory() as folder:
+        np.save(Path(folder) / "moments.npy", np.array([3.0, 2.0, 4.0]))
+        return Standardize(file=f"{folder}/moments.npy")
+
+
 CLASSES = [
     cls
     for cls in (getattr(map2map.norms, name) for name in map2map.norms.__all__)
@@ -25,14 +37,14 @@ CLASSES = [
 ]
 
 
-def fitted(cls, dtype=torch.float64):
-    norm = SPECIAL.get(cls, cls)()
+def fitted(make, dtype=torch.float64):
+    norm = SPECIAL.get(make, make)()
     values = torch.rand(2, 50, generator=torch.manual_seed(0), dtype=torch.float64) * 8
     norm.fit(lambda: iter([values]))
     return norm.to(dtype)
 
 
-@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", [*CLASSES, from_file], ids=lambda cls: cls.__name__)
 class TestEveryNorm:
     @given(values=st.lists(st.floats(0, 20), min_size=2, max_size=20))
     def test_inverse_undoes_it(self, cls, values):

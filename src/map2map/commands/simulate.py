@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     if options.name is None:
         print("usage: m2m simulate NAME [options]; m2m simulate NAME --help explains them\n")
         for name, line in simulators().items():
-            print(f"{name:12} {line}")
+            print(f"{name:16} {line}")
         return 0 if {"-h", "--help"} & set(rest) or not rest else 2
     if options.name not in simulators():
         raise RecipeError(

@@ -3,6 +3,7 @@
 from map2map.derived.base import Box, Derived
 from map2map.derived.coordinate import Coordinate
 from map2map.derived.gradient import Gradient
+from map2map.derived.growth_difference import GrowthDifference
 from map2map.derived.magnitude import Magnitude
 
-__all__ = ["Box", "Coordinate", "Derived", "Gradient", "Magnitude"]
+__all__ = ["Box", "Coordinate", "Derived", "Gradient", "GrowthDifference", "Magnitude"]

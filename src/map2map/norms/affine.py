@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from map2map.errors import FieldError
+from map2map.moment_files import read_moments
 from map2map.norms.base import Chunks, Moments, Norm, per_channel
 
 __all__ = ["Affine", "Identity", "Scale", "Standardize"]
@@ -122,15 +123,29 @@ class Standardize(_ShiftScale):
     Args:
         mean: Mean, one number or one per channel [units of the field].
         std: Deviation likewise. What is not given is found from the training split.
+        file: A ``.npy`` file with both instead, see `map2map.moment_files`: three numbers
+            ``[mean, std, var]``, or two ``[mean, var]``. It is read once; the norm keeps the
+            numbers and forgets the file, so that an emulator does not depend on it.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, mean: float | list[float] | None = None, std: float | list[float] | None = None
+        self,
+        mean: float | list[float] | None = None,
+        std: float | list[float] | None = None,
+        file: str | None = None,
     ) -> None:
         super().__init__()
+        self.file: str | None = None
+        if file is not None:
+            if mean is not None or std is not None:
+                raise FieldError(
+                    f"Standardize takes its numbers from the file {file}, or as mean and std, not "
+                    f"both; leave out one of them"
+                )
+            mean, std = read_moments(file)
         self._known("mean", mean)
         self._known("std", std)
         self._check_scale("std")

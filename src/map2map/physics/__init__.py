@@ -3,6 +3,8 @@
 - `cosmology`: growth and linear power spectrum;
 - `lagrangian`: cloud-in-cell between particles and grids;
 - `perturbations`: Gaussian fields, displacements of first and second order;
+- `potentials`: Newton's potential, and what general relativity adds to it;
+- `matched_spectra`: fields without what their power spectra tell, or their phases;
 - `spectra`: power, cross-correlation and transfer of periodic fields;
 - `bispectra`: equilateral bispectra of periodic fields;
 - `modes`: transforms in blocks, and their radial bins;

@@ -8,6 +8,7 @@ of the expansion, as in the simulations that map2map was made for. References:
 - EH98: Eisenstein & Hu 1998, ApJ 496, 605.
 """
 
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +21,7 @@ from map2map.errors import RecipeError
 from map2map.typing import Array
 
 __all__ = [
+    "Cosmology",
     "expansion",
     "growth_factor",
     "growth_factor_second",
@@ -32,6 +34,35 @@ __all__ = [
 
 T_CMB = 2.7255
 """Temperature of the microwave background [K] (Fixsen 2009)."""
+
+
+@dataclass(frozen=True)
+class Cosmology:
+    """A flat ΛCDM universe.
+
+    Args:
+        Om: Matter density today, in units of the critical density.
+        Ob: The part of it in baryons.
+        h: Hubble constant [100 km/s/Mpc].
+        ns: Spectral index of the primordial perturbations.
+        sigma8: Deviation of the linear overdensity at z = 0 in spheres of 8 Mpc/h.
+    """
+
+    Om: float = 0.31
+    Ob: float = 0.049
+    h: float = 0.677
+    ns: float = 0.967
+    sigma8: float = 0.83
+
+    def __post_init__(self) -> None:
+        if not 0 < self.Ob < self.Om <= 1:
+            raise RecipeError(f"densities must obey 0 < Ob < Om <= 1, not {self.Ob}, {self.Om}")
+        if not (self.h > 0 and self.sigma8 > 0):
+            raise RecipeError(f"h and sigma8 must be positive, not {self.h}, {self.sigma8}")
+
+    def power(self, k: Array) -> Array:
+        """Linear power spectrum at z = 0 [(Mpc/h)^3] for wavenumbers [h/Mpc]."""
+        return linear_power(k, **asdict(self))
 
 
 def expansion(a: ArrayLike, Om: float) -> Array:

@@ -17,7 +17,15 @@ from map2map.physics.operators import derivative, wavenumbers
 from map2map.physics.spacing import Spacing, cell_sizes
 from map2map.typing import Array
 
-__all__ = ["Displacement", "gaussian_field", "inverse_gradient", "second_order", "zeldovich"]
+__all__ = [
+    "Displacement",
+    "gaussian_field",
+    "inverse_gradient",
+    "inverse_laplacian",
+    "inverse_laplacian_modes",
+    "second_order",
+    "zeldovich",
+]
 
 Displacement = Float[Tensor, "3 *space"]
 
@@ -101,10 +109,7 @@ def inverse_gradient(
     """
     sizes = cell_sizes(spacing, source.ndim)
     k = wavenumbers(source.shape, sizes)
-    squared = reduce(torch.add, (part**2 for part in k))
-    squared[(0,) * source.ndim] = 1
-    potential = -torch.fft.rfftn(source) / squared.to(source)
-    potential[(0,) * source.ndim] = 0
+    potential = inverse_laplacian_modes(torch.fft.rfftn(source), k)
     parts = []
     for wave, size, n in zip(k, sizes, source.shape, strict=True):
         phase = wave * size
@@ -115,6 +120,33 @@ def inverse_gradient(
         modes = potential * (1j * (factor / size).to(source))
         parts.append(torch.fft.irfftn(modes, s=source.shape))
     return torch.stack(parts)
+
+
+def inverse_laplacian(source: Float[Tensor, "*space"], spacing: Spacing) -> Float[Tensor, "*space"]:
+    """The field of mean 0 whose Laplacian is the source [u L^2].
+
+    Args:
+        source: Values [u]; their mean is ignored.
+        spacing: Cell size [L]; one per axis, or one for all.
+    """
+    k = wavenumbers(source.shape, spacing)
+    modes = inverse_laplacian_modes(torch.fft.rfftn(source), k)
+    field: Tensor = torch.fft.irfftn(modes, s=source.shape)
+    return field
+
+
+def inverse_laplacian_modes(modes: Tensor, k: list[Tensor]) -> Tensor:
+    """The modes of laplacian^-1 of a field, from its own; the mean is 0.
+
+    Args:
+        modes: Of `torch.fft.rfftn`.
+        k: Their wavenumbers, see `map2map.physics.operators.wavenumbers`.
+    """
+    squared = reduce(torch.add, (part**2 for part in k))
+    squared[(0,) * modes.ndim] = 1
+    solved = -modes / squared.to(modes.real)
+    solved[(0,) * modes.ndim] = 0
+    return solved
 
 
 def check_displacement(displacement: Tensor, spacing: Spacing) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ Lengths are comoving, in Mpc/h. Momenta are p = a^3 E dx/da, with E = H / H(z = 
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,12 @@ from torch import Tensor
 from map2map.errors import RecipeError, SaveError
 from map2map.files import replacing
 from map2map.physics.cosmology import (
+    Cosmology,
     expansion,
     growth_factor,
     growth_factor_second,
     growth_rate,
     growth_rate_second,
-    linear_power,
 )
 from map2map.physics.lagrangian import deposit, displaced, interpolate
 from map2map.physics.perturbations import (
@@ -39,40 +39,10 @@ from map2map.physics.perturbations import (
     zeldovich,
 )
 from map2map.physics.spacing import Spacing
-from map2map.typing import Array
 
 __all__ = ["Cosmology", "evolve", "simulate"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Cosmology:
-    """A flat ΛCDM universe.
-
-    Args:
-        Om: Matter density today, in units of the critical density.
-        Ob: The part of it in baryons.
-        h: Hubble constant [100 km/s/Mpc].
-        ns: Spectral index of the primordial perturbations.
-        sigma8: Deviation of the linear overdensity at z = 0 in spheres of 8 Mpc/h.
-    """
-
-    Om: float = 0.31
-    Ob: float = 0.049
-    h: float = 0.677
-    ns: float = 0.967
-    sigma8: float = 0.83
-
-    def __post_init__(self) -> None:
-        if not 0 < self.Ob < self.Om <= 1:
-            raise RecipeError(f"densities must obey 0 < Ob < Om <= 1, not {self.Ob}, {self.Om}")
-        if not (self.h > 0 and self.sigma8 > 0):
-            raise RecipeError(f"h and sigma8 must be positive, not {self.h}, {self.sigma8}")
-
-    def power(self, k: Array) -> Array:
-        """Linear power spectrum at z = 0 [(Mpc/h)^3] for wavenumbers [h/Mpc]."""
-        return linear_power(k, **asdict(self))
 
 
 FIDUCIAL = Cosmology()
