@@ -129,10 +129,10 @@ class Emulator(nn.Module):
         super().__init__()
         names = (*inputs.names, *targets.names)
         self.derived: Mapping[str, Derived] = dict(derived or {})
-        for name in norms:
+        for name, norm in norms.items():
             if name not in names:
                 raise FieldError(f"a norm is given for {name!r}{near_names(name, names)}")
-            if name in targets.names and targets[name].kind == "label":
+            if name in targets.names and targets[name].classes and not isinstance(norm, Identity):
                 raise FieldError(f"{name!r} is a label; it has classes, so it takes no norm")
         self.inputs, self.targets = inputs, targets
         self.norms = nn.ModuleList([norms.get(name, Identity()) for name in names])

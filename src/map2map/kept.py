@@ -32,10 +32,11 @@ class Kept:
 
     Args:
         runs: The runs.
+        most: How many of the last ones are kept; default: all.
     """
 
-    def __init__(self, runs: Runs) -> None:
-        self.runs = runs
+    def __init__(self, runs: Runs, most: int | None = None) -> None:
+        self.runs, self.most = runs, most
         self._values: dict[tuple[int, tuple[str, ...]], NDArray[np.float32]] = {}
         self._lock = Lock()
 
@@ -59,6 +60,8 @@ class Kept:
                 values = np.empty((fields.channels, *grid.shape), np.float32)
                 read_fields(self.runs, whole, fields, Window.whole(grid.shape), grid, values)
                 self._values[key] = values
+                if self.most is not None and len(self._values) > self.most:
+                    del self._values[next(iter(self._values))]
             values = self._values[key]
         if run.plane is None:
             return values

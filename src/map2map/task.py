@@ -19,6 +19,7 @@ from map2map.emulator import Emulator
 from map2map.errors import ArtefactError, FieldError, GeometryError, RecipeError
 from map2map.fields import Field
 from map2map.grids import Domain
+from map2map.mean_line import MeanLine
 from map2map.norms import Norm
 from map2map.preparation import (
     ModelFactory,
@@ -108,6 +109,7 @@ class Task(pl.LightningModule):
         self._closed, self.trained = -1, False
         self.examples: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         self.tallies: dict[str, Tally] = {}
+        self.line: MeanLine | None = None
 
     # --- before training -------------------------------------------------------------------
 
@@ -123,6 +125,7 @@ class Task(pl.LightningModule):
         if runs.targets.of_run:
             decode = self.emulator.decode_target
             self.tallies = {split: Tally(runs.targets, decode) for split in ("train", "val")}
+            self.line = MeanLine(runs.targets, runs.inputs.channels)
         return self.emulator
 
     def prepare(self, data: Any) -> None:
@@ -197,6 +200,8 @@ class Task(pl.LightningModule):
         emulator = self.built
         physical_x, physical_y = batch.settle()
         x, y = emulator.encode_input(physical_x), emulator.encode_target(physical_y)
+        if self.line is not None and self.training and self.current_epoch == 0:
+            self.line.add(x, y)
         x, y = self._varied(x, y, batch)
         if batch.dataset.allow_nonfinite:
             x = torch.where(torch.isfinite(x), x, 0.0)
@@ -377,6 +382,8 @@ class Task(pl.LightningModule):
         self.check_finite()
         self.epoch_losses["train"] = self._epoch_loss("train")
         self._close_measures("train")
+        if self.line is not None and self.current_epoch == 0:
+            self.line.load({k: self._total(sums) for k, sums in self.line.state().items()})
         for key, value in (*self.epoch_losses.items(), *self.epoch_measures.items()):
             self.history.setdefault(key, []).append(value)
         if isinstance(self.scheduler, ReduceLROnPlateau):
@@ -403,6 +410,7 @@ class Task(pl.LightningModule):
         checkpoint["optimizer_class"] = type(self.trainer.optimizers[0]).__name__
         checkpoint["scheduler"] = None if self.scheduler is None else self.scheduler.state_dict()
         checkpoint["sums"] = {k: [float(a), n] for k, (a, n) in self.sums.items()}
+        checkpoint["line"] = None if self.line is None else self.line.state()
         checkpoint["history"] = {k: list(v) for k, v in self.history.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -410,6 +418,8 @@ class Task(pl.LightningModule):
         self.sums = {k: list(v) for k, v in checkpoint["sums"].items()}
         self.history = {k: list(v) for k, v in checkpoint["history"].items()}
         self.scheduler_state = checkpoint["scheduler"]
+        if self.line is not None and checkpoint.get("line") is not None:
+            self.line.load(checkpoint["line"])
 
     def on_train_start(self) -> None:
         """Restore the scheduler, which exists only now."""

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -185,7 +186,14 @@ class EpochLines(pl.Callback):
         """The line."""
         if not isinstance(pl_module, Task):
             return
-        losses = ", ".join(f"{k} {v:.6g}" for k, v in sorted(pl_module.close_epoch().items()))
+        losses = listed(pl_module.close_epoch())
+        right = {
+            key.removeprefix("accuracy/"): value
+            for key, value in pl_module.epoch_measures.items()
+            if key.startswith("accuracy/")
+        }
+        if right:
+            losses += f"; accuracy {listed(right)}"
         if trainer.is_global_zero:
             done, total = trainer.current_epoch + 1, trainer.max_epochs or 0
             each = (time.perf_counter() - self._start) / (done - self._first)
@@ -198,6 +206,15 @@ class EpochLines(pl.Callback):
                 each,
                 clock((total - done) * each),
             )
+
+
+def listed(values: Mapping[str, float]) -> str:
+    """Numbers of splits.
+
+    >>> listed({"val": 0.5, "train": 0.25})
+    'train 0.25, val 0.5'
+    """
+    return ", ".join(f"{split} {value:.6g}" for split, value in sorted(values.items()))
 
 
 def clock(seconds: float) -> str:

@@ -181,6 +181,7 @@ def train(
         "seed": data.seed,
         "epochs": trainer.current_epoch,
         "optimizer_steps": trainer.global_step,
+        **({} if task.line is None else {"mean_line": task.line.weights()}),
         **_commit(),
         **(record or {}),
     }

@@ -26,6 +26,7 @@ from rich.table import Table
 
 from map2map.baselines import Baseline, from_training, identity, named, training_files
 from map2map.commands.arguments import WHERE, files_at, inputs_at
+from map2map.commands.evaluate_runs import open_told, scores_of_runs, show_runs
 from map2map.emulator import Emulator
 from map2map.errors import RecipeError
 from map2map.evaluate import Options, evaluate, metrics_available
@@ -78,6 +79,10 @@ def main(argv: Sequence[str]) -> int:
         except (RuntimeError, AssertionError) as error:
             # an assertion is what torch makes of a GPU that it was not built for
             raise RecipeError(f"--device {options.device}: {error}") from error
+    if emulator.targets.of_run:
+        return evaluate_told(options, emulator)
+    if options.only:
+        raise RecipeError("--only is for emulators of labels and parameters; list the files here")
     targets = chosen(emulator.targets, options.targets)
     patterns = inputs_at(options.data, emulator, targets.names)
     runs = Runs(
@@ -100,6 +105,27 @@ def main(argv: Sequence[str]) -> int:
     save_scores(scores, output)
     show(scores)
     log.info("scores of %d %s: %s", len(runs), "run" if len(runs) == 1 else "runs", output)
+    return 0
+
+
+def evaluate_told(options: argparse.Namespace, emulator: Emulator) -> int:
+    """Evaluate an emulator of labels or parameters."""
+    fields_only = ("metrics", "where", "baseline", "train", "climatology", "simulator_seconds")
+    given = [name for name in fields_only if getattr(options, name)]
+    if given:
+        raise RecipeError(
+            f"--{given[0].replace('_', '-')} is for emulators of fields, but this one gives "
+            f"{', '.join(emulator.targets.names)} of whole runs"
+        )
+    runs = open_told(emulator, options.data, options.only)
+    with progress() as track:
+        scores = scores_of_runs(
+            emulator, runs, options.targets, lambda r, n: track(r, n, "batches")
+        )
+    scores = scores.assign_attrs(attributes(scores.attrs | about(options.emulator, emulator, runs)))
+    save_scores(scores, options.output)
+    show_runs(scores)
+    log.info("scores of %d runs: %s", len(runs.groups), options.output)
     return 0
 
 
@@ -127,6 +153,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="score only these, where there is no truth for the others")
     add("--where", nargs=2, metavar=("FIELD", "ABOVE"),
         help="score only the cells where a field exceeds a value, such as: thk 1")
+    add("--only", action="append", default=[], metavar="PLACEHOLDER=VALUES",
+        help="of labels and parameters: take only these runs, such as seed=100:125 or seed=1,5")
     add("--simulator-seconds", type=float, metavar="S",
         help="what the simulator takes for a run, for the report")
     beside = parser.add_argument_group("baselines (identity comes by itself if it makes sense)")
@@ -263,7 +291,8 @@ def about(
     """
     with path.open("rb") as file:
         own = hashlib.file_digest(file, "sha256").hexdigest()
-    files = {name: [digest(run.paths[name]) for run in runs] for name in runs.runs[0].paths}
+    names = list(runs.groups[0].paths)
+    files = {name: [digest(run.paths[name]) for run in runs.groups] for name in names}
     packages = ("map2map", "torch", "numpy", "scipy", "xarray")
     return {
         "emulator": str(path),

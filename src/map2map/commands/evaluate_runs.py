@@ -1,0 +1,152 @@
+"""What ``m2m evaluate`` does with an emulator of labels or parameters."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from rich.console import Console
+from rich.table import Table
+
+from map2map.commands.arguments import fields_at
+from map2map.emulator import Emulator
+from map2map.errors import RecipeError
+from map2map.evaluate_runs import evaluate_runs
+from map2map.patterns import Files
+from map2map.predictions import predict_runs
+from map2map.runs import Runs
+from map2map.told import Told
+
+__all__ = ["open_told", "scores_of_runs", "show_runs"]
+
+OF_LABEL = {
+    "accuracy": "accuracy",
+    "precision": "precision",
+    "recall": "recall (TPR)",
+    "fpr": "FPR",
+    "f1": "F1",
+    "auc": "area under ROC",
+    "cross_entropy": "cross-entropy",
+    "brier": "Brier score",
+    "calibration_error": "calibration error",
+}
+
+
+def open_told(
+    emulator: Emulator, places: Sequence[str], only: Sequence[str], *, truth: bool = True
+) -> Runs:
+    """The runs of an emulator of labels or parameters.
+
+    Args:
+        emulator: The emulator.
+        places: Where its inputs are, as typed; and labels and parameters, where they are values.
+        only: Values of placeholders that are taken, as typed: ``seed=0:100`` or ``seed=1,5``.
+        truth: Whether labels and parameters are needed.
+    """
+    names = emulator.targets.names
+    given = {place.partition("=")[0] for place in places if "=" in place}
+    values = {
+        name: place.partition("=")[2]
+        for place in places
+        for name in [place.partition("=")[0]]
+        if name in names
+    }
+    others = [place for place in places if place.partition("=")[0] not in names]
+    inputs = fields_at(others, emulator.needed(given), [n for n in emulator.derived if n in given])
+    chosen = only_of(only)
+    patterns: dict[str, Any] = {
+        name: replace(entry, only=chosen or None) if isinstance(entry, Files) else entry
+        for name, entry in inputs.items()
+    }
+    if truth:
+        patterns |= learnt(emulator) | values
+    targets = list(emulator.targets) if truth else []
+    return Runs(list(emulator.inputs), targets, patterns, emulator.domain, derived=emulator.derived)
+
+
+def learnt(emulator: Emulator) -> dict[str, Told]:
+    """Where the labels and parameters were told in training, as the card's recipe says."""
+    try:
+        data = emulator.training_record["recipe"]["data"]["train"]
+    except (KeyError, TypeError):
+        return {}
+    entries = {name: data.get(name) for name in emulator.targets.names}
+    return {name: Told(**entry) for name, entry in entries.items() if isinstance(entry, Mapping)}
+
+
+def only_of(texts: Sequence[str]) -> dict[str, str | list[str]]:
+    """What --only says.
+
+    >>> only_of(["seed=0:100", "gravity=gr"])
+    {'seed': '0:100', 'gravity': ['gr']}
+    """
+    found: dict[str, str | list[str]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not (name and equals and values):
+            raise RecipeError(f"--only {text!r} is not PLACEHOLDER=FIRST:LAST or PLACEHOLDER=A,B,…")
+        found[name] = values if ":" in values else values.split(",")
+    return found
+
+
+def scores_of_runs(
+    emulator: Emulator,
+    runs: Runs,
+    targets: Sequence[str] | None,
+    track: Callable[[Iterable[int], int], Iterable[int]],
+) -> xr.Dataset:
+    """Predict and score."""
+    return evaluate_runs(predict_runs(emulator, runs, track=track), targets)
+
+
+def show_runs(scores: xr.Dataset) -> None:
+    """Print the scores, per sample and per run."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 1000
+    table = Table(title=title(scores), title_justify="left")
+    table.add_column("")
+    ways = [(m, per) for m in scores.method.values for per in scores.per.values]
+    for method, per in ways:
+        table.add_column(f"{method}, per {per}", justify="right")
+    for label, row in rows(scores):
+        table.add_row(label, *(text(row, method, per) for method, per in ways))
+    console.print(table)
+
+
+def title(scores: xr.Dataset) -> str:
+    """What the table is of."""
+    return (
+        f"{scores.attrs['targets']}: {scores.attrs['samples']} samples of "
+        f"{scores.sizes['group']} runs"
+    )
+
+
+def rows(scores: xr.Dataset) -> list[tuple[str, xr.DataArray]]:
+    """Scores with their names, each along method and per."""
+    if scores.attrs["kind"] == "label":
+        chosen = []
+        for key, label in OF_LABEL.items():
+            if key in scores:
+                values = scores[key]
+                if "class" in values.dims:
+                    positive = scores.attrs.get("positive")
+                    values = values.sel({"class": positive}) if positive else values.mean("class")
+                chosen.append((label, values))
+        return chosen
+    units = scores.attrs["units"].split(", ")
+    found = []
+    for name, unit in zip(scores.parameter.values, units, strict=True):
+        for key, label in (("rmse", "RMSE"), ("mae", "MAE"), ("bias", "bias"), ("r2", "R²"),
+                           ("pearson", "Pearson's r")):  # fmt: skip
+            dimension = f" [{unit}]" if key in ("rmse", "mae", "bias") and unit != "1" else ""
+            title = f"{name}: {label}{dimension}".replace("[", r"\[")
+            found.append((title, scores[key].sel(parameter=name)))
+    return found
+
+
+def text(row: xr.DataArray, method: str, per: str) -> str:
+    """A number."""
+    value = float(row.sel({"method": method, "per": per}))
+    return "-" if np.isnan(value) else f"{value:.4g}"
