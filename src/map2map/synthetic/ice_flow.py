@@ -107,7 +107,7 @@ DEFAULT = Setting()
 def simulate(
     out: Path,
     *,
-    train: int = 4,
+    train: int = 12,
     test: int = 1,
     setting: Setting = DEFAULT,
     seed: int = 0,
