@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from map2map.errors import FieldError, near_names
@@ -161,22 +162,22 @@ class FieldSet:
                 return field
         raise FieldError(f"no field {name!r}{near_names(name, self.names)}")
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The names, in the order of the channels."""
         return tuple(field.name for field in self.fields)
 
-    @property
+    @cached_property
     def of_run(self) -> bool:
         """Whether they are labels and parameters of whole runs."""
         return any(field.of_run for field in self.fields)
 
-    @property
+    @cached_property
     def channels(self) -> int:
         """Channels of all fields together."""
         return sum(field_channels(field) for field in self.fields)
 
-    @property
+    @cached_property
     def slices(self) -> dict[str, slice]:
         """The channels of each field."""
         stop, slices = 0, {}
@@ -196,7 +197,7 @@ class FieldSet:
                 parts[-1 if axis in parts else axis] = field.name
         return found
 
-    @property
+    @cached_property
     def vectors(self) -> tuple[tuple[int, ...], ...]:
         """Of every vector, the channel of its component along each axis."""
         slices = self.slices

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import isnan
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -14,7 +15,7 @@ from map2map.grids import Grid
 from map2map.physics.spacing import step_of
 from map2map.sources import Source, Stored
 from map2map.sources.base import Axis, check_target, copies_of
-from map2map.typing import Array
+from map2map.typing import Array, Shape
 from map2map.windows import Window
 
 __all__ = [
@@ -106,25 +107,24 @@ class PlaneReader:
 
     def read(self, field: str, window: Window, out: Array, grid: Grid | None = None) -> None:
         """Read a window of the plane."""
-        whole = self.reader.stored(field).shape
-        grid = grid or Grid(without(whole, self.axis))
-        a = self.axis
+        whole, a = self.reader.stored(field).shape, self.axis
         wide = Window(
             (*window.start[:a], self.number, *window.start[a:]),
             (*window.stop[:a], self.number + 1, *window.stop[a:]),
         )
-        periodic = grid.beyond[:a], grid.beyond[a:]
-        around = (*periodic[0], "periodic", *periodic[1])
-        self.reader.read(
-            field,
-            wide,
-            np.expand_dims(out, 1 + a),
-            Grid(whole, None, tuple(side == "periodic" for side in around), grid.pad),
-        )
+        around = around_plane(grid or Grid(without(whole, a)), whole, a)
+        self.reader.read(field, wide, np.expand_dims(out, 1 + a), around)
 
     def release(self) -> None:
         """Give back memory."""
         self.reader.release()
+
+
+@lru_cache(maxsize=64)
+def around_plane(grid: Grid, whole: Shape, axis: int) -> Grid:
+    """The grid of a whole field, from that of its planes across an axis."""
+    beyond = (*grid.beyond[:axis], "periodic", *grid.beyond[axis:])
+    return Grid(whole, None, tuple(side == "periodic" for side in beyond), grid.pad)
 
 
 def without(values: Sequence[T], axis: int) -> tuple[T, ...]:

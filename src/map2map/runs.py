@@ -117,6 +117,12 @@ class Runs:
         # files win over what is computed
         computed, stored = resolve(names, derived or {}, patterns)
         self.derived: Mapping[str, Derived] = computed
+        wide = [name for name, how in computed.items() if how.margin]
+        if wide and self.domain.planes is not None:
+            raise GeometryError(
+                f"{', '.join(wide)} are computed from neighboring cells, which planes of a cube "
+                f"lack; give files of them, or take no planes"
+            )
         needs = [name for name in stored if name not in names]
         self._check_names([name for name in names if name not in computed], needs, patterns)
         self._values = {n: float(v) for n, v in patterns.items() if isinstance(v, int | float)}
@@ -132,6 +138,7 @@ class Runs:
             )
         self._sources: dict[Path, Source] = {}
         self._directions: dict[Path, Shape] = {}
+        self._checked: dict[tuple[str, int, int], tuple[Reader, str]] = {}
         self.reference = next((n for n in names if n in self._files), next(iter(self._files)))
         self.ndim = self.domain.ndim or self._guess_ndim()
         found = {name: files.found(name, self._arrays) for name, files in self._files.items()}
@@ -180,16 +187,21 @@ class Runs:
             GeometryError, FieldError: If the file differs from those of the first run.
         """
         run = self.runs[run] if isinstance(run, int) else run
-        reader, variable = self._reader(name, run)
-        if run.plane is not None or self.domain.planes is None:
-            self._check_like_first(name, run)
-        return reader, variable
+        key = name, run.group, -1 if run.plane is None else run.plane[0]
+        if key not in self._checked:
+            if run.plane is not None or self.domain.planes is None:
+                self._check_like_first(name, run)
+            self._checked[key] = self._reader(name, run.whole)
+        reader, variable = self._checked[key]
+        return (reader if run.plane is None else PlaneReader(reader, *run.plane)), variable
 
     def _reader(self, name: str, run: Run) -> tuple[Reader, str]:
         if name in self.derived:
             how = self.derived[name]
             needs = {need: self._reader(need, run) for need in how.needs}
-            spacing = self.domain.grid((1,) * self.ndim).spacing
+            spacing = None
+            if self.domain.planes is None:
+                spacing = self.domain.grid((1,) * self.ndim).spacing
             return DerivedReader(how, needs, spacing), name
         if name in self._values:
             like, variable = self._reader(self.reference, run)

@@ -5,8 +5,10 @@ index), and applied in two: the shift of the crop when it is read, symmetry and 
 on the batch.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from math import prod
 from typing import Literal
 
@@ -247,7 +249,7 @@ class SampleDataset:
                 f"no crop of {self.size} cells has a middle where {where.field!r} is above "
                 f"{where.above}, in any run; lower `crops.where.above`, or make crops smaller"
             )
-        self._stops = np.cumsum(counts)
+        self._stops = list(accumulate(counts))
         small = bool(in_memory) and whole_bytes(runs) <= bytes_of(in_memory)
         self._kept = Kept(runs) if small else None
         self._factors = None if not factors else self._group_factors(factors)
@@ -336,7 +338,7 @@ class SampleDataset:
                 )
 
     def __len__(self) -> int:
-        return int(self._stops[-1])
+        return self._stops[-1]
 
     @property
     def ncrop(self) -> int | None:
@@ -346,8 +348,8 @@ class SampleDataset:
 
     def locate(self, index: int) -> tuple[int, int]:
         """The run of a sample, and the number of its crop there."""
-        run = int(np.searchsorted(self._stops, index, side="right"))
-        return run, index - int(self._stops[run]) + self.layouts[run].count
+        run = bisect_right(self._stops, index)
+        return run, index - self._stops[run] + self.layouts[run].count
 
     def anchor(self, index: int) -> Shape:
         """First cell of a sample's crop on the lattice."""

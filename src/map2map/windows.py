@@ -6,6 +6,7 @@ contiguous slices (`pieces`): at most two per axis where the grid is periodic, s
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from math import ceil, prod
 
@@ -201,7 +202,8 @@ def axis_runs(start: int, stop: int, size: int, beyond: str) -> list[Run]:
     return runs
 
 
-def pieces(window: Window, grid: Grid) -> list[Piece]:
+@lru_cache(maxsize=1 << 12)
+def pieces(window: Window, grid: Grid) -> tuple[Piece, ...]:
     """The slices that make up a window, whatever lies beyond the edges of the grid.
 
     A window no larger than a periodic grid has at most 2^d pieces.
@@ -215,14 +217,14 @@ def pieces(window: Window, grid: Grid) -> list[Piece]:
         axis_runs(a, b, n, beyond)
         for a, b, n, beyond in zip(window.start, window.stop, grid.shape, grid.beyond, strict=True)
     ]
-    return [
+    return tuple(
         Piece(
             tuple(run.target for run in runs),
             tuple(run.source for run in runs),
             tuple(axis for axis, run in enumerate(runs) if run.reverse),
         )
         for runs in product(*axes)
-    ]
+    )
 
 
 def per_axis(value: int | Sequence[int] | None, default: Shape, name: str) -> Shape:
@@ -321,6 +323,7 @@ def anchors(
     return tuple(axes)
 
 
+@lru_cache(maxsize=1 << 12)
 def crop_window(
     anchor: Shape, crop: Shape, halo: Halo, axes: Shape | None = None, flips: Sequence[bool] = ()
 ) -> Window:
