@@ -63,6 +63,14 @@ QUICK = {
         "--trainer.accelerator=cpu",
     ],
     "train cosmology_displacement": ["--data.crops.size=8", "--trainer.max_epochs=1"],
+    "tune cosmology_displacement": [
+        "--trials=2",
+        "--epochs=1",
+        "--data.crops.size=8",
+        "--model.model.init_args.width=2",
+        "--output.figures=0",
+        "--trainer.accelerator=cpu",
+    ],
     "train mine.yaml": ["--data.crops.size=8", "--trainer.max_epochs=1"],
     "train lab.yaml": ["--trainer.max_epochs=1"],
 }

@@ -19,6 +19,7 @@ __all__ = ["main", "main_map2map", "run"]
 
 COMMANDS = {
     "train": ("map2map.commands.train", "train an emulator from a recipe"),
+    "tune": ("map2map.commands.tune", "search for the best values in a recipe"),
     "apply": ("map2map.commands.apply", "apply an emulator to fields of any size"),
     "evaluate": ("map2map.commands.evaluate", "score an emulator beside its baselines"),
     "report": ("map2map.commands.report", "make a page of an emulator's scores"),
