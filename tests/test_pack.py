@@ -23,9 +23,11 @@ from map2map import packed as packed_module
 from map2map.commands.pack import named_files
 from map2map.errors import FieldError, RecipeError, SaveError, SourceError
 from map2map.fields import Field
+from map2map.grids import Domain
 from map2map.layouts import amplification, chunk_reads
 from map2map.pack import Settings, pack, plan, run_names
 from map2map.packed import cast, pack_run
+from map2map.patterns import Found
 from map2map.records import record_of
 from map2map.runs import Files, Runs
 from map2map.samples import Augment, Crops, SampleDataset
@@ -199,7 +201,8 @@ def test_targets_may_have_more_cells_per_axis(tmp_path):
 def test_runs_are_named_by_what_wildcards_stand_for_and_sorted_like_their_files(
     pattern, paths, names
 ):
-    found = run_names(pattern, [Path(path) for path in paths])
+    files = pattern if isinstance(pattern, Files) else Files(pattern)
+    found = run_names([Found(Path(path), wild=files.wild(Path(path))) for path in paths])
     assert found == names
     assert sorted(f"{name}.zarr" for name in found) == [f"{name}.zarr" for name in found]
 
@@ -725,3 +728,26 @@ def test_an_interrupt_leaves_what_is_finished(pairs, m2m, monkeypatch):
     names = {path.name for path in (folder / "out").iterdir()}
     assert "run_0.zarr" in names
     assert json.loads((folder / "out/run_0.zarr/zarr.json").read_text())["attributes"]
+
+
+def test_arrays_of_one_file_are_packed_by_their_names_and_found_again(tmp_path):
+    rng = np.random.default_rng(0)
+    cubes = {
+        f"{g}_seed{s:04d}": rng.normal(size=(4, 5, 6)) for s in (0, 1) for g in ("gr", "newton")
+    }
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        for name, values in cubes.items():
+            file[name] = values
+    files = Files(str(tmp_path / "all.h5"), "{gravity}_seed{seed}")
+    pack(plan({"phi": files}, tmp_path / "out", Settings([4, 5, 1]), ndim=3), memory=MEMORY)
+    label = Field("gravity", kind="label", classes=("newton", "gr"))
+    again = Files(str(tmp_path / "out" / "{gravity}_seed{seed}.zarr"))
+    runs = Runs([Field("phi", channels=1)], [label], {"phi": again}, Domain(3))
+    assert len(runs) == 4
+    for run, number in zip(runs, runs.numbers, strict=True):
+        source, variable = runs.source("phi", run)
+        out = np.empty((1, 4, 5, 6), np.float32)
+        source.read(variable, Window.whole((4, 5, 6)), out)
+        name = f"{run.told['gravity']}_seed{run.told['seed']}"
+        np.testing.assert_array_equal(out[0], cubes[name].astype(np.float32))
+        assert number == [float(run.told["gravity"] == "gr")]

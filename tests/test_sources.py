@@ -523,3 +523,46 @@ def test_a_pool_closes_what_was_not_used_for_longest(tmp_path):
     for file in (a, b, a, c, a):
         assert pool.get(file, str) == str(file)
     assert closed == [str(b)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("<f4", {}),
+        (">f8", {}),
+        ("<i2", {}),
+        ("<f4", {"chunks": (2, 3, 4)}),
+        ("<f4", {"compression": "gzip"}),
+    ],
+)
+@pytest.mark.parametrize("before", [0, 512])
+def test_hdf5_arrays_are_read_alike_mapped_or_not(tmp_path, kind, options, before):
+    values = (100 * np.random.default_rng(0).normal(size=(5, 6, 7))).astype(kind)
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", userblock_size=before) as file:
+        file.create_dataset("group/first", data=values, **options)
+        file.create_dataset("group/second", data=-values, **options)
+    source = open_source(path, ndim=3)
+    out = np.empty((1, 3, 6, 2), np.float32)
+    window = Window((4, 0, 6), (7, 6, 8))
+    for name, sign in (("group/first", 1), ("group/second", -1)):
+        source.read(name, window, out)
+        expected = values.take([4, 5, 6], 0, mode="wrap").take([6, 7], 2, mode="wrap")
+        np.testing.assert_array_equal(out[0], sign * expected.astype(np.float32))
+    # written anew, it is mapped anew
+    source.release()
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["group/first"] = values + 1
+    (tmp_path / "b.h5").replace(path)
+    open_source(path, ndim=3).read("group/first", window, out)
+    expected = values.take([4, 5, 6], 0, mode="wrap").take([6, 7], 2, mode="wrap")
+    np.testing.assert_array_equal(out[0], (expected + 1).astype(np.float32))
+
+
+def test_an_hdf5_array_that_was_never_written_holds_its_fill_value(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", (4, 4), "f4", fillvalue=3)
+    out = np.zeros((1, 4, 4), np.float32)
+    open_source(path, ndim=2).read("x", Window.whole((4, 4)), out)
+    assert (out == 3).all()

@@ -29,8 +29,9 @@ from map2map.packed import (
     out_dtype,
     pack_run,
 )
+from map2map.patterns import Files, Found
 from map2map.records import differences, record_of
-from map2map.runs import Files, Runs
+from map2map.runs import Runs
 from map2map.sources import Stored
 from map2map.typing import Shape
 from map2map.workers import on_dask, on_threads
@@ -121,7 +122,7 @@ def plan(
             shard_bytes=settings.shard_bytes,
         )
     first = next(iter(patterns))
-    names = run_names(patterns[first], [run.paths[first] for run in runs])
+    names = run_names([run.found[first] for run in runs])
     folder = folder.resolve()
     jobs = [
         Job(folder / f"{name}.zarr", places(runs, k), layouts, settings, runs.ndim, 0)
@@ -141,16 +142,20 @@ def places(runs: Runs, k: int) -> dict[str, Place]:
     return found
 
 
-def run_names(pattern: str | list[str] | Files, paths: Sequence[Path]) -> list[str]:
-    """A name for every run, sorted as its files are: what the wildcards stand for.
+def run_names(found: Sequence[Found]) -> list[str]:
+    """A name for every run, sorted as its files are: of its array, or what wildcards stand for.
 
-    >>> run_names("data/za_*.npy", [Path("data/za_00.npy"), Path("data/za_01.npy")])
+    >>> run_names([Found(Path(f"data/za_{k}.npy"), wild=(k,)) for k in ("00", "01")])
     ['run_00', 'run_01']
+    >>> run_names([Found(Path("cubes.h5"), "gr_seed0001", {"seed": "0001"}, ("gr", "0001"))])
+    ['gr_seed0001']
     """
-    files = pattern if isinstance(pattern, Files) else Files(pattern)
+    several = len({entry.variable for entry in found}) > 1
     names = []
-    for path in paths:
-        wild = "_".join(part for part in files.wild(path) if part) or path.stem
+    for entry in found:
+        wild = "_".join(part for part in entry.wild if part) or entry.path.stem
+        if entry.variable and (several or entry.told):
+            wild = entry.variable.strip("/")
         name = re.sub(r"[^\w.-]+", "_", wild).strip("._") or "run"
         names.append(name if name[0].isalpha() else f"run_{name}")
     if len(set(names)) == len(names) and sorted(names, key=lambda name: f"{name}.zarr") == names:
