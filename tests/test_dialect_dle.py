@@ -240,6 +240,35 @@ def test_the_unet_trains_on_frames_of_any_size(here):
         np.testing.assert_allclose(made.ubar, expected[:, 0], rtol=1e-3, atol=1e-4)
 
 
+def test_where_an_input_is_nan_nothing_is_predicted_drawn_or_scored(here, caplog):
+    for split, name in (("train", "a"), ("test", "b")):
+        data = glacier(SHAPES[name], seed=ord(name))
+        data.usurf[0, 9, 9] = np.nan
+        put(data, here / "ice_100" / split / name / "ex.nc")
+    argv = ["dle", "--dataset", "ice_100", *SMALL, "--epochs", "1", "--verbose", "1"]
+    assert main(argv) == 0
+    (folder,) = (here / "results").iterdir()
+    with xr.open_dataset(folder / "b" / "predictions.nc") as made:
+        # slopes beside the cell are NaN too, and two layers see two cells
+        seen = np.isnan(made.ubar.values)
+    assert seen[0, 6:13, 9].all()
+    assert seen[0, 9, 6:13].all()
+    assert (seen[0].sum(), seen[1].sum()) == (7 * 7 - 4, 0)
+    assert "is not finite in" in caplog.text
+    scores = read_scores(folder / "scores.nc").data
+    assert np.isfinite(scores.rmse.sel({"method": "emulator"})).all()
+    assert (scores.not_finite.sel({"method": "emulator"}).values[0] > 0).all()
+    # a frame of which nothing is known costs its scores, nothing else
+    data.usurf[1] = np.nan
+    put(data, here / "ice_100" / "test" / "b" / "ex.nc")
+    (folder / "b" / "predict-b_0001.png").unlink()
+    (folder / "scores.nc").unlink()
+    assert main([*argv, "--train", "False"]) == 0
+    assert "scores.nc is not written: no cell of" in caplog.text
+    assert (folder / "b" / "predict-b_0001.png").is_file()
+    assert not (folder / "scores.nc").exists()
+
+
 def test_it_runs_as_documented_by_python_too(here):
     code = "from map2map.dialects.dle import dle; dle().run()"
     argv = ["--dataset", "ice_100", *SMALL, "--usegpu", "False", "--predict", "False"]

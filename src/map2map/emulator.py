@@ -114,6 +114,7 @@ class Emulator(nn.Module):
 
     Attributes:
         footprint: What the network sees.
+        settings: How it is applied to whole fields where that is not said.
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class Emulator(nn.Module):
             raise GeometryError("an emulator needs to know the number of axes of its domain")
         self.domain, self.ndim = domain, domain.ndim
         self.footprint: Footprint = footprint_of(model, inputs.channels, self.ndim)
+        self.settings = Settings()
         self.training_record: dict[str, Any] = {}
         self.scores: dict[str, Any] = {}
         self.versions: dict[str, str] = {}
@@ -224,7 +226,7 @@ class Emulator(nn.Module):
                 of one channel, (*space). What inputs are derived from, instead of them, will do.
             domain: What lies beyond the edges of the fields, if other than in training.
             other_grid: Whether periodic axes and cell size may differ from the training's.
-            settings: Memory, tiles, precision, …
+            settings: Memory, tiles, precision, …; default: its own.
 
         Returns:
             The targets, as what was given: a Dataset with coordinates and attributes, or arrays or
@@ -235,6 +237,7 @@ class Emulator(nn.Module):
             FieldError: If a field is missing, unknown, has other channels or units, or holds NaN.
             GeometryError: If shapes or grids do not fit, or the model cannot be tiled.
         """
+        settings = settings or self.settings
         if isinstance(fields, xr.Dataset):
             return apply_dataset(self, fields, domain, settings, other_grid=other_grid)
         if not isinstance(fields, Mapping):

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
 from map2map.apply import Job, apply_files
+from map2map.arrays import Settings
 from map2map.baselines import read_field
 from map2map.commands.evaluate import about
 from map2map.dialects.dle.cases import Case
 from map2map.emulator import Emulator
+from map2map.errors import FieldError
 from map2map.evaluate import Options, evaluate
 from map2map.files import replacing
 from map2map.plots import STYLE
@@ -27,6 +30,9 @@ from map2map.typing import Array
 __all__ = ["predict"]
 
 log = logging.getLogger(__name__)
+
+ANY = Settings(allow_nonfinite=True)
+"""Fields may hold NaN."""
 
 STEPS = 10
 """Of color."""
@@ -45,7 +51,7 @@ def predict(
     """Predict all frames of all cases, and compare them with the truth.
 
     For each case ``CASE/predictions.nc`` and figures of about ten frames; of all of them scores.nc,
-    of cells with ice.
+    of cells with ice. Outputs that see a NaN are NaN, which are not scored, nor drawn.
 
     Args:
         emulator: The emulator, which is also in ``folder``.
@@ -66,9 +72,18 @@ def predict(
         inputs = {name: Files(str(case.path(name)), patterns[name].variable)
                   for name in emulator.needed()}  # fmt: skip
         output = folder / case.name / "predictions.nc"
-        apply_files(Job(folder / "emulator.safetensors", inputs, output, overwrite=True))
+        job = Job(folder / "emulator.safetensors", inputs, output, overwrite=True)
+        apply_files(replace(job, settings=ANY))
+    for case in cases:
+        draw_case(emulator, runs, case, folder)
     where = None if above is None else Where("thk", above)
-    scores = evaluate(emulator, runs, {}, Options(where=where))
+    emulator.settings = ANY
+    try:
+        scores = evaluate(emulator, runs, {}, Options(where=where))
+    except FieldError as error:
+        # a frame of bare ground, say; fields and figures are there all the same
+        log.warning("scores.nc is not written: %s", error)
+        return
     said = about(folder / "emulator.safetensors", emulator, runs)
     save_scores(scores.assign_attrs(attributes(scores.attrs | said)), folder / "scores.nc")
     for name in scores["field"].values:
@@ -78,8 +93,6 @@ def predict(
             "%s: mean absolute error %.4g, RMSE %.4g, relative L2 %.3g, mean over %d frames",
             *(name, mean["mae"], mean["rmse"], mean["relative_l2"], len(runs)),
         )
-    for case in cases:
-        draw_case(emulator, runs, case, folder)
 
 
 def draw_case(emulator: Emulator, runs: Runs, case: Case, folder: Path) -> None:
@@ -115,11 +128,18 @@ def sizes(values: Array) -> Array:
     return np.asarray(np.sqrt((values.astype(np.float64) ** 2).sum(axis=0)))
 
 
+def quantile(values: Array, share: float) -> float:
+    """Of the values that are finite; 0 if none is."""
+    finite = values[np.isfinite(values)]
+    return float(np.quantile(finite, share)) if finite.size else 0.0
+
+
 def draw(truth: Array, prediction: Array, units: str, number: int) -> Figure:
     """Truth and prediction side by side, in the same colors."""
     both = [sizes(truth), sizes(prediction)]
-    top = max(float(np.nanquantile(x, 0.999)) for x in both) or 1.0
-    error = (prediction - truth)[np.isfinite(truth)]
+    top = max(quantile(x, 0.999) for x in both) or 1.0
+    error = (prediction - truth)[np.isfinite(prediction - truth)]
+    error = error if error.size else np.full(1, np.nan)
     mae, rmse = float(np.abs(error).mean()), float(np.sqrt((error**2).mean()))
     titles = f"TRUE, frame {number}", f"PREDICTED, MAE {mae:.3g}, RMSE {rmse:.3g}"
     levels, colors = np.linspace(0, top, STEPS + 1), mpl.colormaps["viridis"]
@@ -137,7 +157,7 @@ def draw(truth: Array, prediction: Array, units: str, number: int) -> Figure:
 def draw_difference(truth: Array, prediction: Array, units: str, number: int) -> Figure:
     """How much larger the prediction is, in colors that cover the differences."""
     difference = sizes(prediction) - sizes(truth)
-    top = float(np.nanquantile(np.abs(difference), 0.995)) or 1.0
+    top = quantile(np.abs(difference), 0.995) or 1.0
     difference = np.where(np.abs(difference) < SMALLEST * top, np.nan, difference)
     norm = BoundaryNorm(np.linspace(-top, top, STEPS + 1), 256)
     figure = Figure(figsize=(10, 10), layout="constrained")
