@@ -240,6 +240,29 @@ def test_the_unet_trains_on_frames_of_any_size(here):
         np.testing.assert_allclose(made.ubar, expected[:, 0], rtol=1e-3, atol=1e-4)
 
 
+def test_a_field_can_be_input_and_target_with_the_scale_of_the_target(here, capsys, caplog):
+    (here / "m_both").mkdir()
+    (here / "m_both" / "fieldin.dat").write_text("thk 2000\nubar 1000\n")
+    (here / "m_both" / "fieldout.dat").write_text("ubar 500\n")
+    argv = ["--dataset", "ice_100", "--maptype", "m_both", *SMALL, "--verbose", "1"]
+    made = recipe_of(capsys, *argv)
+    assert made["model"]["norms"]["ubar"]["init_args"] == {"typical": 500.0}
+    # its sign would change with a flip, and its direction with a turn, but of the input alone
+    assert made["data"]["augment"]["symmetries"] == "none"
+    assert "patches are not turned: ubar is one component of a vector" in caplog.text
+    assert main(["dle", *argv]) == 0
+    (folder,) = (here / "results").iterdir()
+    emulator, again = Emulator.load(folder / "emulator.safetensors"), read(folder)
+    x = 100 * torch.randn(1, 2, 9, 9)
+    with torch.no_grad():
+        expected = 500 * emulator.model(x / torch.tensor([2000.0, 500.0])[:, None, None])
+        torch.testing.assert_close(emulator(x), expected)
+        torch.testing.assert_close(again(x), expected)
+    again.save(here / "again.safetensors")
+    with torch.no_grad():
+        torch.testing.assert_close(Emulator.load(here / "again.safetensors")(x), expected)
+
+
 def test_where_an_input_is_nan_nothing_is_predicted_drawn_or_scored(here, caplog):
     for split, name in (("train", "a"), ("test", "b")):
         data = glacier(SHAPES[name], seed=ord(name))

@@ -274,8 +274,10 @@ class Emulator(nn.Module):
         """
         path = Path(path)
         card = json.dumps(asdict(self.card()))
+        # copies, because a field that is input and target has one norm under two names
         weights = {
-            name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()
+            name: value.detach().cpu().contiguous().clone()
+            for name, value in self.state_dict().items()
         }
         with replacing(path) as temporary:
             try:

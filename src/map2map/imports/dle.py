@@ -22,7 +22,7 @@ from map2map.keras_h5.reading import read_network
 from map2map.norms import Scale
 from map2map.scale_files import INPUTS, TARGETS, read_scales
 
-__all__ = ["DERIVED", "DOMAIN", "MODEL", "fields_of", "read", "units_of"]
+__all__ = ["DERIVED", "DOMAIN", "MODEL", "VECTORS", "fields_of", "read", "units_of"]
 
 log = logging.getLogger(__name__)
 

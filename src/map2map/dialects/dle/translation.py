@@ -1,6 +1,7 @@
 """What a command line of 2Dto2D-DLE's means, as a recipe."""
 
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from map2map.dialects.dle.mappings import Mapping
 from map2map.errors import RecipeError
 
 __all__ = ["recipe", "result_name"]
+
+log = logging.getLogger(__name__)
 
 LOSSES = {
     "mae": "torch.nn.L1Loss",
@@ -83,7 +86,6 @@ def recipe(
     if len(spacings) > 1:
         raise RecipeError(f"cases have cells of different size: {sorted(spacings)}")
     spacing = [*spacings.pop()] or None
-    mirrored = "all" if options.data_augmentation else "none"
     return {
         "seed_everything": options.seed,
         "trainer": {
@@ -120,7 +122,7 @@ def recipe(
             "val": patterns(test, list(used)),
             "derived": {name: describe(made) for name, made in derived.items()},
             "crops": {"size": size, "halo": 0, "where": where},
-            "augment": {"symmetries": mirrored, "shift": None if how.ice else size},
+            "augment": {"symmetries": symmetries(options, how), "shift": None if how.ice else size},
             "domain": {
                 "ndim": 2, "periodic": False, "pad": "model", "frames": options.data_stepping,
                 "same_shape": False, "spacing": spacing,
@@ -134,6 +136,25 @@ def recipe(
             "keep": None if options.save_model_each <= options.epochs else 1,
         },
     }  # fmt: skip
+
+
+def symmetries(options: argparse.Namespace, how: Mapping) -> str:
+    """Which symmetries patches are turned by."""
+    if not options.data_augmentation:
+        return "none"
+    from map2map.imports.dle import VECTORS
+
+    for side in (how.inputs, how.targets):
+        for parts in VECTORS.values():
+            alone = [name for name in parts if name in side]
+            if len(alone) == 1:
+                log.warning(
+                    "patches are not turned: %s is one component of a vector whose other, %s, is "
+                    "not beside it",
+                    *(alone[0], *set(parts) - set(alone)),
+                )
+                return "none"
+    return "all"
 
 
 def field_entry(field: Any) -> dict[str, Any]:
