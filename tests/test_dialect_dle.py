@@ -14,7 +14,7 @@ from map2map.cli import main
 from map2map.derived import Gradient
 from map2map.dialects.dle.cases import Case, cases_of, resample
 from map2map.dialects.dle.mappings import PREDEFINED, mapping
-from map2map.dialects.dle.options import parser
+from map2map.dialects.dle.options import check, parser
 from map2map.dialects.dle.translation import result_name
 from map2map.emulator import Emulator
 from map2map.errors import ArtefactError, FieldError, RecipeError
@@ -91,6 +91,56 @@ def test_every_option_of_the_original_has_its_default():
     assert options("--train", "False", "--usegpu", "0").train is False
     with pytest.raises(SystemExit):
         options("--train", "perhaps")
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    {
+        "conv_ker_size": ["0", "4", "-3"], "nb_layers": ["0"], "nb_out_filter": ["0"],
+        "nb_blocks": ["0", "-1", "17"], "dropout_rate": ["1", "1.5", "-0.1", "nan"],
+        "learning_rate": ["0", "-1", "nan", "inf"], "clipnorm": ["-1", "nan"],
+        "regularization": ["-1", "nan"], "batch_size": ["0", "-1"], "epochs": ["0"],
+        "seed": ["-1", "4294967296"], "save_model_each": ["0", "-1"],
+        "resample_data": ["1.5", "0", "-1", "nan", "inf"], "data_stepping": ["0", "-1"],
+        "thrice": ["nan", "inf"], "patch_size": ["0"],
+    }.items(),
+)  # fmt: skip
+def test_values_that_are_not_allowed_are_refused_by_the_name_of_the_option(
+    here, capsys, option, values
+):
+    argv = ["--dataset", "ice_100", "--network", "unet"][: 4 if option == "nb_blocks" else 2]
+    for value in values:
+        expected = rf"--{option} is {value}(\.0)?; it can be "
+        with pytest.raises(RecipeError, match=expected):
+            check(options(*argv, f"--{option}={value}"))
+    assert main(["dle", *argv, f"--{option}={value}", "--print-recipe"]) == 2
+    assert main(["dle", *argv, f"--{option}={value}"]) == 2
+    assert not (here / "results").exists()
+
+
+def test_values_at_the_ends_of_what_is_allowed_pass():
+    check(options())
+    check(options("--network", "unet"))
+    ends = ["--conv_ker_size", "--nb_layers", "--nb_out_filter", "--batch_size", "--epochs",
+            "--save_model_each", "--data_stepping"]  # fmt: skip
+    more = ["--dropout_rate=0", "--clipnorm=0", "--seed=0", "--thrice=-1", "--patch_size=-1"]
+    for factor in ("0.5", "2"):
+        check(options(*(f"{name}=1" for name in ends), *more, f"--resample_data={factor}"))
+    for levels in ("1", "16"):
+        check(options("--network", "unet", "--nb_blocks", levels))
+
+
+def test_options_that_a_network_does_not_take_are_refused():
+    unet = {"conv_ker_size": "5", "nb_layers": "5", "activation": "relu", "dropout_rate": ".1",
+            "regularization": "1e-3"}  # fmt: skip
+    for name, value in unet.items():
+        with pytest.raises(RecipeError, match=f"the unet does not take --{name}; leave it out, or"):
+            check(options("--network", "unet", f"--{name}", value))
+        check(options(f"--{name}", value))
+    with pytest.raises(RecipeError, match=r"the cnn does not take --nb_blocks; .*--network unet"):
+        check(options("--nb_blocks", "7"))
+    # as typed by who types every option
+    check(options("--network", "unet", "--conv_ker_size", "3", "--nb_layers", "16"))
 
 
 def test_mappings_are_those_of_the_specification(tmp_path):
@@ -225,7 +275,7 @@ def test_no_results_are_ever_removed_and_a_training_that_broke_off_goes_on(here,
 
 
 def test_the_unet_trains_on_frames_of_any_size(here):
-    argv = ["--dataset", "ice_100", *SMALL, "--network", "unet", "--nb_blocks", "3"]
+    argv = ["--dataset", "ice_100", *SMALL[2:], "--network", "unet", "--nb_blocks", "3"]
     assert main(["dle", *argv]) == 0
     (folder,) = (here / "results").iterdir()
     emulator = Emulator.load(folder / "emulator.safetensors")
@@ -322,8 +372,6 @@ def test_blocks_are_means_and_splines_go_through_what_is_there(tmp_path):
     with xr.open_dataset(fine.path("usurf")) as made:
         assert made.usurf.shape == (1, 17, 15)
         np.testing.assert_allclose(made.usurf[0, ::2, ::2], data.usurf[0], rtol=1e-6)
-    with pytest.raises(RecipeError, match="coarsen by a whole number above 1"):
-        resample(case, ["usurf"], 1.5, tmp_path / "odd")
 
 
 def test_resampled_cases_are_trained_on(here):
@@ -345,6 +393,9 @@ def test_what_a_user_can_mend_is_told(here, capsys):
         "--network", "unet", "--dropout_rate", ".1"
     )
     assert "no multiple of 8" in told("--network", "unet", "--patch_size", "12")
+    assert "(--patch_size -1) are no multiple of 32" in told(
+        "--network", "unet", "--nb_blocks", "6", "--patch_size", "-1"
+    )
     assert "no crop of (8, 8) cells" in told("--patch_size", "8", "--thrice", "1e6")
     assert "the crop is (19, 19)" in told("--patch_size", "19")
     assert "there is no folder" in told("--data_dir", "nowhere")

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from map2map.dialects.dle.options import parser
+from map2map.dialects.dle.options import check, parser
 from map2map.errors import M2MError
 
 __all__ = ["dle", "main", "parser"]
@@ -74,6 +74,7 @@ def train_and_predict(options: Any, prog: str) -> int:
     from map2map.dialects.dle.mappings import mapping
     from map2map.dialects.dle.translation import recipe, result_name
 
+    check(options)
     how, name = mapping(options.maptype), result_name(options)
     source = options.data_dir / options.dataset
     test = cases_of(source / "test")

@@ -1,15 +1,79 @@
 """The options of 2Dto2D-DLE's command line, with its defaults."""
 
 import argparse
+from collections.abc import Callable
+from math import inf, isfinite
 from pathlib import Path
+from typing import Any
 
-__all__ = ["parser"]
+from map2map.errors import RecipeError
+
+__all__ = ["check", "parser"]
 
 DESCRIPTION = """\
 2Dto2D-DLE's command line: trains on folders of cases, predicts the test cases, and writes all into
 a folder of results named by the options. --print-recipe shows the recipe that a command line means.
-What differs from the original is told in the documentation (ice flow).
+What differs from the original is told in the documentation (docs/dle.md).
 """
+
+LEVELS = 16
+"""A U-Net with more has more cells in its largest cell than a case has."""
+
+
+def between(low: float, high: float = inf, *, ends: bool = True) -> Callable[[float], bool]:
+    """Whether a number is in a range, with or without its ends; NaN and infinities are not."""
+    return lambda n: isfinite(n) and (low <= n <= high if ends else low < n < high)
+
+
+ALLOWED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "conv_ker_size": ("an odd number from 1", lambda n: n > 0 and n % 2 == 1),
+    "nb_layers": ("a number from 1", between(1)),
+    "nb_blocks": (f"a number from 1 to {LEVELS}", between(1, LEVELS)),
+    "nb_out_filter": ("a number from 1", between(1)),
+    "dropout_rate": ("a number from 0, and below 1", lambda x: 0 <= x < 1),
+    "learning_rate": ("a positive number", between(0, ends=False)),
+    "clipnorm": ("a positive number, or 0 to clip nothing", between(0)),
+    "regularization": ("a positive number, or 0", between(0)),
+    "batch_size": ("a number from 1", between(1)),
+    "epochs": ("a number from 1", between(1)),
+    "seed": ("a number from 0 to 4294967295", between(0, 2**32 - 1)),
+    "save_model_each": ("a number from 1", between(1)),
+    "resample_data": (
+        "a whole number from 1, to coarsen, or a number between 0 and 1, to refine",
+        lambda x: isfinite(x) and x > 0 and (x < 1 or x == int(x)),
+    ),
+    "data_stepping": ("a number from 1", between(1)),
+    "thrice": ("a finite number", between(-inf)),
+    "patch_size": ("a number of cells, or negative for the largest that fits", lambda n: n != 0),
+}
+"""What numbers can be, in words and tested."""
+
+IDLE = {
+    "cnn": ["nb_blocks"],
+    "unet": ["conv_ker_size", "nb_layers", "activation", "dropout_rate", "regularization"],
+}
+"""Options that a network does not take."""
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse values that are not allowed, and options that would do nothing.
+
+    Raises:
+        RecipeError: Names the option, what was found and what is allowed.
+    """
+    for name, (words, allowed) in ALLOWED.items():
+        value = getattr(options, name)
+        if not allowed(value):
+            raise RecipeError(f"--{name} is {value}; it can be {words}")
+    usual = parser()
+    network = options.network
+    idle = [n for n in IDLE[network] if getattr(options, n) != usual.get_default(n)]
+    if idle:
+        other = "cnn" if network == "unet" else "unet"
+        raise RecipeError(
+            f"the {network} does not take {', '.join(f'--{name}' for name in idle)}; leave it out, "
+            f"or use --network {other}"
+        )
 
 
 def truth(text: str) -> bool:

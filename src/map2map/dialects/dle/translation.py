@@ -75,6 +75,12 @@ def recipe(
     size = options.patch_size
     if size < 0:
         size = largest_patch([*train, *test], first)
+    step = 1 << (options.nb_blocks - 1)
+    if options.network == "unet" and size % step:
+        raise RecipeError(
+            f"patches of {size} cells (--patch_size {options.patch_size}) are no multiple of {step}, "
+            f"which a unet of {options.nb_blocks} levels pools together (--nb_blocks)"
+        )
     where = {"field": "thk", "above": options.thrice} if how.ice else None
     if how.ice and "thk" not in how.inputs:
         raise RecipeError(
@@ -181,7 +187,7 @@ def computed(how: Mapping, cases: Sequence[Case]) -> dict[str, Any]:
 
 
 def network(options: argparse.Namespace) -> dict[str, Any]:
-    """The network as a recipe writes it; options that it does not take are refused."""
+    """The network as a recipe writes it."""
     if options.network == "cnn":
         return {
             "class_path": "map2map.models.PaddedConvNet",
@@ -193,16 +199,6 @@ def network(options: argparse.Namespace) -> dict[str, Any]:
                 "dropout": options.dropout_rate,
             },
         }
-    ignored = {"activation": "lrelu", "dropout_rate": 0.0, "regularization": 0.0}
-    given = [f"--{name}" for name, usual in ignored.items() if getattr(options, name) != usual]
-    if given:
-        raise RecipeError(f"the unet does not take {', '.join(given)}; leave it out, or use cnn")
-    step = 1 << (options.nb_blocks - 1)
-    if options.patch_size > 0 and options.patch_size % step:
-        raise RecipeError(
-            f"--patch_size {options.patch_size} is no multiple of {step}, the cells that a unet of "
-            f"{options.nb_blocks} levels pools together"
-        )
     return {
         "class_path": "map2map.models.PaddedUNet",
         "init_args": {"width": options.nb_out_filter, "levels": options.nb_blocks},
