@@ -15,6 +15,7 @@ from map2map.derived import Gradient
 from map2map.dialects.dle.cases import Case, cases_of, resample
 from map2map.dialects.dle.mappings import PREDEFINED, mapping
 from map2map.dialects.dle.options import check, parser
+from map2map.dialects.dle.results import as_text
 from map2map.dialects.dle.translation import result_name
 from map2map.emulator import Emulator
 from map2map.errors import ArtefactError, FieldError, RecipeError
@@ -179,6 +180,27 @@ def test_results_are_called_as_the_original_calls_them():
         result_name(options("--dataset", "ice", "--resample_data", "2"))
 
 
+def test_what_is_refused_after_resampling_leaves_nothing_and_removes_nothing(here, capsys):
+    argv = ["dle", "--dataset", "ice_100", "--resample_data", "2", "--maptype", "f2"]
+    assert main([*argv, "--patch_size", "16"]) == 2
+    assert "the patch (--patch_size) is (16, 16), but" in capsys.readouterr().err
+    assert not (here / "results").exists()
+    # nor is a folder touched whose training can go on
+    former = here / "results" / result_name(options(*argv[1:]))
+    former.mkdir(parents=True)
+    (former / "model.h5").touch()
+    assert main([*argv, "--patch_size", "16"]) == 2
+    assert [path.name for path in (here / "results").iterdir()] == [former.name]
+    (former / "model.h5").unlink()
+    (former / "dle-run-parameters.txt").write_text(as_text(options(*argv[1:], "--patch_size=16")))
+    (former / "checkpoint.pt").touch()
+    assert main([*argv, "--patch_size", "16"]) == 2
+    assert (former / "checkpoint.pt").is_file()
+    capsys.readouterr()
+    assert main([*argv, "--patch_size", "16", "--print-recipe"]) == 0
+    assert capsys.readouterr().out.startswith("# of the cases as they are; --resample_data")
+
+
 def test_options_become_a_recipe(here, capsys):
     made = recipe_of(capsys, "--dataset", "ice_100", "--learning_rate", "1e-3",
                      "--patch_size", "-1", "--data_stepping", "2", "--usegpu", "False",
@@ -197,9 +219,13 @@ def test_options_become_a_recipe(here, capsys):
     assert "slopsurfx" not in made["data"]["train"]
     vector = [entry.get("component") for entry in made["model"]["targets"]]
     assert vector == [{"vector": "velbar", "axis": 1}, {"vector": "velbar", "axis": 0}]
-    both = recipe_of(capsys, "--dataset", "ice_100", "--include_test_in_train", "True")
+    both = recipe_of(
+        capsys, "--dataset", "ice_100", "--include_test_in_train", "True", "--patch_size", "8"
+    )
     assert len(both["data"]["train"]["thk"]["pattern"]) == 3
-    unet = recipe_of(capsys, "--dataset", "ice_100", "--network", "unet", "--nb_blocks", "3")
+    unet = recipe_of(
+        capsys, "--dataset", "ice_100", "--network", "unet", "--nb_blocks", "3", "--patch_size", "8"
+    )
     assert unet["model"]["model"]["init_args"] == {"width": 32, "levels": 3}
 
 
@@ -288,6 +314,25 @@ def test_the_unet_trains_on_frames_of_any_size(here):
         expected = 1000 * emulator.model(torch.from_numpy(x).float()).numpy()[..., :17]
     with xr.open_dataset(folder / "b" / "predictions.nc") as made:
         np.testing.assert_allclose(made.ubar, expected[:, 0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dataset", ["ice_100", "flat_100"])
+def test_cells_that_are_not_square_are_flipped_but_not_turned(here, capsys, caplog, dataset):
+    argv = ["--dataset", dataset, "--patch_size", "8"]
+    assert recipe_of(capsys, *argv)["data"]["augment"]["symmetries"] == "all"
+    for split, name in (("train", "a"), ("train", "b"), ("test", "b")):
+        folder = here / dataset / split / name
+        if dataset == "ice_100":
+            data = glacier(SHAPES[name])
+            put(data.assign_coords(y=-2 * data.y), folder / "ex.nc")
+        else:
+            np.save(folder / "y.npy", -2 * np.load(folder / "y.npy"))
+    assert "not turned by quarters" not in caplog.text
+    caplog.set_level("INFO", "map2map")
+    assert recipe_of(capsys, *argv)["data"]["augment"]["symmetries"] == "flips"
+    assert "cells are not square: 200 along y, 100 along x" in caplog.text
+    none = recipe_of(capsys, *argv, "--data_augmentation", "False")
+    assert none["data"]["augment"]["symmetries"] == "none"
 
 
 def test_a_field_can_be_input_and_target_with_the_scale_of_the_target(here, capsys, caplog):
@@ -383,12 +428,26 @@ def test_resampled_cases_are_trained_on(here):
         assert made.ubar.shape == (2, 10, 8)
 
 
-def test_what_a_user_can_mend_is_told(here, capsys):
-    def told(*argv):
+@pytest.fixture
+def told(here, capsys):
+    """What a command line is refused with, of which nothing is left; --print-recipe likewise."""
+
+    def error(*argv):
         capsys.readouterr()
         assert main(["dle", "--dataset", "ice_100", *argv]) == 2
-        return capsys.readouterr().err
+        assert not (here / "results").exists()
+        told = capsys.readouterr().err
+        assert main(["dle", "--dataset", "ice_100", *argv, "--print-recipe"]) == 2
+        assert capsys.readouterr() == ("", told)
+        return told
 
+    return error
+
+
+def test_what_a_user_can_mend_is_told(here, told):
+    (here / "with_x").mkdir()
+    (here / "with_x" / "fieldin.dat").write_text("thk 2000\nX 1000\n")
+    (here / "with_x" / "fieldout.dat").write_text("ubar 500\n")
     assert "the unet does not take --dropout_rate" in told(
         "--network", "unet", "--dropout_rate", ".1"
     )
@@ -396,10 +455,25 @@ def test_what_a_user_can_mend_is_told(here, capsys):
     assert "(--patch_size -1) are no multiple of 32" in told(
         "--network", "unet", "--nb_blocks", "6", "--patch_size", "-1"
     )
-    assert "no crop of (8, 8) cells" in told("--patch_size", "8", "--thrice", "1e6")
-    assert "the crop is (19, 19)" in told("--patch_size", "19")
+    words = told("--patch_size", "8", "--thrice", "1e6")
+    assert "no patch of (8, 8) cells" in words
+    assert "lower --thrice" in words
+    assert "crop" not in words
+    words = told("--patch_size", "19")
+    assert "the patch (--patch_size) is (19, 19)" in words
+    assert "crop" not in words
     assert "there is no folder" in told("--data_dir", "nowhere")
-    assert "takes results that are there" in told("--train", "False")
+    words = told("--resample_data", "19")
+    assert "--resample_data 19 makes a cell of 19 x 19, but case 'a' has 18 x 21" in words
+    assert "X cannot be resampled" in told("--maptype", "with_x", "--resample_data", "2")
+
+
+def test_results_that_are_not_there_are_told(here, capsys):
+    assert main(["dle", "--dataset", "ice_100", "--train", "False"]) == 2
+    assert "takes results that are there" in capsys.readouterr().err
+
+
+def test_fields_and_coordinates_that_are_missing_are_told(here, told):
     data = glacier(SHAPES["a"]).drop_vars("usurf")
     put(data, here / "ice_100" / "train" / "a" / "ex.nc")
     assert "no field 'usurf'" in told("--patch_size", "8")
@@ -408,13 +482,39 @@ def test_what_a_user_can_mend_is_told(here, capsys):
     assert "no field 'ubar'" in told("--patch_size", "8")
     data = glacier(SHAPES["a"]).drop_vars(["x", "y"])
     put(data, here / "ice_100" / "train" / "a" / "ex.nc")
-    assert "needs the cell size" in told("--patch_size", "8")
+    words = told("--patch_size", "8")
+    assert "case 'a' has no coordinates x and y, which slopsurf" in words
+    assert "add them to ice_100/train/a/ex.nc" in words
     for path in (here / "ice_100" / "train").iterdir():
         for file in path.iterdir():
             file.unlink()
     assert "no case in" in told()
     with pytest.raises(FieldError, match=r"has no usurf.npy"):
         Case("c", {"thk": here / "thk.npy"}).path("usurf")
+
+
+def test_axes_in_another_order_are_refused(here, told, capsys):
+    data = glacier(SHAPES["a"]).transpose("time", "x", "y")
+    put(data, here / "ice_100" / "train" / "a" / "ex.nc")
+    words = told("--patch_size", "8")
+    assert "field 'thk' of ice_100/train/a/ex.nc has the axes x, y" in words
+    assert "to be y, x, rows first; transpose it" in words
+    assert "has the axes x, y" in told("--patch_size", "4", "--resample_data", "2")
+    put(glacier(SHAPES["a"]).rename(x="lon"), here / "ice_100" / "train" / "a" / "ex.nc")
+    assert "has the axes y, lon" in told("--patch_size", "4", "--resample_data", "2")
+    (here / "flat_100" / "train" / "a" / "x.npy").unlink()
+    words = told("--patch_size", "8", "--dataset", "flat_100")
+    assert "put x.npy and y.npy beside its fields" in words
+    (here / "flat_100" / "train" / "a" / "ubar.npy").unlink()
+    for factor in ("1", "2"):
+        words = told("--patch_size=4", "--dataset=flat_100", f"--resample_data={factor}")
+        assert "case 'a' has no ubar.npy" in words
+    data = glacier(SHAPES["a"])
+    data.thk[0, 3, 3] = np.nan
+    put(data, here / "ice_100" / "train" / "a" / "ex.nc")
+    assert main(["dle", "--dataset", "ice_100", "--resample_data", "0.5"]) == 2
+    assert "field 'thk' is NaN or infinite in 1 cells" in capsys.readouterr().err
+    assert not (here / "results").exists()
 
 
 def test_cases_are_folders_with_one_netcdf_file_or_arrays(here):

@@ -14,11 +14,20 @@ from typing import Any
 import yaml
 
 from map2map.dialects.dle.options import check, parser
-from map2map.errors import M2MError
+from map2map.errors import M2MError, RecipeError
 
 __all__ = ["dle", "main", "parser"]
 
 log = logging.getLogger(__name__)
+
+OPTIONS = {
+    "`crops.where.above`": "--thrice",
+    "the crop is": "the patch (--patch_size) is",
+    "a crop has": "a patch has",
+    "make crops smaller": "make patches smaller (--patch_size)",
+    "no crop of": "no patch of",
+}
+"""What is called otherwise in a recipe."""
 
 
 class dle:  # noqa: N801 - as the original calls it
@@ -49,12 +58,12 @@ def main(argv: Sequence[str], prog: str = "m2m dle") -> int:
 
 
 @contextmanager
-def talking(verbose: int) -> Iterator[None]:
-    """With 0, only warnings are told."""
+def telling(level: int) -> Iterator[None]:
+    """Only what is as grave as that is told; 0: as usual."""
     logger = logging.getLogger("map2map")
     before = logger.level
-    if verbose == 0:
-        logger.setLevel(logging.WARNING)
+    if level:
+        logger.setLevel(level)
     try:
         yield
     finally:
@@ -63,50 +72,85 @@ def talking(verbose: int) -> Iterator[None]:
 
 def execute(options: Any, prog: str) -> int:
     """Do what the options say."""
-    with talking(options.verbose):
+    check(options)
+    with telling(0 if options.verbose else logging.WARNING):
         return train_and_predict(options, prog)
 
 
 def train_and_predict(options: Any, prog: str) -> int:
     """Translate, train and predict, as far as the options want it."""
     from map2map.dialects.dle import results
-    from map2map.dialects.dle.cases import cases_of
+    from map2map.dialects.dle.cases import cases_of, check_resampling
     from map2map.dialects.dle.mappings import mapping
+    from map2map.dialects.dle.prediction import predict
     from map2map.dialects.dle.translation import recipe, result_name
+    from map2map.emulator import Emulator
 
-    check(options)
     how, name = mapping(options.maptype), result_name(options)
     source = options.data_dir / options.dataset
     test = cases_of(source / "test")
     train = cases_of(source / "train") if options.train else test
+    resampled = options.resample_data != 1
+    if resampled:
+        check_resampling([*train, *test], [*how.inputs, *how.targets], options.resample_data)
     if options.print_recipe:
         made = recipe(options, how, train, test, options.results_dir / name)
-        print(yaml.safe_dump(without_none(made), sort_keys=False), end="")
-        return 0
-    # everything is translated once before anything is written
-    recipe(options, how, train, test, options.results_dir / name)
-    folder = results.make(options, name) if options.train else results.find(options, name)
-    log.info("results: %s", folder)
-    if options.resample_data != 1:
-        train, test = (coarser(options, how, side, folder / "data" / split)
-                       for side, split in ((train, "train"), (test, "test")))  # fmt: skip
-    made = without_none(recipe(options, how, train, test, folder))
+        return show(without_none(made), prog, resampled=resampled)
     if options.train:
+        with results.made(options, name) as folder:
+            if resampled:
+                train, test = (coarser(options, how, side, folder / "data" / split)
+                               for side, split in ((train, "train"), (test, "test")))  # fmt: skip
+            made = without_none(recipe(options, how, train, test, folder))
+            prepare(made, prog)
+            how.write(folder)
+        log.info("results: %s", folder)
         from map2map.commands.train import train_recipe
 
-        how.write(folder)
         status = train_recipe(deepcopy(made), prog=prog)
         if status:
             return status
         finish(options, folder)
+    else:
+        folder = results.find(options, name)
+        log.info("results: %s", folder)
+        if resampled:
+            test = coarser(options, how, test, folder / "data" / "test")
+        made = without_none(recipe(options, how, test, test, folder))
     if options.predict:
-        from map2map.dialects.dle.prediction import predict
-        from map2map.emulator import Emulator
-
         emulator = Emulator.load(folder / "emulator.safetensors")
         above = options.thrice if how.ice else None
         predict(emulator, folder, test, made["data"]["val"], above)
     return 0
+
+
+def show(made: dict[str, Any], prog: str, *, resampled: bool) -> int:
+    """Print a recipe, if it can be trained."""
+    if resampled:
+        print("# of the cases as they are; --resample_data writes others, and trains on those")
+    else:
+        prepare(made, prog)
+    print(yaml.safe_dump(made, sort_keys=False), end="")
+    return 0
+
+
+def prepare(made: dict[str, Any], prog: str) -> None:
+    """Open the data and make the network, to learn what is wrong before anything is written.
+
+    Raises:
+        M2MError: If something is; in words of this command line.
+    """
+    from map2map.commands.train import make
+
+    try:
+        with telling(logging.ERROR):  # training tells the rest
+            cli = make(deepcopy(made), prog)
+            cli.model.prepare(cli.datamodule)
+    except M2MError as error:
+        text = str(error)
+        for key, option in OPTIONS.items():
+            text = text.replace(key, option)
+        raise RecipeError(text) from error
 
 
 def coarser(options: Any, how: Any, cases: Any, folder: Any) -> Any:

@@ -14,10 +14,13 @@ from map2map.physics.spacing import step_of
 from map2map.sources import open_source
 from map2map.typing import Shape
 
-__all__ = ["Case", "cases_of", "largest_patch", "patterns", "resample"]
+__all__ = ["Case", "cases_of", "check_resampling", "largest_patch", "patterns", "resample"]
 
 EXAMPLE = "ex.nc"
 """What the file is called that ice-flow models write; any other single NetCDF file will do."""
+
+SLOPES = {"slopsurfx": "x", "slopsurfy": "y"}
+"""Along which axis `usurf` has them."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,50 @@ class Case:
         source = open_source(self.path(field), ndim=2, framed=True)
         return source.stored(field).shape
 
+    def steps(self, field: str) -> tuple[float | None, ...]:
+        """From a cell to the next along y and x, negative if coordinates descend.
+
+        Args:
+            field: Whose axes they are.
+
+        Returns:
+            NaN where coordinates are not even, None where there are none.
+        """
+        if "" in self.files:
+            axes = open_source(self.path(field), ndim=2, framed=True).stored(field).axes
+            return tuple(step_of(axis.values) for axis in axes) or (None, None)
+        return tuple(
+            step_of(np.load(self.files[axis], allow_pickle=False)) if axis in self.files else None
+            for axis in "yx"
+        )
+
     def spacing(self) -> list[float] | None:
         """Cell size per axis that beside npy files ``y.npy`` and ``x.npy`` tell."""
-        if "" in self.files or not {"x", "y"} <= self.files.keys():
-            return None
-        steps = [step_of(np.load(self.files[axis], allow_pickle=False)) for axis in "yx"]
-        if any(step is None or isnan(step) for step in steps):
+        steps = (None,) if "" in self.files else self.steps("")
+        if any(step is not None and isnan(step) for step in steps):
             raise GeometryError(f"x.npy and y.npy of case {self.name!r} are not evenly spaced")
-        return [abs(step) for step in steps if step is not None]
+        return None if None in steps else [abs(step) for step in steps if step is not None]
+
+    def check_axes(self, fields: Sequence[str], *, named: bool = False) -> None:
+        """Refuse fields whose rows are columns.
+
+        Args:
+            fields: Which are there.
+            named: Whether other axes than y, x are refused, too.
+
+        Raises:
+            FieldError: If a field is not there.
+            GeometryError: If the last axes of one are called x, y.
+        """
+        source = open_source(self.files[""], ndim=2, framed=True) if "" in self.files else None
+        for name in fields:
+            path, axes = self.path(name), source.stored(name).axes if source else ()
+            found = [axis.name for axis in axes]
+            if found == ["x", "y"] or (named and found not in ([], ["y", "x"])):
+                raise GeometryError(
+                    f"field {name!r} of {path} has the axes {', '.join(found)}, but "
+                    f"they are to be y, x, rows first; transpose it or rename them"
+                )
 
 
 def cases_of(folder: Path) -> list[Case]:
@@ -115,6 +154,31 @@ def largest_patch(cases: Sequence[Case], field: str) -> int:
     return 1 << (smallest.bit_length() - 1)
 
 
+def check_resampling(cases: Sequence[Case], fields: Sequence[str], factor: float) -> None:
+    """Refuse what `resample` cannot do.
+
+    Raises:
+        RecipeError: If a field cannot be resampled, or a case has fewer cells than a block.
+    """
+    computed = sorted({"slopsurfn", "X", "Y"} & set(fields))
+    if computed:
+        raise RecipeError(f"{', '.join(computed)} cannot be resampled; leave --resample_data out")
+    for case in cases:
+        stored = dict.fromkeys("usurf" if computes(case, name) else name for name in fields)
+        case.check_axes(list(stored), named=True)
+        shape = case.shape(next(iter(stored)))
+        if min(shape) < factor:
+            raise RecipeError(
+                f"--resample_data {factor:g} makes a cell of {factor:g} x {factor:g}, but case "
+                f"{case.name!r} has {' x '.join(map(str, shape))}; choose a smaller number"
+            )
+
+
+def computes(case: Case, field: str) -> bool:
+    """Whether a field is a slope that resampling computes first."""
+    return field in SLOPES and not case.holds(field)
+
+
 def resample(case: Case, fields: Sequence[str], factor: float, folder: Path) -> Case:
     """Write a case on coarser or finer cells.
 
@@ -125,13 +189,7 @@ def resample(case: Case, fields: Sequence[str], factor: float, folder: Path) -> 
             columns beyond the last block dropped. Below 1: a bicubic spline at every so many-th of
             a cell.
         folder: Where it is written.
-
-    Raises:
-        RecipeError: If a field cannot be resampled.
     """
-    computed = sorted({"slopsurfn", "X", "Y"} & set(fields))
-    if computed:
-        raise RecipeError(f"{', '.join(computed)} cannot be resampled; leave --resample_data out")
     path = folder / case.name / EXAMPLE
     path.parent.mkdir(parents=True, exist_ok=True)
     with opened(case, fields) as data:
@@ -155,8 +213,8 @@ def opened(case: Case, fields: Sequence[str]) -> xr.Dataset:
         if steps is not None:
             ends = dict(zip("yx", steps, strict=True))
             data = data.assign_coords({a: dx * np.arange(data.sizes[a]) for a, dx in ends.items()})
-    for name, axis in (("slopsurfx", "x"), ("slopsurfy", "y")):
-        if name in fields and (name not in data or "" in case.files):
+    for name, axis in SLOPES.items():
+        if name in fields and computes(case, name):
             if "usurf" not in data or axis not in data.coords:
                 raise FieldError(f"case {case.name!r} lacks usurf or {axis}, which {name} needs")
             data[name] = data.usurf.differentiate(axis, edge_order=1)
@@ -174,6 +232,12 @@ def refined(data: xr.Dataset, factor: float) -> xr.Dataset:
     out = {}
     for name, values in data.items():
         frames = values.values.reshape(-1, *sizes)
+        unknown = int((~np.isfinite(frames)).sum())
+        if unknown:
+            raise FieldError(
+                f"field {name!r} is NaN or infinite in {unknown} cells, which a spline would "
+                f"spread over its frame; mend them, or leave out --resample_data"
+            )
         finer = [RectBivariateSpline(*cells, frame)(*where) for frame in frames]
         out[name] = (values.dims, np.stack(finer).reshape(*values.shape[:-2], *map(len, where)))
     coords = {

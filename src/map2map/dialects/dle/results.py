@@ -2,18 +2,21 @@
 
 import argparse
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from map2map.errors import RecipeError
+from map2map.errors import RecipeError, SaveError
 from map2map.files import replacing
 from map2map.plots import STYLE
 
-__all__ = ["PARAMETERS", "find", "make", "write_history", "write_model"]
+__all__ = ["PARAMETERS", "find", "made", "write_history", "write_model"]
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +39,12 @@ def runs_in(folder: Path, name: str) -> list[Path]:
     return [path for path in (folder / name, *others) if path.is_dir()]
 
 
-def make(options: argparse.Namespace, name: str) -> Path:
+@contextmanager
+def made(options: argparse.Namespace, name: str) -> Iterator[Path]:
     """The folder to train in: a new one, or that of the same options whose training broke off.
 
-    Nothing is ever removed: where results of the name are there already, others get a number.
+    Nothing that was there is ever removed: where results of the name are there already, others get
+    a number. A new folder is removed again if what is made inside the context is refused.
     """
     folder, text = options.results_dir, as_text(options)
     there = runs_in(folder, name)
@@ -48,15 +53,27 @@ def make(options: argparse.Namespace, name: str) -> Path:
         same = parameters.is_file() and parameters.read_text() == text
         if same and not (former / "model.h5").exists():
             log.info("going on with %s", former)
-            return former
+            yield former
+            return
     number = 1 + max((int(p.name.partition("+RUN-")[2] or 1) for p in there), default=0)
     path: Path = folder / (f"{name}+RUN-{number}" if there else name)
     if there:
         log.info("%s has results already, which are kept; these go to %s", there[-1], path)
-    path.mkdir(parents=True)
-    with replacing(path / PARAMETERS) as temporary:
-        temporary.write_text(text)
-    return path
+    above = [each for each in path.parents if not each.exists()]
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise SaveError(f"cannot make {path}: {error}; see --results_dir") from error
+    try:
+        with replacing(path / PARAMETERS) as temporary:
+            temporary.write_text(text)
+        yield path
+    except BaseException:
+        rmtree(path)
+        with suppress(OSError):  # somebody else's are there meanwhile
+            for each in above:
+                each.rmdir()
+        raise
 
 
 def find(options: argparse.Namespace, name: str) -> Path:

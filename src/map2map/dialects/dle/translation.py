@@ -2,7 +2,8 @@
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +73,17 @@ def recipe(
     needs = [need for made in derived.values() for need in made.needs if need not in derived]
     used = dict.fromkeys([*stored, *needs, *how.targets])
     first = next(iter(used))
+    for case in (*train, *test):
+        case.check_axes(list(used))
+        check_coordinates(case, derived)
     size = options.patch_size
     if size < 0:
         size = largest_patch([*train, *test], first)
     step = 1 << (options.nb_blocks - 1)
     if options.network == "unet" and size % step:
         raise RecipeError(
-            f"patches of {size} cells (--patch_size {options.patch_size}) are no multiple of {step}, "
-            f"which a unet of {options.nb_blocks} levels pools together (--nb_blocks)"
+            f"patches of {size} cells (--patch_size {options.patch_size}) are no multiple of "
+            f"{step}, which a unet of {options.nb_blocks} levels pools together (--nb_blocks)"
         )
     where = {"field": "thk", "above": options.thrice} if how.ice else None
     if how.ice and "thk" not in how.inputs:
@@ -92,6 +96,8 @@ def recipe(
     if len(spacings) > 1:
         raise RecipeError(f"cases have cells of different size: {sorted(spacings)}")
     spacing = [*spacings.pop()] or None
+    steps = {case.steps(first) for case in (*train, *test)}
+    mirrored = symmetries(options, how, steps)
     return {
         "seed_everything": options.seed,
         "trainer": {
@@ -128,7 +134,7 @@ def recipe(
             "val": patterns(test, list(used)),
             "derived": {name: describe(made) for name, made in derived.items()},
             "crops": {"size": size, "halo": 0, "where": where},
-            "augment": {"symmetries": symmetries(options, how), "shift": None if how.ice else size},
+            "augment": {"symmetries": mirrored, "shift": None if how.ice else size},
             "domain": {
                 "ndim": 2, "periodic": False, "pad": "model", "frames": options.data_stepping,
                 "same_shape": False, "spacing": spacing,
@@ -144,8 +150,34 @@ def recipe(
     }  # fmt: skip
 
 
-def symmetries(options: argparse.Namespace, how: Mapping) -> str:
-    """Which symmetries patches are turned by."""
+def check_coordinates(case: Case, derived: dict[str, Any]) -> None:
+    """Refuse a case without the coordinates that something is computed from.
+
+    Raises:
+        RecipeError: If there are none.
+    """
+    needing = {need: name for name, how in derived.items() for need in how.needs}
+    for need in needing.keys() - derived.keys():
+        if None in case.steps(need):
+            how = "put x.npy and y.npy beside its fields"
+            if "" in case.files:
+                how = f"add them to {case.path(need)}"
+            raise RecipeError(
+                f"case {case.name!r} has no coordinates x and y, which {needing[need]} is computed "
+                f"with; {how}"
+            )
+
+
+def symmetries(
+    options: argparse.Namespace, how: Mapping, steps: Iterable[tuple[float | None, ...]]
+) -> str:
+    """Which symmetries patches are turned by.
+
+    Args:
+        options: The command line.
+        how: What is mapped to what.
+        steps: From a cell to the next along y and x, as far as they are known.
+    """
     if not options.data_augmentation:
         return "none"
     from map2map.imports.dle import VECTORS
@@ -160,6 +192,14 @@ def symmetries(options: argparse.Namespace, how: Mapping) -> str:
                     *(alone[0], *set(parts) - set(alone)),
                 )
                 return "none"
+    for dy, dx in steps:
+        if dy and dx and not isclose(abs(dy), abs(dx), rel_tol=1e-3):
+            log.info(
+                "patches are flipped, but not turned by quarters, because cells are not square: "
+                "%g along y, %g along x",
+                *(abs(dy), abs(dx)),
+            )
+            return "flips"
     return "all"
 
 
