@@ -21,7 +21,7 @@ def test_the_files_of_f2_have_the_published_bytes(tmp_path):
     assert list(read_scales(tmp_path / "fieldin.dat").items()) == list(F2.items())
 
 
-@given(scale=st.floats(allow_nan=False, allow_infinity=False).filter(bool))
+@given(scale=st.floats(0, exclude_min=True, allow_nan=False, allow_infinity=False))
 def test_no_digit_of_a_scale_is_lost(tmp_path_factory, scale):
     path = tmp_path_factory.mktemp("scales") / "fieldin.dat"
     write_scales(path, {"x": scale})
@@ -47,6 +47,8 @@ def test_what_follows_a_scale_is_ignored(tmp_path):
         ("thk 2000\nubar\n", r"line 2: found 'ubar', expected a name and a scale, such as"),
         ("thk x\n", r"line 1: the scale 'x' is not a number"),
         ("a 1\nthk 0.000000 \n", r"line 2: cannot divide by the scale 0.000000; give a typical"),
+        ("a 1\nthk -2000\n", r"a.dat, line 2: the scale -2000 is negative; give .* positive"),
+        ("thk -inf\n", r"line 1: the scale -inf is negative"),
         ("thk inf\n", r"line 1: cannot divide by the scale inf"),
         ("thk nan\n", r"line 1: cannot divide by the scale nan"),
         ("thk 1\nb 1\nthk 2\n", r"line 3: field 'thk' is there twice"),
@@ -76,6 +78,7 @@ def test_what_could_not_be_read_is_not_written(tmp_path):
         ({"a b": 1.0}, "field 'a b' cannot be written"),
         ({"": 1.0}, "field '' cannot be written"),
         ({"a": 0.0}, "field 'a': cannot divide by the scale 0.0"),
+        ({"a": -1.0}, "field 'a': the scale -1.0 is negative"),
         ({"a": float("nan")}, "field 'a': cannot divide by the scale nan"),
     ):
         with pytest.raises(ArtefactError, match=words):

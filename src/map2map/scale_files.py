@@ -55,12 +55,17 @@ def checked(text: str, where: str) -> float:
     """A scale that can be divided by.
 
     Raises:
-        ArtefactError: If it is no number, zero or not finite; says where.
+        ArtefactError: If it is no number, not positive or not finite; says where.
     """
     try:
         scale = float(text)
     except ValueError:
         raise ArtefactError(f"{where}: the scale {text!r} is not a number") from None
+    if scale < 0:
+        raise ArtefactError(
+            f"{where}: the scale {text} is negative; give a typical size of the field, a positive "
+            f"number"
+        )
     if scale == 0 or not math.isfinite(scale):
         raise ArtefactError(
             f"{where}: cannot divide by the scale {text}; give a typical value of the field"
