@@ -147,7 +147,7 @@ WRONG = {
     "line": (("dle",), put("fieldin.dat", "thk 1\nb\nc 1\n"), "fieldin.dat, line 2: found 'b'"),
     "zero": (("dle",), put("fieldin.dat", "thk 0\nb 1\nc 1\n"), "cannot divide by the scale 0"),
     "text": (("dle",), put("model.h5", "weights"), "model.h5 is not an HDF5 file, or is truncated"),
-    "layer": (("dle",), spoil_layers, "layer 'conv2d_activation' is a ELU, which is not supported"),
+    "layer": (("dle",), spoil_layers, "layer 'conv2d_activation' is of the class ELU, which is not supported"),
 }
 
 

@@ -209,7 +209,7 @@ TWO = {"strides": [2, 2]}
 REFUSED = {
     "batch normalization": (
         cnn(dropout=layer("BatchNormalization", "dropout", ("act",))),
-        r"layer 'dropout' is a BatchNormalization, which is not supported; layers can be Input",
+        r"layer 'dropout' is of the class BatchNormalization, which is not supported; layers can be Input",
     ),
     "stride": (
         cnn(conv2d=conv("conv2d", "input_1", 4, **TWO)),
@@ -249,7 +249,7 @@ REFUSED = {
     "slope": (cnn(act=act(alpha=-2)), r"'act' \(LeakyReLU\) has alpha -2, .* from 0 to 1"),
     "bounded": (
         cnn(act=layer("ReLU", "act", ("conv2d",), ("conv2d_1",), max_value=6.0)),
-        "has max_value 6.0",
+        "has max_value 6.0, which is not supported; it can be None, its default$",
     ),
     "own output": (
         cnn(conv2d=conv("conv2d", "conv2d_1", 4)),

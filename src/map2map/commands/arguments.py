@@ -63,7 +63,10 @@ def fields_at(
                 f"{', '.join(missing)} are needed; give NAME=PATH::VARIABLE for each"
             )
         if not missing:
-            raise RecipeError(f"'{rest.pattern}' is not NAME=PATH, and all fields have their place")
+            raise RecipeError(
+                f"'{rest.pattern}' is superfluous: {', '.join(found)} have their places already; "
+                f"leave it out"
+            )
         found |= dict.fromkeys(missing, rest)
     return {name: found[name] for name in known if name in found}
 

@@ -132,7 +132,7 @@ class Reader:
         config, kind = entry["config"], str(entry["class_name"])
         if kind not in CLASSES:
             raise ArtefactError(
-                f"layer {name!r} is a {kind}, which is not supported; layers can be "
+                f"layer {name!r} is of the class {kind}, which is not supported; layers can be "
                 f"{', '.join(CLASSES)}"
             )
         inputs = tuple(self.numbers[n] for n in self._takes(node))

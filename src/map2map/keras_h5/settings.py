@@ -45,7 +45,8 @@ class Settings:
         if isinstance(allowed[0], tuple) and isinstance(value, int):
             value = (value, value)
         if value not in allowed:
-            self.refuse(key, " or ".join(repr(each) for each in allowed if each is not None))
+            words = [repr(each) for each in allowed if each is not None]
+            self.refuse(key, " or ".join(words) or "None, its default")
 
     def count(self, key: str) -> int:
         """A positive number."""

@@ -66,8 +66,8 @@ def mapping(maptype: str) -> Mapping:
     folder = Path(maptype)
     if not folder.is_dir():
         raise RecipeError(
-            f"--maptype {maptype} is neither a mapping that is known"
-            f"{near_names(maptype, PREDEFINED)} nor a folder with {INPUTS} and {TARGETS}"
+            f"--maptype {maptype} is no folder with {INPUTS} and {TARGETS}, and no mapping that is "
+            f"known{near_names(maptype, PREDEFINED)}"
         )
     inputs, targets = read_scales(folder / INPUTS), read_scales(folder / TARGETS)
     # of a field in both, the original takes the scale of the second
