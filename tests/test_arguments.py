@@ -23,7 +23,7 @@ def test_fields_are_named_with_their_variable():
         (["u=a.npy", "u=b.npy", "v=c.npy"], "'u' is given twice"),
         (["u=a.npy", "w=b.npy"], "not NAME=PATH of a field that is needed"),
         (["a.npy", "b.npy"], "the fields are u, v"),
-        (["u=a.nc", "a.nc", "v=7"], r"^'a.nc' is superfluous: u, v have their places already; leave"),
+        (["u=a.nc", "a.nc", "v=7"], r"^'a.nc' is superfluous: u, v have their places already"),
         (["a.nc::u"], "names one variable"),
     ],
 )

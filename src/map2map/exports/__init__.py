@@ -8,6 +8,7 @@ A format is one file here, a module with
 - if the file can be run from Python, ``run(path, fields)``, physical fields by name to physical
   fields by name. `map2map.exports.writing` compares with the emulator then;
 - if the file needs others, ``beside(emulator)``, their names and texts; they lie in its folder;
+- if it does without an option that others have, ``NEEDLESS``, the reason by the option's name;
 - if the file has to be called so, ``NAME``; and ``TOLD``, lines by title, what else to say of it.
 
 What all share is in `map2map.exports.graph`: the emulator as a graph of physical fields.

@@ -9,18 +9,21 @@ from map2map.errors import ArtefactError
 from map2map.fields import FieldSet, field_channels
 from map2map.keras_h5.networks import layers_of, model_of
 from map2map.keras_h5.reading import read_network
-from map2map.keras_h5.writing import write_layers
+from map2map.keras_h5.writing import VERSION, write_layers
 from map2map.norms import Identity, Scale
 from map2map.scale_files import INPUTS, TARGETS, as_text
 
-__all__ = ["NAME", "PACKAGES", "SUFFIX", "TOLD", "beside", "export"]
+__all__ = ["NAME", "NEEDLESS", "PACKAGES", "SUFFIX", "TOLD", "beside", "export"]
 
 SUFFIX = ".h5"
 NAME = "model.h5"
 PACKAGES: tuple[str, ...] = ()
+NEEDLESS = {"size": "the network takes frames of every size"}
 TOLD = {
     "scales": f"{INPUTS}, {TARGETS} beside it: the network takes fields divided by them, float32 "
     f"(batch, y, x, field), and gives fields to multiply",
+    "form": f"that of Keras {VERSION}, named in the file because Keras reads it by that; no Keras "
+    f"has run",
     "checked": "read back: the same layers, and weights equal to the last bit",
 }
 

@@ -91,9 +91,10 @@ def write(
     unknown = [name for name in options if name not in options_of(module)]
     if unknown:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in options_of(module))
+        why = f"its options are {names}" if names else "it has none of its own"
         raise RecipeError(
             f"--to {to} has no option --{unknown[0].replace('_', '-')}; "
-            + (f"its options are {names}" if names else "it has none of its own")
+            + getattr(module, "NEEDLESS", {}).get(unknown[0], why)
         )
     size = options.get("size")
     if size is not None:

@@ -111,9 +111,13 @@ def read(folder: Path) -> Emulator:
         DOMAIN,
         derived={name: how for name, how in DERIVED.items() if name in inputs},
     )
-    files = {name: digest(path) for name, path in paths.items()}
-    emulator.training_record = {"imported": {"from": "dle", "files": files}}
-    emulator.versions = {"map2map": version("map2map"), "keras": network.version}
+    record = {"from": "dle", "files": {name: digest(path) for name, path in paths.items()}}
+    emulator.versions = {"map2map": version("map2map")}
+    if network.writer:
+        record["written_by"] = network.writer
+    else:
+        emulator.versions["keras"] = network.version
+    emulator.training_record = {"imported": record}
     return emulator.eval()
 
 

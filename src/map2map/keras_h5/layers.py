@@ -44,9 +44,11 @@ class Network:
     Args:
         layers: As they are computed; what acts in training only is left out.
         dropout: The largest rate of its dropout layers.
-        version: Of the Keras that wrote it.
+        version: Of the Keras that wrote it, or whose form it has.
+        writer: Who wrote it, if not Keras.
     """
 
     layers: tuple[Layer, ...]
     dropout: float = 0.0
     version: str = ""
+    writer: str = ""

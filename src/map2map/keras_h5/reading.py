@@ -11,6 +11,7 @@ import numpy as np
 from map2map.errors import ArtefactError
 from map2map.keras_h5.layers import Kind, Layer, Network, Weights
 from map2map.keras_h5.settings import CLASSES, CONVS, Settings
+from map2map.keras_h5.writing import WRITER
 
 __all__ = ["read_network"]
 
@@ -99,7 +100,8 @@ class Reader:
         if len(inputs) != 1:
             raise ArtefactError(f"the model has {len(inputs)} inputs; one can be read")
         version = self.file.attrs.get("keras_version", "")
-        return Network(tuple(self.layers), self.dropout, text(version))
+        writer = self.file.attrs.get(WRITER, "")
+        return Network(tuple(self.layers), self.dropout, text(version), text(writer))
 
     def _takes(self, node: Node) -> tuple[Node, ...]:
         name, call = node

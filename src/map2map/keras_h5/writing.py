@@ -6,6 +6,7 @@ optimizer.
 
 import json
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ import numpy as np
 
 from map2map.keras_h5.layers import Layer
 
-__all__ = ["write_layers"]
+__all__ = ["VERSION", "WRITER", "write_layers"]
 
 VERSION = "2.15.0"
 """Of Keras, whose form the file has."""
+
+WRITER = "written_by"
+"""Attribute of the file that says that not Keras has written it."""
 
 CLASSES = {
     "input": "InputLayer",
@@ -57,6 +61,7 @@ def write_layers(path: Path, layers: Sequence[Layer], dropout: float = 0.0) -> N
     weights = {layer.name: layer.weights for layer in layers}
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = json.dumps({"class_name": "Functional", "config": config})
+        file.attrs[WRITER] = f"map2map {version('map2map')}"
         group = file.create_group("model_weights")
         # of the group too, or Keras 2 takes the weights for those of Keras 1, and turns the kernels
         # of transposed convolutions
