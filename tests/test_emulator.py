@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from map2map.arrays import Settings
 from map2map.emulator import Card, Emulator
 from map2map.errors import ArtefactError, FieldError, GeometryError
 from map2map.fields import Field, FieldSet
@@ -106,6 +107,34 @@ def test_a_file_needs_nothing_else(tmp_path):
     elsewhere.mkdir()
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, cwd=elsewhere)
     np.testing.assert_array_equal(np.load(tmp_path / "w.npy"), emulator(physical())["w"])
+
+
+def test_a_field_that_is_input_and_target_keeps_its_norm_in_a_file(tmp_path):
+    torch.manual_seed(0)
+    rho, w = (FieldSet((Field(name, "1", "scalar", 1),)) for name in ("rho", "w"))
+    both = FieldSet((*rho, *w))
+    norms = {"rho": Standardize([4.0], [0.5])}
+    emulator = Emulator(both, rho, norms, ConvNet(2, 1, width=2, depth=1, ndim=2), Domain(ndim=2))
+    emulator.save(tmp_path / "e.safetensors")
+    again, x = Emulator.load(tmp_path / "e.safetensors"), torch.randn(1, 2, 8, 8)
+    with torch.no_grad():
+        expected = 4 + 0.5 * emulator.model((x - torch.tensor([4.0, 0])[:, None, None])
+                                            / torch.tensor([0.5, 1])[:, None, None])  # fmt: skip
+        torch.testing.assert_close(again(x), expected)
+
+
+def test_nan_are_allowed_where_its_settings_say_so():
+    emulator, fields = make(), physical((20, 20))
+    fields["rho"][3, 3] = np.nan
+    with pytest.raises(FieldError, match="1 NaN or infinite"):
+        emulator(fields)
+    emulator.settings = Settings(allow_nonfinite=True)
+    seen = np.isnan(emulator(fields)["w"][0])
+    margin = emulator.footprint.margin
+    assert seen[3, 3]
+    assert seen.sum() == (2 * margin + 1) ** 2
+    with pytest.raises(FieldError, match="1 NaN or infinite"):
+        emulator.apply(fields, settings=Settings())
 
 
 def test_a_card_is_read_without_weights_and_says_everything(tmp_path):
