@@ -45,7 +45,7 @@ from map2map.train import Output
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
-TRAINED = ("README.md", "docs/tour.md", "docs/extend.md", "docs/ice_flow.md")
+TRAINED = ("README.md", "docs/tour.md", "docs/extend.md", "docs/ice_flow.md", "docs/saliency.md")
 """Pages whose training commands train; those of the others are read, and nothing more."""
 
 QUICK = {
@@ -73,6 +73,7 @@ QUICK = {
     ],
     "train mine.yaml": ["--data.crops.size=8", "--trainer.max_epochs=1"],
     "train lab.yaml": ["--trainer.max_epochs=1"],
+    "train gravity.yaml": ["--trainer.max_epochs=1", "--trainer.accelerator=cpu"],
 }
 """What is appended to commands, so that they take no time; the last of an option counts."""
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "apply": ("map2map.commands.apply", "apply an emulator to fields of any size"),
     "evaluate": ("map2map.commands.evaluate", "score an emulator beside its baselines"),
     "report": ("map2map.commands.report", "make a page of an emulator's scores"),
+    "saliency": ("map2map.commands.saliency", "see which cells a label or parameter hangs on"),
     "export": ("map2map.commands.export", "write an emulator for other programs and languages"),
     "import": ("map2map.commands.imports", "make an emulator of another tool's network"),
     "inspect": ("map2map.commands.inspect", "say what is in a field file, recipe or emulator"),

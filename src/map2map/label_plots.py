@@ -1,7 +1,7 @@
 """Figures of labels and parameters, from their scores; and of saliency. Nothing needs a display.
 
-Letters and lines that stand for the truth have matplotlib's color of text, whatever that is, so
-that the figures fit light pages and dark ones.
+Letters and lines that stand for the truth have matplotlib's color of text and others those of its
+cycle, whatever they are, so that the figures fit light pages and dark ones.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from map2map.plots import COLORS, STYLE, color_limits
+from map2map.plots import STYLE, color_limits
 from map2map.typing import Array
 
 __all__ = ["confusion", "group_logits", "parameters", "reliability", "roc", "saliency"]
@@ -123,7 +123,7 @@ def reliability(scores: xr.Dataset) -> Figure:
         top.set_xlim(-0.03, 1.03)
         subject = plain(shown(scores)[0]) if len(shown(scores)) == 1 else "the class"
         top.set_ylabel(f"share that is {subject}")
-        name_curves(figure, top, "upper left")
+        name_curves(figure, top, None)
         bottom.set_yscale("symlog", linthresh=1)
         bottom.set_ylim(0, 3 * max(1, int(scores.reliability_count.max())))
         bottom.set_ylabel("number")
@@ -150,8 +150,8 @@ def group_logits(scores: xr.Dataset) -> Figure:
         # spread evenly, without chance, so that the same scores make the same figure
         x = truth + 0.56 * ((np.arange(len(truth)) * GOLDEN) % 1 - 0.5)
         for chosen, color, marker, label in (
-            (right, COLORS[2], "o", "right"),
-            (~right, COLORS[1], "X", "wrong"),
+            (right, "C0", "o", "right"),
+            (~right, "C1", "X", "wrong"),
         ):
             axis.plot(
                 x[chosen],
@@ -292,7 +292,7 @@ def parameters(scores: xr.Dataset, units: Sequence[str] = ()) -> Figure:
                 ms=3,
                 lw=0.7,
                 alpha=0.8,
-                color=COLORS[2],
+                color="C0",
             )
             unit = f" [{units[number]}]" if units and units[number] not in ("", "1") else ""
             axis.set_xlabel(f"true {name}{unit}")
@@ -322,10 +322,12 @@ def figure_size(scores: xr.Dataset, height: float) -> tuple[float, float]:
     return 3.6, height + (0 if number == 1 else 0.32 * number + 0.3)
 
 
-def name_curves(figure: Figure, axis: Axes, place: Literal["lower right", "upper left"]) -> None:
-    """A legend: within the axes if it is short, else below them."""
-    if len(axis.lines) <= 3:
+def name_curves(figure: Figure, axis: Axes, place: Literal["lower right"] | None) -> None:
+    """A legend: if it is short, within the axes where curves leave room, or above; else below."""
+    if len(axis.lines) <= 3 and place is not None:
         axis.legend(loc=place)
+    elif len(axis.lines) <= 3:
+        figure.legend(loc="outside upper left")
     else:
         handles, labels = axis.get_legend_handles_labels()
         figure.legend(handles[1:], labels[1:], loc="outside lower center")

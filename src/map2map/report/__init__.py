@@ -6,7 +6,15 @@
 - `tables`: scores, scales, runs, times, the card;
 - `drawing`: pictures as SVG in the page's colors, or as PDF;
 - `curves`, `maps`: the pictures;
+- `filling`: what pages of all kinds share, with ``base.html`` and ``parts.html``;
 - `page`: all of it in order, into ``page.html``.
+
+Of labels and parameters of whole runs:
+
+- `run_scores`: the file, read and checked;
+- `run_origin`, `run_words`: whether the runs are new, and the first sentences and warnings;
+- `run_tables`, `run_pictures`: scores and runs, and their pictures;
+- `runs`: all of it in order, into ``runs.html``.
 """
 
 from map2map.report.page import report

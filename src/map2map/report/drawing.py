@@ -17,6 +17,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from cycler import cycler
 from markupsafe import Markup, escape
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -130,6 +131,8 @@ def styled(inks: Inks) -> Iterator[None]:
         "axes.titlecolor": inks.ink,
         "xtick.color": inks.ink,
         "ytick.color": inks.ink,
+        # what is drawn in "C0", "C1" …
+        "axes.prop_cycle": cycler(color=inks.methods),
         "axes.linewidth": 0.7,
         "axes.spines.top": False,
         "axes.spines.right": False,

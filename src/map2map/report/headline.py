@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from map2map.report.scores import HEADLINE, Score, Scores
+from map2map.report.scores import HEADLINE, Held, Score, Scores
 from map2map.report.wording import count, duration, listed, number, score, times
 
-__all__ = ["Seen", "headline", "ratio", "trained_on", "warnings"]
+__all__ = ["Seen", "headline", "ratio", "seen_files", "trained_on", "warnings"]
 
 DRAWS = 2000
 """Bootstrap samples of the runs."""
@@ -123,10 +123,15 @@ class Seen:
 
 def trained_on(scores: Scores) -> Seen:
     """Compare the files that are scored with those that the card names."""
+    return seen_files(scores, scores.fields)
+
+
+def seen_files(scores: Held, fields: Sequence[str]) -> Seen:
+    """Compare the files of some fields that are scored with those that the card names."""
     training = scores.card.get("training")
     files = training.get("files") if isinstance(training, Mapping) else None
-    seen = [*_files(files, scores.fields)]
-    scored = [*_files(scores.about, scores.fields)]
+    seen = [*_files(files, fields)]
+    scored = [*_files(scores.about, fields)]
     for told_by, part in (("digest", 1), ("path", 0)):
         first, second = ({each[part] for each in side if each[part]} for side in (seen, scored))
         if first and second:

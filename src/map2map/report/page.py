@@ -1,62 +1,33 @@
 """The page: sections of tables and pictures in order, filled into ``page.html``."""
 
-import json
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-import jinja2
-import xarray as xr
-
-from map2map import __version__
 from map2map.errors import SaveError
 from map2map.files import replacing
-from map2map.report import curves, maps
-from map2map.report.drawing import Picture, save_pdf, svg
+from map2map.report import curves, maps, runs
+from map2map.report.drawing import Picture, save_pdf
+from map2map.report.filling import NOT_SCORED, Shown, filled, losses_of
 from map2map.report.headline import headline, trained_on, warnings
-from map2map.report.scores import Scores, read_scores
+from map2map.report.scores import Scores, open_scores, scores_of
 from map2map.report.tables import (
     SHOWN_RUNS,
     Row,
-    card_rows,
     percentile_rows,
     reach,
     run_rows,
     score_rows,
     time_rows,
 )
-from map2map.report.wording import count
 
 __all__ = ["report"]
 
 log = logging.getLogger(__name__)
 
 Maker = Callable[[Scores, str, str], Picture | None]
-
-NOT_SCORED = {
-    "slices": "The scores hold no slices; fields on one axis have none.",
-    "spectra": "Spectra were not scored: they need periodic fields without missing values.",
-    "error": "The error against scale was not scored: it needs periodic fields without missing "
-    "values.",
-    "bispectrum": "The bispectrum was not scored: it needs periodic fields on three axes without "
-    "missing values.",
-    "joint": "The scores hold no histogram of truth against emulator.",
-    "runs": "There is one run.",
-    "learning": "The emulator's card holds no losses.",
-}
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A place for a picture: the picture, or why there is none."""
-
-    title: str
-    picture: Picture | None
-    instead: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,12 +81,16 @@ def report(
         SourceError: If the scores cannot be read.
         SaveError: If a file is there already, or cannot be written.
     """
-    found = read_scores(scores)
+    data = open_scores(scores)
     page = Path(scores).parent / "report.html" if output is None else Path(output)
-    made = content(found, title)
+    made: Content | runs.Content
+    if runs.of_runs(data):
+        made = runs.content(runs.run_scores(Path(scores), data), title)
+    else:
+        made = content(scores_of(Path(scores), data), title)
     prints = {Path(pdf) / f"{p.name}.pdf": p for p in made.pictures} if pdf is not None else {}
     _refuse_to_replace([page, *prints], overwrite=overwrite)
-    text = render(made)
+    text = render(made) if isinstance(made, Content) else runs.render(made)
     for path, picture in prints.items():
         with replacing(path) as temporary:
             save_pdf(picture, temporary)
@@ -141,7 +116,7 @@ def content(scores: Scores, title: str | None = None) -> Content:
     """Everything on the page, with pictures not yet drawn."""
     used: set[str] = set()
     targets = [_target(scores, name, _slug(name, used)) for name in scores.fields]
-    losses, loss = _losses(scores.card)
+    losses, loss = losses_of(scores.card)
     learning = Shown(
         "Learning curve", curves.learning(losses, loss, "learning"), NOT_SCORED["learning"]
     )
@@ -199,77 +174,19 @@ def _target(scores: Scores, name: str, slug: str) -> Target:
     )
 
 
-def _losses(card: Mapping[str, Any]) -> tuple[dict[str, list[float]], str]:
-    """Losses after each epoch by split, and the name of the loss."""
-    held = card.get("scores")
-    found = held.get("loss") if isinstance(held, Mapping) else None
-    losses = {}
-    for split, values in found.items() if isinstance(found, Mapping) else ():
-        if isinstance(values, list) and values and all(isinstance(v, int | float) for v in values):
-            losses[str(split)] = [float(v) for v in values]
-    try:
-        loss = str(card["training"]["recipe"]["model"]["loss"]["class_path"]).rpartition(".")[2]
-    except (KeyError, TypeError):
-        loss = ""
-    return losses, loss
-
-
 def render(made: Content) -> str:
     """The page as HTML."""
     scores = made.scores
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = files("map2map") / "report" / "page.html"
-    template = environment.from_string(source.read_text(encoding="utf-8"))
-    return template.render(
+    return filled(
+        "page.html",
+        scores,
         title=made.title,
         headline=headline(scores),
         warnings=warnings(scores),
         targets=made.targets,
         learning=made.learning,
-        scores=scores,
-        methods=scores.methods,
-        card=card_rows(scores),
-        whole_card=json.dumps(_trimmed(scores.card), indent=2, ensure_ascii=False),
-        about=json.dumps(_without_lists(scores.about), indent=2, ensure_ascii=False),
         seen=trained_on(scores),
         length=scores.length_units(),
         times=time_rows(scores),
         shown_runs=SHOWN_RUNS,
-        svg=svg,
-        count=count,
-        versions=_versions(scores.data),
-        version=__version__,
     )
-
-
-def _trimmed(card: Mapping[str, Any]) -> dict[str, Any]:
-    """The card with counts in place of long lists of files."""
-    card = dict(card)
-    training = card.get("training")
-    if isinstance(training, Mapping) and isinstance(training.get("files"), Mapping):
-        counts = {split: count(len(runs), "run") for split, runs in training["files"].items()}
-        card["training"] = {**training, "files": counts}
-    return card
-
-
-def _without_lists(value: Any, most: int = 12) -> Any:
-    """A record with what is longer than a dozen entries cut."""
-    if isinstance(value, Mapping):
-        return {key: _without_lists(each, most) for key, each in value.items()}
-    if isinstance(value, list):
-        rest = [f"… and {len(value) - most} more"] if len(value) > most else []
-        return [*(_without_lists(each, most) for each in value[:most]), *rest]
-    return value
-
-
-def _versions(data: xr.Dataset) -> str:
-    text = str(data.attrs.get("versions", ""))
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return text
-    if isinstance(found, Mapping):
-        return ", ".join(f"{name} {version}" for name, version in found.items())
-    return text

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from map2map.errors import SourceError
 from map2map.scores import FORMAT
 
-__all__ = ["HEADLINE", "Score", "Scores", "read_scores"]
+__all__ = [
+    "HEADLINE",
+    "Held",
+    "Score",
+    "Scores",
+    "json_of",
+    "open_scores",
+    "read_scores",
+    "scores_of",
+]
 
 HEADLINE = "relative_l2"
 """The score that methods and runs are ranked by."""
@@ -67,8 +76,8 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Scores of an emulator and of baselines.
+class Held:
+    """What a scores file holds, of an emulator and of baselines.
 
     Args:
         data: Everything in the file, in memory; see docs/report.md for its variables.
@@ -91,6 +100,18 @@ class Scores:
     def baselines(self) -> list[str]:
         """What the emulator is compared with."""
         return self.methods[1:]
+
+    def perfect(self, name: str) -> float:
+        """What a perfect prediction scores."""
+        try:
+            return float(self.data[name].attrs["perfect"])
+        except (KeyError, ValueError, TypeError):
+            return PERFECT.get(name, 0.0)
+
+
+@dataclass(frozen=True)
+class Scores(Held):
+    """Scores of fields."""
 
     @property
     def fields(self) -> list[str]:
@@ -144,13 +165,6 @@ class Scores:
     def called(self, name: str) -> str:
         """The short name of a score."""
         return NAMES.get(name, name.replace("_", " "))
-
-    def perfect(self, name: str) -> float:
-        """What a perfect prediction scores."""
-        try:
-            return float(self.data[name].attrs["perfect"])
-        except (KeyError, ValueError, TypeError):
-            return PERFECT.get(name, 0.0)
 
     def known(self, name: str, **where: str) -> bool:
         """Whether a variable is there, and has a number at least once."""
@@ -256,8 +270,8 @@ def quantiles(values: NDArray[np.float64], shares: Sequence[float]) -> list[NDAr
     return found
 
 
-def read_scores(path: Path | str) -> Scores:
-    """Read a scores file into memory.
+def open_scores(path: Path | str) -> xr.Dataset:
+    """What is in a scores file of any kind, in memory.
 
     Raises:
         SourceError: If it is missing, truncated, of an unknown format, or no scores file.
@@ -266,18 +280,38 @@ def read_scores(path: Path | str) -> Scores:
     if not path.exists():
         raise SourceError(f"there are no scores {path}; `m2m evaluate` writes them")
     data = _opened(path)
-    missing = [name for name in AXES if name not in data.coords]
-    if "format" not in data.attrs or missing:
-        lacks = "the attribute format" if "format" not in data.attrs else ", ".join(missing)
-        raise SourceError(
-            f"{path} is not a scores file: it lacks {lacks}; "
-            f"`m2m report` takes what `m2m evaluate` has written"
-        )
+    if "format" not in data.attrs or "method" not in data.coords:
+        lacks = "the attribute format" if "format" not in data.attrs else "method"
+        raise _foreign(path, lacks)
     if str(data.attrs["format"]) != str(FORMAT):
         raise SourceError(
             f"{path} has scores of format {data.attrs['format']}, but this version reads {FORMAT}; "
             f"use the version of map2map that wrote it, {data.attrs.get('versions', 'not told')}"
         )
+    if data.sizes.get("method") == 0:
+        raise SourceError(f"{path} has scores of no method; there is nothing to report")
+    first = str(np.atleast_1d(data["method"].values)[0])
+    if first != "emulator":
+        raise SourceError(
+            f"{path} has {first!r} as its first method, where the emulator is expected"
+        )
+    return data
+
+
+def read_scores(path: Path | str) -> Scores:
+    """Read the scores of fields into memory.
+
+    Raises:
+        SourceError: If it is missing, truncated, of an unknown format, or no scores file.
+    """
+    return scores_of(Path(path), open_scores(path))
+
+
+def scores_of(path: Path, data: xr.Dataset) -> Scores:
+    """Scores of fields, checked."""
+    missing = [name for name in AXES if name not in data.coords]
+    if missing:
+        raise _foreign(path, ", ".join(missing))
     if HEADLINE not in data or data[HEADLINE].dims != AXES:
         raise SourceError(
             f"{path} lacks {HEADLINE} of every method, run and field; "
@@ -286,14 +320,17 @@ def read_scores(path: Path | str) -> Scores:
     empty = [name for name in AXES if data.sizes[name] == 0]
     if empty:
         raise SourceError(f"{path} has scores of no {empty[0]}; there is nothing to report")
-    first = str(data["method"].values[0])
-    if first != "emulator":
-        raise SourceError(
-            f"{path} has {first!r} as its first method, where the emulator is expected"
-        )
-    about = _json(path, data, "data")
-    card = _json(path, data, "card")
-    return Scores(data, path, card if isinstance(card, Mapping) else {}, about)
+    card = json_of(path, data, "card")
+    return Scores(
+        data, path, card if isinstance(card, Mapping) else {}, json_of(path, data, "data")
+    )
+
+
+def _foreign(path: Path, lacks: str) -> SourceError:
+    return SourceError(
+        f"{path} is not a scores file: it lacks {lacks}; "
+        f"`m2m report` takes what `m2m evaluate` has written"
+    )
 
 
 def _opened(path: Path) -> xr.Dataset:
@@ -312,7 +349,8 @@ def _opened(path: Path) -> xr.Dataset:
         ) from error
 
 
-def _json(path: Path, data: xr.Dataset, name: str) -> Any:
+def json_of(path: Path, data: xr.Dataset, name: str) -> Any:
+    """An attribute that is text in JSON; nothing if it is not there."""
     text = data.attrs.get(name)
     if text is None:
         return {}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from map2map.report.scores import HEADLINE, Scores, column_means
+from map2map.report.scores import HEADLINE, Held, Scores, column_means
 from map2map.report.wording import DASH, count, duration, number, score, times
 
 __all__ = [
@@ -177,7 +177,7 @@ def time_rows(scores: Scores) -> list[tuple[str, str]]:
     return rows
 
 
-def card_rows(scores: Scores) -> list[tuple[str, str]]:
+def card_rows(scores: Held) -> list[tuple[str, str]]:
     """What the emulator says about itself, in words."""
     card = scores.card
     training = _mapping(card.get("training"))
@@ -212,6 +212,9 @@ def _field(entry: Mapping[str, Any]) -> str:
     if units not in (None, "1"):
         parts.append(f"[{units}]")
     about = [str(entry["kind"])] if entry.get("kind") else []
+    classes = entry.get("classes")
+    if isinstance(classes, list) and classes:
+        return " ".join(parts) + f" (one of {', '.join(map(str, classes))})"
     about += [count(int(channels), "channel")] if isinstance(channels, int) else []
     return " ".join(parts) + (f" ({', '.join(about)})" if about else "")
 
