@@ -45,7 +45,9 @@ from map2map.train import Output
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
-TRAINED = ("README.md", "docs/tour.md", "docs/extend.md", "docs/ice_flow.md", "docs/saliency.md")
+TRAINED = tuple(
+    f"docs/{name}.md" for name in ("tour", "extend", "ice_flow", "saliency", "cubes")
+) + ("README.md",)
 """Pages whose training commands train; those of the others are read, and nothing more."""
 
 QUICK = {
@@ -62,6 +64,19 @@ QUICK = {
         "--trainer.max_epochs=1",
         "--trainer.accelerator=cpu",
     ],
+    "simulate potential_pairs": ["--runs=3", "--overwrite=true"],
+    "train newton_vs_gr": [
+        *(
+            f"--data.{split}.potential={{pattern: data/data_z1.h5, "
+            f'variable: "{{gravity}}_seed{{seed}}", only: {{seed: "{seeds}"}}}}'
+            for split, seeds in (("train", "0:2"), ("val", "2:3"))
+        ),
+        "--data.domain.plane_step=32",
+        "--trainer.max_epochs=1",
+    ],
+    "cubes temp": ["--stride=32"],
+    "cubes temp.yaml": ["--stride=32"],
+    "evaluate gravity/emulator.safetensors": ["--only=seed=2:3"],
     "train cosmology_displacement": ["--data.crops.size=8", "--trainer.max_epochs=1"],
     "tune cosmology_displacement": [
         "--trials=2",

@@ -250,6 +250,23 @@ def test_a_run_leaves_states_links_and_an_emulator():
     assert len(history["train"]) == len(history["val"]) == 3
 
 
+def test_an_epoch_that_is_not_validated_has_no_validation_loss_and_is_not_waited_for():
+    log = {}
+    # every loss is a plateau, as none is below 0
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau
+    never = Schedule(lambda optimizer: scheduler(optimizer, patience=0, threshold=1))
+    _, history = fit(log, schedule=never, epochs=6, check_val_every_n_epoch=2)
+    assert np.isfinite(history["val"]).tolist() == [False, True] * 3
+    assert np.isfinite(history["train"]).all()
+    card = Card.read("emulator.safetensors")
+    assert card.scores["loss"]["val"] == [None if np.isnan(v) else v for v in history["val"]]
+    # the rate falls after every validation, and after nothing else
+    rates = [log[epoch, 0][1] for epoch in range(6)]
+    np.testing.assert_allclose(rates, [0.02, 0.02, 0.002, 0.002, 0.0002, 0.0002])
+    best = 1 + int(np.nanargmin(history["val"]))
+    assert Path("best.pt").readlink() == Path(f"state_{best}.pt")
+
+
 def test_only_the_latest_states_are_kept_if_asked_and_the_best():
     output = Output(Path(), keep=1, figures=0)
     task, data = make()

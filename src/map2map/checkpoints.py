@@ -90,7 +90,8 @@ class States(Checkpoint):
         """Save the epoch."""
         done = trainer.current_epoch + 1
         losses: dict[str, float] = getattr(pl_module, "epoch_losses", {})
-        loss = losses.get("val", losses.get("train"))
+        # of an epoch that is not validated where others are, it is not known
+        loss = losses.get("val" if trainer.limit_val_batches else "train")
         better = loss is not None and (self.best is None or loss < self.best)
         self.best = loss if better else self.best
         path = self.folder / f"state_{done}.pt"

@@ -290,13 +290,14 @@ class Task(pl.LightningModule):
             self._keep("train", x, output, y)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The loss of a batch, added up."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor] | None:
+        """The loss of a batch, added up; labels and parameters as they came out, for callbacks."""
         loss, x, output, y = self.step(batch)
         self._count("val", loss, len(batch))
         self._measure("val", output, y, batch)
         if batch_idx + 1 == self.trainer.num_val_batches[0]:
             self._keep("val", x, output, y)
+        return {"output": output.detach(), "target": y} if self.tallies else None
 
     def _count(self, split: str, loss: Tensor, n: int) -> None:
         # kept on the device, so that the processor does not wait for the GPU
@@ -368,6 +369,10 @@ class Task(pl.LightningModule):
                             f"{high:g}; use a norm that takes them"
                         )
 
+    def on_train_epoch_start(self) -> None:
+        """Forget the epoch before: not every epoch need be validated."""
+        self.epoch_losses, self.epoch_measures = {}, {}
+
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, and step a scheduler that steps along, before the state may be saved."""
         super().optimizer_step(*args, **kwargs)
@@ -384,13 +389,18 @@ class Task(pl.LightningModule):
         self._close_measures("train")
         if self.line is not None and self.current_epoch == 0:
             self.line.load({k: self._total(sums) for k, sums in self.line.state().items()})
+        before = len(self.history["train"])
         for key, value in (*self.epoch_losses.items(), *self.epoch_measures.items()):
-            self.history.setdefault(key, []).append(value)
+            past = self.history.setdefault(key, [])
+            # NaN for epochs that were not validated
+            past += [math.nan] * (before - len(past)) + [value]
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            watched = self.schedule.monitor or ("val" if "val" in self.epoch_losses else "train")
-            if watched not in self.epoch_losses:
+            validates = bool(self.trainer.limit_val_batches)
+            watched = self.schedule.monitor or ("val" if validates else "train")
+            if watched == "val" and not validates:
                 raise FieldError("the schedule monitors 'val', but there is no validation split")
-            self.scheduler.step(self.epoch_losses[watched])
+            if watched in self.epoch_losses:
+                self.scheduler.step(self.epoch_losses[watched])
         elif self.scheduler is not None and self.schedule.interval == "epoch":
             self.scheduler.step()
         return self.epoch_losses

@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -185,10 +186,12 @@ def train(
         **_commit(),
         **(record or {}),
     }
-    losses: dict[str, list[float]] = {}
-    measured: dict[str, list[float]] = {}
+    losses: dict[str, list[float | None]] = {}
+    measured: dict[str, list[float | None]] = {}
     for key, values in task.history.items():
-        (measured if "/" in key else losses)[key] = values
+        # JSON knows no NaN
+        told = [value if isfinite(value) else None for value in values]
+        (measured if "/" in key else losses)[key] = told
     emulator.scores = {"loss": losses} | ({"measures": measured} if measured else {})
     emulator.versions = _versions()
     if trainer.is_global_zero:

@@ -1,9 +1,10 @@
-"""``m2m import --from TOOL FOLDER``: an emulator made of what another tool has trained."""
+"""``m2m import --from TOOL FOLDER`` or FILE: an emulator made of what another tool has trained."""
 
 import argparse
 from collections.abc import Sequence
 from inspect import getdoc
 from pathlib import Path
+from types import ModuleType
 
 from map2map.emulator import Emulator
 from map2map.errors import RecipeError, SaveError, near_names
@@ -22,6 +23,7 @@ origins:
 examples:
   m2m import --from dle f15_cfsflow/100
   m2m import --from dle f15_cfsflow/100 -o ice_flow.safetensors
+  m2m import --from cubes models/run_data_z1_RACOON_lp16_do0.5_na1.0_ts100.pt --set units=c^2
   m2m inspect ice_flow.safetensors       read what it takes and gives
 """
 
@@ -38,10 +40,33 @@ def main(argv: Sequence[str]) -> int:
     path: Path = options.output
     if path.exists() and not options.overwrite:
         raise SaveError(f"{path} exists; choose another name (-o) or allow to --overwrite")
-    emulator: Emulator = known[options.origin].read(options.folder)
+    emulator: Emulator = read(known[options.origin], options)
     emulator.save(path)
     print("\n".join(_told(emulator, path)))
     return 0
+
+
+def read(origin: ModuleType, options: argparse.Namespace) -> Emulator:
+    """Read what the origin has, with settings if it takes any.
+
+    Raises:
+        RecipeError: If it takes none, or one is no setting.
+    """
+    settings = {}
+    for text in options.set or ():
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise RecipeError(f"--set {text!r} is not KEY=VALUE")
+        settings[key] = value
+    if not settings:
+        return origin.read(options.path)  # type: ignore[no-any-return]
+    known = getattr(origin, "SETTINGS", ())
+    for key in settings:
+        if key not in known:
+            raise RecipeError(
+                f"--from {options.origin} takes no setting {key!r}{near_names(key, known)}"
+            )
+    return origin.read(options.path, settings)  # type: ignore[no-any-return]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("folder", type=Path, help="where the other tool's files are")
+    add("path", type=Path, metavar="FOLDER", help="where the other tool's files are, or its file")
     add("--from", dest="origin", required=True, metavar="ORIGIN", help="one of those below")
     add(
         "-o",
@@ -67,6 +92,12 @@ def _parser() -> argparse.ArgumentParser:
         help="the emulator to write; default: %(default)s",
     )
     add("--overwrite", action="store_true", help="replace an existing file")
+    add(
+        "--set",
+        action="append",
+        metavar="KEY=VALUE",
+        help="what the files do not tell, where the origin says so; may be repeated",
+    )
     return parser
 
 

@@ -1,8 +1,8 @@
 """Imports: an emulator made of what another tool has trained.
 
-An origin is one file here, a module with ``read(folder)``, which gives the emulator. The first
-line of its docstring is its line in ``m2m import --help``; what follows says what has to be in the
-folder.
+An origin is one file here, a module with ``read(path)``, which gives the emulator; one that needs
+to be told more than the files do names its ``SETTINGS`` and has ``read(path, settings)``. The first
+line of its docstring is its line in ``m2m import --help``; what follows says what has to be there.
 """
 
 from importlib import import_module

@@ -1,0 +1,838 @@
+"""The gravity classifiers' YAML file: keys, names, data, sessions, and what is told of them."""
+
+import re
+import shutil
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+from map2map.checkpoints import States, read_state
+from map2map.commands.train import make
+from map2map.dialects.cubes.cubes import find
+from map2map.dialects.cubes.options import locate, parser, read_settings
+from map2map.dialects.cubes.sessions import convert
+from map2map.dialects.cubes.translation import kept_in_memory, network, recipe
+from map2map.emulator import Card, Emulator
+from map2map.errors import ArtefactError, GeometryError, RecipeError, SourceError
+from map2map.fields import Field
+from map2map.grids import Domain
+from map2map.memory import bytes_of
+from map2map.models import Paco
+from map2map.moment_files import write_moments
+from map2map.runs import Files, Runs
+from map2map.windows import Window
+
+YAML = {
+    "model_params": {"architecture": "RACCOON", "layer_param": 2, "dropout": 0, "name": "run"},
+    "data_params": {
+        "datafile": "data_z1.h5", "train_seeds": 3, "test_seeds": 2, "newton_augmentation": 1,
+    },
+    "train_params": {"epochs": 3, "lr": "1e-3", "log_dir": "logs"},
+}  # fmt: skip
+
+NAME = "run_data_z1_RACCOON_lp2_do0.0_na1.0_ts3"
+KEYS = [(section, key) for section, keys in YAML.items() for key in keys]
+QUICK = ("--stride", 32)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def written(path=Path("temp.yaml"), **changes) -> Path:
+    """A YAML file with some keys changed; None leaves one out."""
+    entries = {section: dict(keys) for section, keys in YAML.items()}
+    for key, value in changes.items():
+        (section,) = (s for s, keys in YAML.items() if key in keys)
+        entries[section][key] = value
+        if value is None:
+            del entries[section][key]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(entries))
+    return path
+
+
+def cube(seed, gravity, size):
+    """Standardized noise that differs by seed and class."""
+    rng = np.random.default_rng([seed, gravity == "gr"])
+    return rng.standard_normal((size, size, size), np.float32)
+
+
+def write_root(path, seeds=range(5), size=64):
+    with h5py.File(path, "w") as file:
+        for seed in seeds:
+            for gravity in ("gr", "newton"):
+                file[f"{gravity}_seed{seed:04d}"] = cube(seed, gravity, size)
+    return path
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    return write_root(tmp_path_factory.mktemp("cubes") / "data_z1.h5")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, material):
+    """An empty folder with the data."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data_z1.h5").symlink_to(material)
+    return tmp_path
+
+
+def translated(*argv, **changes):
+    options = parser().parse_args([str(written(**changes)), *map(str, argv)])
+    settings = read_settings(locate(options.config))
+    cubes = find(Path(settings.datafile), options.redshift)
+    return recipe(settings, options, cubes, settings.epochs)
+
+
+def prepared(*argv, **changes):
+    """Task and data of a recipe, opened."""
+    made = translated(*argv, **changes) | {"trainer": {"logger": False}}
+    cli = make(made, "m2m cubes")
+    cli.model.prepare(cli.datamodule)
+    return cli.model, cli.datamodule
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("section", "key"), KEYS)
+def test_every_key_is_needed_and_named_if_it_is_missing(here, section, key):
+    with pytest.raises(RecipeError, match=rf"lacks {section}\.{key}; all keys are needed"):
+        read_settings(written(**{key: None}))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "match"),
+    [
+        (
+            "model_params",
+            "layer_parm",
+            "no key model_params.layer_parm; did you mean 'layer_par",
+        ),
+        ("train_params", "dropout", "no key train_params.dropout; it belongs to model_params"),
+        ("trian_params", "lr", "unknown section 'trian_params'; did you mean 'train_params'"),
+    ],
+)
+def test_unknown_keys_are_refused_with_near_names(here, section, key, match):
+    path = written()
+    entries = yaml.safe_load(path.read_text())
+    entries.setdefault(section, {})[key] = 1
+    path.write_text(yaml.safe_dump(entries))
+    with pytest.raises(RecipeError, match=match):
+        read_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("", "has no sections; there must be model_params"),
+        ("model_params: {", "is not YAML"),
+        ("model_params: 3", "has no section model_params, in which architecture"),
+    ],
+)
+def test_what_is_no_configuration_is_told(here, text, match):
+    Path("temp.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=match):
+        read_settings(Path("temp.yaml"))
+
+
+def test_values_are_cast_as_before_and_a_truncated_one_is_told(here, caplog):
+    caplog.set_level("WARNING")
+    settings = read_settings(written(layer_param=6.9, lr="1e-5", dropout=0, train_seeds="2"))
+    assert (settings.layer_param, settings.lr, settings.train_seeds) == (6, 1e-5, 2)
+    assert isinstance(settings.dropout, float)
+    assert caplog.messages == ["model_params.layer_param is 6.9, which is taken as 6"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"lr": "fast"}, "train_params.lr is 'fast', but must be a number"),
+        ({"lr": ".nan"}, "train_params.lr is '.nan', but must be a number"),
+        ({"lr": float("inf")}, "must be finite"),
+        ({"lr": 0}, "lr is 0.0; it must be above 0"),
+        ({"epochs": True}, "train_params.epochs is True, but must be a whole number"),
+        ({"epochs": 0}, "epochs is 0; it must be at least 1"),
+        ({"test_seeds": 0}, "test_seeds is 0; it must be at least 1"),
+        ({"dropout": 1}, "dropout is 1.0; it must be at least 0 and below 1"),
+        ({"name": "a/b"}, "becomes part of a file name"),
+        ({"architecture": "penguine"}, "no architecture 'penguine'; did you mean 'penguin'"),
+        ({"architecture": "CNN"}, "no architecture 'CNN'; there are p, paco, penguin, raccoon"),
+    ],
+)
+def test_values_that_are_not_allowed_are_refused(here, changes, match):
+    with pytest.raises(RecipeError, match=match):
+        read_settings(written(**changes))
+
+
+@pytest.mark.parametrize(
+    ("typed", "model"),
+    [("RACOON", "Racoon"), ("raccoon", "Racoon"), ("P", "Penguin"), ("Penguin", "Penguin"),
+     ("paco", "Paco"), ("PACO", "Paco")],
+)  # fmt: skip
+def test_architectures_have_their_names_in_any_case(here, typed, model):
+    made = translated(architecture=typed)
+    assert made["model"]["model"]["class_path"] == f"map2map.models.{model}"
+    assert f"_data_z1_{typed}_lp2_" in made["output"]["folder"]
+
+
+def test_files_are_looked_for_in_configurations_first(here):
+    with pytest.raises(RecipeError, match=r"neither configurations/temp.yaml nor temp.yaml"):
+        locate("temp")
+    written()
+    assert locate("temp") == locate("temp.yaml") == Path("temp.yaml")
+    with pytest.raises(RecipeError, match="did you mean 'temp'"):
+        locate("temq.yaml")
+    inside = written(Path("configurations/temp.yaml"))
+    assert locate("temp") == locate("temp.yaml") == inside
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, NAME),
+        (
+            {"dropout": 1e-5, "newton_augmentation": 0.5, "train_seeds": 1, "name": 7},
+            "7_data_z1_RACCOON_lp2_do1e-05_na0.5_ts1",
+        ),
+        # up to the first dot
+        ({"datafile": "x/A_s2.2e-9.h5"}, "run_A_s2_RACCOON_lp2_do0.0_na1.0_ts3"),
+    ],
+)
+def test_models_are_named_as_before(here, changes, name):
+    assert read_settings(written(**changes)).model_name == name
+
+
+# --- the recipe ----------------------------------------------------------------------------------
+
+
+def test_options_are_what_the_original_has_in_code(here):
+    options = vars(parser().parse_args(["temp"]))
+    assert options == {
+        "config": "temp", "print_recipe": False, "redshift": None, "stats": None, "stride": 1,
+        "augment": True, "smoothing": 0.0, "memory": None, "workers": None, "batch_size": None,
+        "weight_decay": None, "betas": [0.5, 0.999], "test_every": 2, "seed": 42,
+        "devices": "auto",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("architecture", "decay"), [("racoon", 1e-11), ("PACO", 1e-8)])
+def test_the_recipe_has_the_optimizer_of_the_original(here, architecture, decay):
+    made = translated(architecture=architecture)
+    assert made["model"]["optimizer"] == {
+        "class_path": "torch.optim.Adam",
+        "init_args": {"lr": 1e-3, "betas": [0.5, 0.999], "weight_decay": decay},
+    }
+    assert made["model"]["loss"]["class_path"] == "torch.nn.BCEWithLogitsLoss"
+    assert made["trainer"]["check_val_every_n_epoch"] == 2
+    assert made["data"]["domain"]["planes"] == [0, 1, 2]
+    logger = made["trainer"]["logger"]["init_args"]
+    assert (logger["save_dir"], logger["name"]) == ("logs", f"{name_of(made)}_lr0.001")
+
+
+def name_of(made):
+    return Path(made["output"]["folder"]).name
+
+
+def test_options_reach_the_recipe(here):
+    write_moments(Path("s.npy"), 2.0, 3.0)
+    made = translated(
+        "--stats=s.npy", "--stride=2", "--augment=false", "--smoothing=0.1", "--workers=3",
+        "--slices-per-batch=7", "--weight-decay=1", "--betas", 0.1, 0.2, "--test-every=5",
+        "--seed=9", "--devices=2", newton_augmentation=0.5,
+    )  # fmt: skip
+    data = made["data"]
+    assert made["model"]["norms"]["potential"]["init_args"] == {"file": "s.npy"}
+    assert data["domain"]["plane_step"] == 2
+    assert data["augment"] == {"symmetries": "none", "label_smoothing": 0.1}
+    assert (data["reading"]["threads"], data["reading"]["batch_size"]) == (3, 7)
+    assert data["reading"]["class_factors"] == {"newton": 0.5}
+    adam = made["model"]["optimizer"]["init_args"]
+    assert (adam["betas"], adam["weight_decay"]) == ([0.1, 0.2], 1)
+    trainer = made["trainer"]
+    assert (trainer["check_val_every_n_epoch"], trainer["devices"]) == (5, 2)
+    assert made["seed_everything"] == 9
+
+
+@pytest.mark.parametrize(
+    ("architecture", "width", "size"),
+    # cubes at once, times 192 slices, for an eighth of the original's symmetries; or 150
+    [("racoon", 16, 96), ("racoon", 17, 120), ("racoon", 33, 48), ("p", 16, 48), ("p", 17, 24),
+     ("paco", 1, 150)],
+)  # fmt: skip
+def test_a_batch_makes_as_many_steps_as_the_original(here, architecture, width, size):
+    made = translated(architecture=architecture, layer_param=width)
+    assert made["data"]["reading"]["batch_size"] == size
+
+
+def test_the_last_batch_is_never_of_one_slice(here):
+    for stride in range(1, 33):
+        made = translated("--stride", stride, architecture="p", layer_param=20, train_seeds=3)
+        slices = 2 * 3 * 3 * -(-64 // stride)
+        assert slices % made["data"]["reading"]["batch_size"] != 1
+
+
+def test_the_recipe_is_printed_and_nothing_else_is_done(here, m2m):
+    written()
+    before = sorted(Path().iterdir())
+    status, out, _ = m2m("cubes", "temp", "--print-recipe")
+    assert status == 0
+    assert yaml.safe_load(out) == translated()
+    assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.parametrize("smoothing", [0, 0.001, 0.05, 0.3])
+def test_newton_is_multiplied_after_its_norm_in_both_splits_at_every_smoothing(here, smoothing):
+    write_moments(Path("s.npy"), 2.0, 4.0)
+    factor = 0.25
+    task, data = prepared(
+        *QUICK, "--stats=s.npy", f"--smoothing={smoothing}", "--augment=false",
+        newton_augmentation=factor,
+    )  # fmt: skip
+    with h5py.File("data_z1.h5", locking=False) as file:
+        cubes = {name: file[name][:] for name in file}
+    for split, first, low in (("train", 0, smoothing), ("val", 3, 0.0)):
+        dataset, seen = data.dataset(split), set()
+        for batch in data._batches[split]:
+            with torch.no_grad():
+                _, x, _, y = task.eval().step(batch)
+            for index, image, label in zip(batch.indices, x, y, strict=True):
+                run = dataset.runs.runs[index]
+                gravity, seed = run.told["gravity"], int(run.told["seed"])
+                axis, plane = run.plane
+                raw = cubes[f"{gravity}_seed{seed:04d}"].take(plane, axis)
+                times = factor if gravity == "newton" else 1
+                np.testing.assert_allclose(image[0], times * (raw - 2) / 4, rtol=1e-5, atol=1e-6)
+                assert float(label) == pytest.approx(1 - low if gravity == "gr" else low)
+                seen.add((seed, gravity, axis))
+        seeds = range(first, first + (3 if split == "train" else 2))
+        # both classes of a seed are on one side, and every axis is sliced
+        assert seen == {(s, g, a) for s in seeds for g in ("gr", "newton") for a in range(3)}
+
+
+def test_more_seeds_than_there_are_are_refused_with_both_numbers(here, m2m):
+    written(train_seeds=4)
+    status, _, err = m2m("cubes", "temp")
+    assert status == 2
+    assert "train_seeds 4 and test_seeds 2 need 6 seeds, but data_z1.h5 has 5" in err
+    assert not Path("models").exists()
+
+
+# --- the data ------------------------------------------------------------------------------------
+
+LAYOUTS = {
+    "root": ("data.h5", lambda s, g: ("data.h5", f"{g}_seed{s:04d}")),
+    "groups": ("data.h5", lambda s, g: ("data.h5", f"{s}/{g}")),
+    "raw": ("runs", lambda s, g: (f"runs/seed{s:04d}/{g}/{g}_snap004_phi.h5", "data")),
+    "small": ("cubes", lambda s, g: (f"cubes/{g}_seed{s:04d}_redshift1.h5", "data")),
+}
+
+
+def write_layout(layout, where=LAYOUTS):
+    datafile, place = where[layout]
+    for seed in range(12):
+        for number, gravity in enumerate(("newton", "gr")):
+            name, array = place(seed, gravity)
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            with h5py.File(name, "a") as file:
+                file[array] = np.full((4, 4, 4), 1 + seed + 100 * number, np.float32)
+    return datafile
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_of_cubes_is_found_out(tmp_path, monkeypatch, layout):
+    monkeypatch.chdir(tmp_path)
+    cubes = find(Path(write_layout(layout)))
+    assert (cubes.seeds, cubes.size) == (frozenset(range(12)), 4)
+    cubes.check_seeds(10, 2, "it")
+    with pytest.raises(RecipeError, match="need 13 seeds, but it has 12"):
+        cubes.check_seeds(10, 3, "it")
+    runs = Runs(
+        [Field("potential")],
+        [Field("gravity", kind="label", classes=("newton", "gr"))],
+        {"potential": Files(**cubes.files(9, 11))},
+        Domain(ndim=2, planes=[0]),
+    )
+    found = []
+    for run, number in zip(runs.groups, runs.numbers[:, 0], strict=True):
+        source, variable = runs.source("potential", run)
+        out = np.empty((1, 4, 4, 4), np.float32)
+        source.read(variable, Window.whole((4, 4, 4)), out)
+        found.append((float(out.max()), float(number)))
+    # the second class is the positive one
+    assert sorted(found) == [(10, 0), (11, 0), (110, 1), (111, 1)]
+
+
+def test_of_several_redshifts_one_is_chosen(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_layout("raw")
+    others = {"raw": ("runs", lambda s, g: (f"runs/seed{s:04d}/{g}/{g}_snap002_phi.h5", "data"))}
+    write_layout("raw", others)
+    with pytest.raises(RecipeError, match=r"several redshifts: 10, 1; choose one with --redshift"):
+        find(Path("runs"))
+    assert "snap002" in find(Path("runs"), 10.0).pattern
+    assert "snap004" in find(Path("runs"), 1.0).pattern
+    with pytest.raises(RecipeError, match="no cubes of redshift 5, but of 10, 1"):
+        find(Path("runs"), 5.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "match"),
+    [
+        ("absent.h5", SourceError, "there is no data file absent.h5"),
+        ("text.h5", SourceError, "text.h5 is no HDF5 file, or is truncated"),
+        ("other.h5", SourceError, "has neither cubes gr_seed0000, .* but phi"),
+        ("flat.h5", GeometryError, r"has the shape \(4, 4\), which is no cube"),
+        ("empty", SourceError, "empty has neither files seed0000/gr/gr_snap004_phi.h5"),
+    ],
+)
+def test_data_that_are_no_cubes_are_told(tmp_path, monkeypatch, name, error, match):
+    monkeypatch.chdir(tmp_path)
+    Path("text.h5").write_text("cubes")
+    Path("empty").mkdir()
+    for file, array in (("other.h5", "phi"), ("flat.h5", "gr_seed0000")):
+        with h5py.File(file, "w") as opened:
+            opened[array] = np.zeros((4, 4))
+    with pytest.raises(error, match=match):
+        find(Path(name))
+
+
+def test_cubes_that_are_not_standardized_are_by_the_training_seeds(here, caplog):
+    caplog.set_level("INFO")
+    assert translated()["model"]["norms"] == {}
+    with h5py.File("raw.h5", "w") as file:
+        for gravity in ("gr", "newton"):
+            for seed in range(5):
+                file[f"{gravity}_seed{seed:04d}"] = np.float32(1e-5) * cube(seed, gravity, 64)
+    made = translated(datafile="raw.h5")
+    assert made["model"]["norms"]["potential"]["class_path"] == "map2map.norms.Standardize"
+    assert "cubes are not standardized (their root mean square is 9.92e-06)" in caplog.text
+
+
+@pytest.mark.parametrize(("size", "levels"), [(64, 4), (128, 5), (256, None)])
+def test_paco_halves_small_slices_less_often(size, levels):
+    settings = SimpleNamespace(layer_param=1, dropout=0.0, architecture="PACO", model="Paco")
+    arguments = network(settings, size)["init_args"]
+    assert (arguments["size"], arguments.get("levels")) == (size, levels)
+    assert Paco(1, 1, **arguments).cells(size) == 1
+
+
+def test_slices_of_other_sizes_are_refused():
+    settings = SimpleNamespace(layer_param=1, dropout=0.0, architecture="p", model="Penguin")
+    with pytest.raises(GeometryError, match="100 x 100 cells, but p takes 64, 128"):
+        network(settings, 100)
+
+
+def test_what_is_kept_in_memory_is_enough_for_all_of_a_split(here):
+    options = parser().parse_args(["temp", "--memory=1TiB", "--devices=1"])
+    settings = read_settings(written(train_seeds=7, test_seeds=1))
+    for size in (64, 192, 256, 320):
+        cubes = SimpleNamespace(size=size)
+        kept = bytes_of(kept_in_memory(settings, options, cubes))
+        assert 7 * 2 * 4 * size**3 <= kept < max(2**28, 7 * 2 * 4 * size**3) + 2**20 + 1
+
+
+def test_cubes_that_do_not_fit_into_memory_are_read_from_the_file(here, caplog):
+    caplog.set_level("INFO")
+    assert translated("--memory=1GiB")["data"]["reading"]["in_memory"] == "256MiB"
+    assert translated("--memory=9MiB")["data"]["reading"]["in_memory"] == 0
+    assert "which do not fit into memory" in caplog.text
+
+
+# --- sessions ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def first(material, tmp_path_factory):
+    """A folder after the first session: three epochs."""
+    from map2map.cli import main
+
+    folder = tmp_path_factory.mktemp("first")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Path("data_z1.h5").symlink_to(material)
+        written()
+        assert main(["cubes", "temp.yaml", *map(str, QUICK)]) == 0
+    return folder
+
+
+@pytest.fixture
+def again(first, tmp_path, monkeypatch, m2m):
+    """A copy of it; what runs the same command with other values."""
+    folder = tmp_path / "again"
+    shutil.copytree(first, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+
+    def run(*argv, **changes):
+        written(**changes)
+        return m2m("cubes", "temp", *QUICK, *argv)
+
+    return run
+
+
+def scalars(lr="0.001"):
+    events = EventAccumulator(f"logs/{NAME}_lr{lr}")
+    events.Reload()
+    return events
+
+
+def test_a_session_leaves_states_emulators_scores_and_a_log(first, monkeypatch):
+    monkeypatch.chdir(first)
+    folder = Path("models") / NAME
+    assert {"checkpoint.pt", "best.pt", "state_3.pt", "settings.yaml", "scores.nc"} <= {
+        path.name for path in folder.iterdir()
+    }
+    events = scalars()
+    found = {tag: [e.step for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    names = "loss", "accuracy", "precision", "recall", "F1_score", "TPR", "FPR"
+    assert {tag: found[tag] for tag in found if tag.split("/")[1:] == ["train"]} == {
+        f"{name}/train": [1, 2, 3] for name in names
+    }
+    # every second epoch, and the last
+    assert {tag: found[tag] for tag in found if tag.split("/")[1:] == ["test"]} == {
+        f"{name}/test": [2, 3] for name in names
+    }
+    assert [image.step for image in events.Images("confusion/test")] == [2, 3]
+    assert events.Tags()["graph"]
+    assert "_hparams_/experiment" in events.summary_metadata
+
+
+def test_scores_that_are_logged_are_those_of_the_card(first, monkeypatch):
+    monkeypatch.chdir(first)
+    card = Card.read(Path("models") / NAME / "last.safetensors")
+    tested = [event.value for event in scalars().Scalars("loss/test")]
+    assert card.scores["loss"]["val"] == [None, *map(pytest.approx, tested)]
+    assert len(card.scores["loss"]["train"]) == 3
+
+
+def test_the_emulator_is_that_of_the_best_tested_epoch(first, monkeypatch):
+    monkeypatch.chdir(first)
+    folder = Path("models") / NAME
+    losses = {event.step: event.value for event in scalars().Scalars("loss/test")}
+    best = min(losses, key=losses.get)
+    for name, state, epoch in (
+        ("emulator", "best.pt", best), ("last", "checkpoint.pt", 3),
+    ):  # fmt: skip
+        emulator = Emulator.load(folder / f"{name}.safetensors")
+        kept = read_state(folder / state)
+        assert kept["epoch"] == epoch
+        for key, value in emulator.model.state_dict().items():
+            torch.testing.assert_close(value, kept["model"][key], rtol=0, atol=0)
+
+
+def test_the_last_line_scores_slices_and_cubes(again):
+    status, out, _ = again(epochs=1)
+    assert status == 0
+    assert "Test seeds, network of epoch" in out
+    assert "per image" in out
+    assert "per group" in out
+    assert "gravity: 24 samples of 4 runs" in out
+
+
+def test_a_block_for_every_epoch_as_before(again):
+    _, out, _ = again(epochs=1)
+    lines = out.splitlines()
+    block = lines[lines.index("Epoch 4") + 1 :][:20]
+    events = scalars()
+    loss = events.Scalars("loss/train")[-1].value
+    share = events.Scalars("accuracy/train")[-1].value
+    assert block[:4] == [
+        "---Train---", "Epoch: 4", f"Loss: {loss:.5f}",
+        f"Accuracy: {share:.4f} = {100 * share:.2f} %",
+    ]  # fmt: skip
+    names = [line.partition(":")[0] for line in block]
+    told = ["Epoch", "Loss", "Accuracy", "Precision", "Recall", "F1 score", "TPR", "FPR", "Time"]
+    assert names == ["---Train---", *told, "---Test---", *told]
+
+
+def test_the_same_command_trains_as_many_epochs_more_with_the_rate_that_is_asked_for(again, caplog):
+    caplog.set_level("INFO")
+    before = read_state(Path("models") / NAME / "checkpoint.pt")["model"]
+    status, _, _ = again(epochs=2, lr=1e-9)
+    assert status == 0
+    state = read_state(Path("models") / NAME / "checkpoint.pt")
+    assert state["epoch"] == 5
+    assert state["optimizer_states"][0]["param_groups"][0]["lr"] == 1e-9
+    # with a rate of nearly nothing, the weights have stayed
+    for name, value in before.items():
+        if "weight" in name:
+            torch.testing.assert_close(value, state["model"][name], rtol=0, atol=1e-6)
+    assert [event.step for event in scalars("1e-09").Scalars("loss/train")] == [4, 5]
+    assert f"going on with {NAME} after epoch 3" in caplog.text
+    assert "lr is 1e-09, and was 0.001" in caplog.text
+
+
+def test_a_session_that_broke_off_is_ended(again, caplog):
+    caplog.set_level("INFO")
+    path = Path("models") / NAME / "settings.yaml"
+    kept = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(kept | {"session": {"begin": 1, "until": 5}}))
+    assert again(epochs=4)[0] == 0
+    assert read_state(Path("models") / NAME / "checkpoint.pt")["epoch"] == 5
+    assert "that began after epoch 1 broke off; it goes on after epoch 3" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("argv", "changes", "match"),
+    [
+        ((), {"test_seeds": 1}, "was trained with test_seeds 2, not 1"),
+        (("--stride=64",), {}, "was trained with stride 32, not 64"),
+        (("--stats=s.npy",), {}, r"was trained with stats None, not \[2.0, 4.0\]"),
+    ],
+)
+def test_settings_that_change_what_scores_are_of_are_refused(again, argv, changes, match):
+    write_moments(Path("s.npy"), 2.0, 4.0)
+    before = {path: path.stat().st_mtime_ns for path in Path("models").rglob("*")}
+    status, _, err = again(*argv, **changes)
+    assert status == 2
+    assert re.search(match, err)
+    assert "or another model_params.name" in err
+    assert {path: path.stat().st_mtime_ns for path in Path("models").rglob("*")} == before
+
+
+def test_other_data_of_the_same_name_are_refused(again, first):
+    Path("data_z1.h5").unlink()
+    write_root("data_z1.h5", range(6))
+    status, _, err = again()
+    assert status == 2
+    assert "was trained with data" in err
+
+
+def test_other_changes_are_told_and_hold(again, caplog):
+    caplog.set_level("INFO")
+    assert again("--weight-decay=0.5", "--smoothing=0.2", "--batch-size=9", epochs=1)[0] == 0
+    for line in ("weight_decay is 0.5, and was 1e-11", "smoothing is 0.2, and was 0.0",
+                 "batch_size is 9, and was"):  # fmt: skip
+        assert line in caplog.text
+    state = read_state(Path("models") / NAME / "checkpoint.pt")
+    assert state["optimizer_states"][0]["param_groups"][0]["weight_decay"] == 0.5
+
+
+def test_an_epoch_that_is_not_tested_is_never_the_best(tmp_path, monkeypatch):
+    states = States(tmp_path)
+    monkeypatch.setattr(states, "_save", lambda *_: None)
+    strategy = SimpleNamespace(reduce_boolean_decision=lambda asked, **_: asked)
+    trainer = SimpleNamespace(
+        is_global_zero=True, strategy=strategy, max_epochs=9, limit_val_batches=1.0
+    )
+    best = []
+    epochs = [{"train": 0.1}, {"train": 0.1, "val": 0.9}, {"train": 0.0}, {"train": 0, "val": 1.0}]
+    for epoch, losses in enumerate(epochs):
+        trainer.current_epoch = epoch
+        states.on_train_epoch_end(trainer, SimpleNamespace(epoch_losses=losses))
+        link = tmp_path / "best.pt"
+        best.append(link.readlink().name if link.is_symlink() else None)
+    assert best == [None, "state_2.pt", "state_2.pt", "state_2.pt"]
+
+
+# --- the original's checkpoints ------------------------------------------------------------------
+
+
+class Racoon(nn.Module):
+    """The original by its table, for slices of 64."""
+
+    def __init__(self, p=2, chan=1):
+        super().__init__()
+        widths = [chan, p, 4 * p, 8 * p]
+        for i, (before, after) in enumerate(pairwise(widths), start=1):
+            conv = nn.Conv2d(before, after, 4, 4, bias=False)
+            block = nn.Sequential(conv, nn.BatchNorm2d(after), nn.LeakyReLU(0.2))
+            self.add_module(f"conv2d{i}", block)
+        self.fc1 = nn.Sequential(nn.Flatten(), nn.Linear(8 * p, p), nn.LeakyReLU(0.2))
+        self.output = nn.Sequential(nn.Linear(p, 1))
+
+    def forward(self, x):
+        return self.output(self.fc1(self.conv2d3(self.conv2d2(self.conv2d1(x)))))
+
+
+class Penguin(nn.Module):
+    """Likewise."""
+
+    def __init__(self, p=2, chan=1):
+        super().__init__()
+        widths = [chan, p, 2 * p, 4 * p, 6 * p, 8 * p, 10 * p]
+        for i, (before, after) in enumerate(pairwise(widths), start=1):
+            conv = nn.Conv2d(before, after, 4, 2, 1, bias=False)
+            block = nn.Sequential(conv, nn.BatchNorm2d(after), nn.LeakyReLU(0.2))
+            self.add_module(f"conv2d{i}", block)
+        for name, before, after in (("fc1", 10 * p, 10 * p), ("fc2", 10 * p, p)):
+            front = [nn.Flatten()] if name == "fc1" else []
+            dense = [nn.Linear(before, after), nn.BatchNorm1d(after), nn.LeakyReLU(0.2)]
+            self.add_module(name, nn.Sequential(*front, *dense))
+        self.output = nn.Sequential(nn.Linear(p, 1))
+
+    def forward(self, x):
+        for i in range(1, 7):
+            x = getattr(self, f"conv2d{i}")(x)
+        return self.output(self.fc2(self.fc1(x)))
+
+
+class PacoAllAtOnce(nn.Module):
+    """Likewise, with all convolutions before all normalizations; four groups for slices of 64."""
+
+    def __init__(self, h=1, chan=1, groups=4):
+        super().__init__()
+        act, before, norms = nn.LeakyReLU(0.2), chan, {}
+        self.layers = []
+        for g in range(groups):
+            w = 2 ** (g + 1) * h
+            for i, n in enumerate((before, w), start=1):
+                ring = nn.Conv2d(n, w, 3, padding=1, padding_mode="circular")
+                self.add_module(f"C{g}{i}", ring)
+            self.add_module(f"C{g}3", nn.Conv2d(w, w, 2, 2))
+            norms |= {f"{g}{i}": w for i in (1, 2, 3)}
+            before = w
+        self.add_module(f"C{groups}1", nn.Conv2d(before, 2 * before, 4))
+        norms[f"{groups}1"] = 2 * before
+        for name, w in norms.items():
+            self.add_module(f"B{name}", nn.BatchNorm2d(w))
+        self.FC1, self.FC2 = nn.Linear(2 * before, before), nn.Linear(before, 1)
+        self.names, self.act = list(norms), act
+
+    def forward(self, x):
+        for name in self.names:
+            x = getattr(self, f"C{name}")(x)
+            x = self.act(x if name == "01" else getattr(self, f"B{name}")(x))
+        return self.FC2(self.act(self.FC1(x.flatten(1))))
+
+
+ORIGINALS = {"Racoon": Racoon, "Penguin": Penguin, "Paco": PacoAllAtOnce}
+
+
+def checkpoint(model, path, steps=3, epoch=7, lr=0.5):
+    """Train a little, and save as the original does; gives the optimizer."""
+    torch.manual_seed(0)
+    optimizer = torch.optim.Adam(model.parameters(), lr, (0.5, 0.999), weight_decay=1e-11)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(torch.randn(4, 1, 64, 64)).square().mean().backward()
+        optimizer.step()
+    entries = {
+        "epoch": epoch, "model_state_dict": model.state_dict(),
+        "optimizer_state_dict": optimizer.state_dict(), "train_loss": 0.6, "test_loss": 0.7,
+        "best_loss": 1e10, "model_save_path": "models/x.pt", "model_information_written": True,
+    }  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(entries, path)
+    return optimizer
+
+
+@pytest.mark.parametrize("place", ["models", "cnn_storage/models"])
+def test_an_original_checkpoint_is_gone_on_from(m2m, here, place, caplog):
+    caplog.set_level("INFO")
+    model = Racoon()
+    checkpoint(model, Path(place) / f"{NAME}.pt")
+    written(epochs=2, lr=1e-9)
+    assert m2m("cubes", "temp", *QUICK)[0] == 0
+    state = read_state(Path("models") / NAME / "checkpoint.pt")
+    assert state["epoch"] == 9
+    (optimizer,) = state["optimizer_states"]
+    # three steps before, and those of two epochs
+    assert float(optimizer["state"][0]["step"]) == 3 + 2 * -(-36 // 3)
+    assert optimizer["param_groups"][0]["lr"] == 1e-9
+    for name, value in model.state_dict().items():
+        if "weight" in name:
+            torch.testing.assert_close(value, state["model"][name], rtol=0, atol=1e-6)
+    assert [event.step for event in scalars("1e-09").Scalars("loss/train")] == [8, 9]
+    assert f"going on with the original's {place}/{NAME}.pt after epoch 7" in caplog.text
+
+
+def test_the_optimizers_state_goes_to_the_weights_it_is_of_whatever_their_order(tmp_path):
+    theirs, ours = PacoAllAtOnce(), Paco(1, 1, width=1, size=64, levels=4)
+    before = checkpoint(theirs, tmp_path / "x.pt")
+    state = read_state(convert(tmp_path / "x.pt", tmp_path / "new", ours))
+    ours.load_state_dict(state["model"])
+    optimizer = torch.optim.Adam(ours.parameters())
+    optimizer.load_state_dict(state["optimizer"])
+    # the next step of both is the same
+    x = torch.randn(4, 1, 64, 64)
+    for model, stepped in ((theirs.train(), before), (ours.train(), optimizer)):
+        stepped.zero_grad()
+        model(x).square().mean().backward()
+        stepped.step()
+    assert state["epoch"] == 7
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_an_optimizer_state_of_other_weights_is_refused(tmp_path):
+    from map2map.models import Racoon as Ours
+
+    checkpoint(Racoon(), tmp_path / "x.pt")
+    entries = torch.load(tmp_path / "x.pt", weights_only=True)
+    entries["optimizer_state_dict"]["state"][0]["exp_avg"] = torch.zeros(3)
+    torch.save(entries, tmp_path / "x.pt")
+    with pytest.raises(ArtefactError, match=r"exp_avg of conv2d1.0.weight .* has shape \(3,\)"):
+        convert(tmp_path / "x.pt", tmp_path / "new", Ours(1, 1, width=2, size=64))
+
+
+# --- import --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ORIGINALS)
+@pytest.mark.parametrize("chan", [1, 2])
+def test_imported_networks_give_what_they_gave(m2m, tmp_path, kind, chan):
+    torch.manual_seed(1)
+    model = ORIGINALS[kind](3, chan)
+    path = tmp_path / "run_data_z1_X_lp3_do0.25_na1.0_ts3.pt"
+    torch.save({"epoch": 4, "model_state_dict": model.state_dict()}, path)
+    write_moments(tmp_path / "s.npy", 2.0, 4.0)
+    argv = ("--set", "units=c^2", "--set", "stats=s.npy", "--set", "field=phi")
+    assert m2m("import", "--from", "cubes", path, *argv)[0] == 0
+    emulator = Emulator.load(tmp_path / "emulator.safetensors")
+    assert type(emulator.model).__name__ == kind
+    assert emulator.model.dropout == 0.25
+    assert emulator.inputs["phi"].units == "c^2"
+    assert emulator.targets["gravity"].classes == ("newton", "gr")
+    assert emulator.training_record["epochs"] == 4
+    x = torch.randn(3, chan, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(emulator(4 * x + 2), model.eval()(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("argv", "match"),
+    [
+        (("--set", "drpout=1"), "--from cubes takes no setting 'drpout'; did you mean 'dropout'"),
+        (("--set", "dropout"), "--set 'dropout' is not KEY=VALUE"),
+        (("--set", "dropout=x"), "dropout is 'x', but must be a number"),
+        (("--set", "dropout=1"), "`dropout` is 1.0"),
+    ],
+)
+def test_settings_of_an_import_are_checked(m2m, tmp_path, argv, match):
+    checkpoint(Racoon(), tmp_path / "x.pt", steps=0)
+    status, _, err = m2m("import", "--from", "cubes", "x.pt", *argv)
+    assert status == 2
+    assert match in err
+    assert not (tmp_path / "emulator.safetensors").exists()
+
+
+def test_weights_of_something_else_are_not_imported(m2m, tmp_path):
+    torch.save(nn.Linear(2, 2).state_dict(), "other.pt")
+    Path("text.pt").write_text("weights")
+    less = Racoon().state_dict()
+    del less["conv2d2.1.bias"]
+    torch.save(less, "less.pt")
+    for name, match in (
+        ("other.pt", "are those of no RACOON, PENGUIN or PACO; they are called weight, bias"),
+        ("text.pt", "text.pt is no checkpoint, or is truncated"),
+        ("less.pt", "look like Racoon's, but are not"),
+        ("absent.pt", "there is no checkpoint absent.pt"),
+    ):
+        status, _, err = m2m("import", "--from", "cubes", name)
+        assert status == 2
+        assert match in err
