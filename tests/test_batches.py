@@ -109,3 +109,27 @@ def test_leaving_an_epoch_early_leaves_no_threads(dataset):
 def test_impossible_batches_are_refused(dataset):
     with pytest.raises(RecipeError, match="at least 1 sample"):
         Batches(dataset, Order(), 0)
+
+
+def sizes(batches):
+    return [len(batch) for batch in batches]
+
+
+def test_a_last_batch_of_one_sample_joins_the_one_before_it_where_that_is_asked(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(2 * 7, dtype=np.float32).reshape(1, 7, 2))
+    path = str(tmp_path / "x.npy")
+    dataset = SampleDataset(
+        Runs([Field("x")], [Field("y")], {"x": path, "y": path}), Crops(size=[1, 2], halo=0)
+    )
+    for size, expected in ((3, [3, 4]), (2, [2, 2, 3]), (6, [7]), (4, [4, 3]), (1, [1] * 7)):
+        batches = Batches(dataset, Order(shuffle=False), size, threads=0, join_last=True)
+        assert len(batches) == len(expected)
+        found = list(batches)
+        assert sizes(found) == expected
+        assert [i for batch in found for i in batch.indices] == list(range(7))
+        # a state goes on to the same batches
+        for k in range(1, len(expected)):
+            again = Batches(dataset, Order(shuffle=False), size, threads=2, join_last=True)
+            again.load_state_dict({"epoch": 0, "sample": sum(expected[:k])})
+            assert sizes(again) == expected[k:]
+    assert sizes(Batches(dataset, Order(shuffle=False), 3, threads=0)) == [3, 3, 1]

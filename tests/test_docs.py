@@ -20,6 +20,8 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -34,13 +36,14 @@ from map2map.emulator import Card, Emulator
 from map2map.fields import Field, FieldSet
 from map2map.footprints import Footprint
 from map2map.grids import Domain
-from map2map.models import ConvNet
+from map2map.models import ConvNet, ResNet
 from map2map.norms import Displacement
 from map2map.preparation import Options
 from map2map.runs import Files
 from map2map.samples import Augment, Crops
 from map2map.synthetic import nbody
 from map2map.task import Schedule, Task
+from map2map.told import Told
 from map2map.train import Output
 
 ROOT = Path(__file__).parents[1]
@@ -127,6 +130,17 @@ def materials(tmp_path_factory):
     model = ConvNet(3, 3, width=2, depth=2)
     domain = Domain(ndim=3, spacing=2.0)
     Emulator(inputs, targets, norms, model, domain).save(folder / "emulator.safetensors")
+    gravities = "newton", "gr"
+    label = Field("gravity", kind="label", classes=gravities).resolved(1, 2)
+    sides = FieldSet((Field("potential").resolved(1, 2),)), FieldSet((label,))
+    planes = Domain(ndim=2, planes=[0, 1, 2], plane_step=4)
+    network = ResNet(1, 1, ndim=2, width=2, levels=2)
+    Emulator(*sides, {}, network, planes).save(folder / "gravity.safetensors")
+    with h5py.File(folder / "cubes.h5", "w") as opened:
+        for seed in range(125, 150):
+            for k, gravity in enumerate(gravities):
+                values = np.random.default_rng([seed, k]).normal(size=(4, 4, 4))
+                opened[f"{gravity}_seed{seed}"] = values.astype(np.float32)
     return folder
 
 
@@ -244,15 +258,15 @@ def test_the_blocks_of_a_page_run(page, page_folder, monkeypatch):
 
 def test_the_recipes_page_names_every_key():
     text = (ROOT / "docs/recipes.md").read_text()
-    parts = (Task, FieldData, Output, Field, Files, Schedule, Options)
+    parts = (Task, FieldData, Output, Field, Files, Told, Schedule, Options)
     keys = {key for cls in parts for key in inspect.signature(cls).parameters}
     for cls in (Crops, Augment, Domain, Reading):
         keys |= {field.name for field in dataclasses.fields(cls)}
     assert {key for key in keys | RECIPE_KEYS if f"`{key}`" not in text} == set()
 
 
-@pytest.mark.parametrize("package", ["models", "norms"])
-def test_the_recipes_page_names_every_model_and_norm(package):
+@pytest.mark.parametrize("package", ["models", "norms", "losses"])
+def test_the_recipes_page_names_every_model_norm_and_loss(package):
     text = (ROOT / "docs/recipes.md").read_text()
     names = importlib.import_module(f"map2map.{package}").__all__
     missing = {name for name in names if not re.search(rf"`{name}\b", text)}

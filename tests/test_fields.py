@@ -76,3 +76,44 @@ def test_a_component_alone_is_a_scalar():
     fields = FieldSet((u, v, Field("h", "m", channels=1)))
     assert fields.subset(["c0", "h"]).vectors == ()
     assert fields.subset(["c1", "c0"]).vectors == ((0, 1),)
+
+
+# --- labels and parameters
+
+TWO = Field("g", kind="label", classes=("newton", "gr"))
+THREE = Field("k", kind="label", classes=("a", "b", "c"))
+MASS = Field("m", kind="parameter", units="eV")
+
+
+def test_a_label_of_two_classes_is_one_number_and_of_more_one_each():
+    fields = FieldSet(tuple(f.resolved(9, 2) for f in (TWO, THREE, MASS)))
+    assert [field.channels for field in fields] == [1, 3, 1]
+    assert fields.of_run
+    assert fields.slices == {"g": slice(0, 1), "k": slice(1, 4), "m": slice(4, 5)}
+    assert [field.units for field in fields] == ["1", "1", "eV"]
+    assert fields.vectors == ()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"kind": "label"},
+        {"kind": "label", "classes": ("a",)},
+        {"kind": "label", "classes": ("a", "a")},
+        {"kind": "parameter", "classes": ("a", "b")},
+        {"classes": ("a", "b")},
+    ],
+)
+def test_only_labels_have_classes_and_these_differ(how):
+    with pytest.raises(FieldError, match="two or more classes, all different"):
+        Field("g", **how)
+
+
+def test_what_is_told_of_runs_and_of_cells_is_not_mixed():
+    with pytest.raises(FieldError, match="m are told of whole runs"):
+        FieldSet((MASS, Field("rho")))
+
+
+def test_labels_survive_a_card():
+    fields = FieldSet(tuple(f.resolved(1, 2) for f in (TWO, MASS)))
+    assert FieldSet.from_dicts(json.loads(json.dumps(fields.as_dicts()))) == fields

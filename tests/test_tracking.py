@@ -26,7 +26,7 @@ def drawn_in(monkeypatch):
         for epoch in range(epochs):
             trainer = SimpleNamespace(current_epoch=epoch, max_epochs=epochs)
             clock[0] += each
-            tracker._draw(trainer, SimpleNamespace(examples={"train": ()}), "train")
+            tracker._draw(trainer, SimpleNamespace(examples={"train": ()}, tallies={}), "train")
         return drawn
 
     return run

@@ -170,6 +170,47 @@ def apply_arrays(
     return parts
 
 
+def apply_whole(
+    emulator: Applicable,
+    fields: Mapping[str, Any],
+    axes: Sequence[Axis] = (),
+) -> dict[str, Any]:
+    """Apply an emulator of labels or parameters to the whole fields of one sample.
+
+    Args:
+        emulator: The emulator.
+        fields: As for `apply_arrays`.
+        axes: Likewise.
+
+    Returns:
+        By name: the logits of labels, parameters in their units, shape (channel,); tensors if
+        tensors were given.
+
+    Raises:
+        FieldError: If a field is missing, unknown, has other channels, or is not finite.
+        GeometryError: If shapes do not fit.
+    """
+    arrays = checked(emulator, fields)
+    grid = emulator.domain.grid(next(iter(arrays.values())).shape[1:])
+    computed, _ = resolve(emulator.inputs.names, emulator.derived, fields)
+    arrays |= derive(computed, arrays, grid, axes)
+    x = np.concatenate([arrays[name] for name in emulator.inputs.names]).astype(np.float32)
+    if not np.isfinite(x).all():
+        raise FieldError(
+            f"the input holds {int((~np.isfinite(x)).sum())} NaN or infinite values, which a label "
+            f"or parameter of the whole cannot leave out; mend the data"
+        )
+    module = cast(nn.Module, emulator)
+    device = next(module.parameters(), torch.empty(0)).device
+    with torch.no_grad():
+        output: Tensor = module(torch.from_numpy(x[None]).to(device))[0]
+    given = next(iter(fields.values()))
+    parts = {name: output[channels] for name, channels in emulator.targets.slices.items()}
+    if isinstance(given, Tensor):
+        return {name: part.to(given.device) for name, part in parts.items()}
+    return {name: part.cpu().numpy() for name, part in parts.items()}
+
+
 def numpy_dtype(engine: Engine) -> type[np.floating[Any]]:
     """The type of outputs."""
     return np.float64 if engine.dtype == torch.float64 else np.float32

@@ -126,6 +126,8 @@ class Batches:
         vary: Whether samples are drawn anew each epoch (training) or left as they are.
         threads: Threads that read ahead; 0 reads when asked.
         pin: Whether batches are in page-locked memory.
+        join_last: Whether a last batch of a single sample, which batch normalization of numbers
+            does not take, joins the batch before it.
     """
 
     def __init__(
@@ -138,6 +140,7 @@ class Batches:
         vary: bool = False,
         threads: int = 2,
         pin: bool = False,
+        join_last: bool = False,
     ) -> None:
         if size < 1 or threads < 0:
             raise RecipeError(
@@ -147,6 +150,7 @@ class Batches:
         self.dataset, self.order, self.size = dataset, order, size
         self.share = share or Share()
         self.vary, self.threads, self.pin = vary, threads, pin
+        self.join_last = join_last and size > 1
         # what comes next: a sample of an epoch, counted in this process
         self._epoch, self._sample, self._resumed = 0, 0, False
 
@@ -164,7 +168,7 @@ class Batches:
         return len(self._indices(0))
 
     def __len__(self) -> int:
-        return ceil(self.samples / self.size)
+        return len(self._parts(range(self.samples)))
 
     @property
     def _files_and_crops(self) -> tuple[int, int]:
@@ -189,13 +193,20 @@ class Batches:
             self._epoch, self._sample = self._epoch + 1, 0
         epoch, self._resumed = self._epoch, False
         indices = self._indices(epoch)
-        parts = [indices[i : i + self.size] for i in range(self._sample, len(indices), self.size)]
+        parts = self._parts(indices[self._sample :])
         read = self._ahead if self.threads else self._one_by_one
         for batch in read(parts, epoch if self.vary else None):
             self._sample += len(batch)
             if self._sample >= len(indices):
                 self._epoch, self._sample = epoch + 1, 0
             yield batch
+
+    def _parts(self, indices: Sequence[int]) -> list[Sequence[int]]:
+        """The samples of each batch."""
+        parts = [indices[i : i + self.size] for i in range(0, len(indices), self.size)]
+        if self.join_last and len(parts) > 1 and len(parts[-1]) == 1:
+            parts[-2:] = [indices[-1 - self.size :]]
+        return parts
 
     def _one_by_one(self, parts: Sequence[Sequence[int]], epoch: int | None) -> Iterator[Batch]:
         for part in parts:

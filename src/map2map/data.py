@@ -136,6 +136,7 @@ class FieldData(pl.LightningDataModule):
                 vary=training,
                 threads=self.reading.threads,
                 pin=torch.cuda.is_available(),
+                join_last=training and footprint.reduces,
             )
 
     def _share(self) -> Share:

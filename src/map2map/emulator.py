@@ -17,7 +17,7 @@ import xarray as xr
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from map2map.arrays import Settings, apply_arrays, domain_of_input
+from map2map.arrays import Settings, apply_arrays, apply_whole, domain_of_input
 from map2map.datasets import apply_dataset
 from map2map.derived import Derived
 from map2map.errors import ArtefactError, FieldError, GeometryError, near_names
@@ -231,12 +231,21 @@ class Emulator(nn.Module):
         Returns:
             The targets, as what was given: a Dataset with coordinates and attributes, or arrays or
             tensors by name, of shape (channel, *space). On axes that are not periodic, where
-            nothing may be made up, the cells that see no cell beyond the edges.
+            nothing may be made up, the cells that see no cell beyond the edges. Labels and
+            parameters of the whole are numbers by name, shape (channel,): of labels the logits.
 
         Raises:
             FieldError: If a field is missing, unknown, has other channels or units, or holds NaN.
             GeometryError: If shapes or grids do not fit, or the model cannot be tiled.
         """
+        if self.targets.of_run:
+            if not isinstance(fields, Mapping) or isinstance(fields, xr.Dataset) or domain:
+                raise FieldError(
+                    f"{', '.join(self.targets.names)} of one sample come of whole fields by name, "
+                    f"{{{self.inputs.names[0]!r}: array}}; of files, with `m2m apply EMULATOR DATA "
+                    f"-o table.nc` or map2map.predictions.predict_runs"
+                )
+            return apply_whole(self, fields)
         settings = settings or self.settings
         if isinstance(fields, xr.Dataset):
             return apply_dataset(self, fields, domain, settings, other_grid=other_grid)

@@ -42,6 +42,10 @@ class Kept:
 
     def read(self, run: int, fields: FieldSet, window: Window, grid: Grid, out: Array) -> None:
         """Copy a window of fields, shape (channels, *window), as `Source.read` would read it."""
+        if self.runs.runs[run].plane is not None and set(fields.names) & set(self.runs.derived):
+            # computed on the plane, not on all that it is a plane of
+            read_fields(self.runs, run, fields, window, grid, out)
+            return
         values = self._whole(run, fields, grid)
         stored = Stored("fields", grid.shape, len(values))
         for index, view in copies_of(stored, window, out, grid):

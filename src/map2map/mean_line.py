@@ -76,7 +76,9 @@ class MeanLine:
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Take up the sums of a state."""
-        self.squares, self.products = state["squares"].numpy(), state["products"].numpy()
+        self.squares, self.products = (
+            state[name].cpu().numpy() for name in ("squares", "products")
+        )
 
     @staticmethod
     def predict(weights: Sequence[Sequence[float]], x: Tensor) -> NDArray[np.float64]:

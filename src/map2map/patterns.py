@@ -3,12 +3,13 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from glob import glob
 from pathlib import Path
 
 from map2map.errors import RecipeError, SourceError
 
-__all__ = ["Files", "Found", "distinct_names", "some"]
+__all__ = ["Files", "Found", "distinct_names", "plain", "some"]
 
 WILD = re.compile(r"(\*\*|\*|\?|\[[^\]]*\]|\{[a-zA-Z_]\w*\})")
 """Wildcards of paths, and placeholders, which are wildcards with a name."""
@@ -48,7 +49,7 @@ class Files:
             well, each match a run of its own; by default the field's own name, or the only one
             there is.
         only: Take only some values of placeholders: whole numbers from a first to before a last,
-            "0:100", all of which must be there; or a list of texts.
+            "0:100", all of which must be there; or a list of texts, where 7 also stands for 0007.
 
     >>> Files("sims/seed{seed}/{gravity}_phi.h5").match(Path("sims/seed0007/gr_phi.h5"))
     {'seed': '0007', 'gravity': 'gr'}
@@ -56,7 +57,7 @@ class Files:
 
     pattern: str | list[str]
     variable: str | None = None
-    only: dict[str, str | list[str]] | None = None
+    only: dict[str, str | list[str | int]] | None = None
 
     @property
     def _patterns(self) -> list[str]:
@@ -94,8 +95,11 @@ class Files:
         """
         several = self.variable is not None and WILD.search(self.variable) is not None
         found, seen = [], 0
-        for path in self.paths(name):
+        paths = self.paths(name)
+        for path in paths:
             groups = self._groups(path)
+            if groups is None:  # one placeholder would stand for different texts, or for none
+                continue
             told = {key: text for key, text in groups.items() if not key.startswith("_")}
             if not several:
                 found.append(Found(path, self.variable, told, tuple(groups.values())))
@@ -109,6 +113,11 @@ class Files:
                     also = {k: text for k, text in inside.items() if not k.startswith("_")}
                     wild = (*groups.values(), *inside.values())
                     found.append(Found(path, array, told | also, wild))
+        if not found and not several:
+            raise SourceError(
+                f"none of {len(paths)} files, such as {paths[0]}, matches {self.pattern!r} for "
+                f"field {name!r}: a placeholder stands for one text, wherever it occurs"
+            )
         if not found:
             raise SourceError(
                 f"none of {seen} arrays in the files of {self.pattern!r} matches the variable "
@@ -118,18 +127,20 @@ class Files:
 
     def match(self, path: Path) -> dict[str, str]:
         """What the placeholders stand for in ``path``."""
-        return {k: text for k, text in self._groups(path).items() if not k.startswith("_")}
+        groups = self._groups(path) or {}
+        return {k: text for k, text in groups.items() if not k.startswith("_")}
 
     def wild(self, path: Path) -> tuple[str, ...]:
         """What wildcards and placeholders stand for in ``path``."""
-        return tuple(self._groups(path).values())
+        return tuple((self._groups(path) or {}).values())
 
-    def _groups(self, path: Path) -> dict[str, str]:
+    def _groups(self, path: Path) -> dict[str, str] | None:
         for pattern in self._patterns:
-            match = regex(pattern).fullmatch(str(path))
+            # written as paths are: without ./ in front, and one slash between folders
+            match = regex(str(Path(pattern))).fullmatch(str(path))
             if match:
                 return match.groupdict()
-        return {}
+        return None
 
 
 def regex(pattern: str, told: Mapping[str, str] | None = None) -> re.Pattern[str]:
@@ -145,7 +156,7 @@ def regex(pattern: str, told: Mapping[str, str] | None = None) -> re.Pattern[str
         if i % 2 == 0:
             text += re.escape(part)
         elif not part.startswith("{"):
-            text += f"(?P<_{i}>{'.' if part == '?' else '.*'})"
+            text += f"(?P<_{i}>{one_wild(part)})"
         elif told is not None and name in told:
             text += re.escape(told[name])
         elif name in names:
@@ -156,8 +167,20 @@ def regex(pattern: str, told: Mapping[str, str] | None = None) -> re.Pattern[str
     return re.compile(text)
 
 
+def one_wild(part: str) -> str:
+    """A wildcard as a regular expression.
+
+    >>> one_wild("*"), one_wild("[!0-3]")
+    ('[^/]*', '[^0-3]')
+    """
+    if part.startswith("["):
+        inside = part[1:-1].replace("\\", r"\\")
+        return f"[^{inside[1:]}]" if inside.startswith("!") else f"[{inside}]"
+    return {"**": ".*", "*": "[^/]*", "?": "[^/]"}[part]
+
+
 def take_only(
-    found: Sequence[Found], only: Mapping[str, str | list[str]] | None, name: str
+    found: Sequence[Found], only: Mapping[str, str | list[str | int]] | None, name: str
 ) -> list[Found]:
     """Those whose placeholders have the values that are wanted.
 
@@ -173,15 +196,20 @@ def take_only(
                 f"`only` of field {name!r} names {key!r}, but its placeholders are "
                 f"{', '.join(sorted(known)) or 'none'}; write {{{key}}} into the pattern"
             )
+        lacking = next((str(entry) for entry in found if key not in entry.told), None)
+        if lacking is not None:
+            raise RecipeError(
+                f"`only` of field {name!r} names {key!r}, which no placeholder tells of {lacking}"
+            )
         if isinstance(wanted, list):
-            texts = [str(text) for text in wanted]
-            absent = sorted(set(texts) - {entry.told[key] for entry in kept})
+            texts = [plain(str(text)) for text in wanted]
+            absent = sorted(set(texts) - {plain(entry.told[key]) for entry in kept})
             if absent:
                 raise SourceError(
                     f"field {name!r} has no files with {key} {', '.join(absent)}; there are "
                     f"{some(sorted({entry.told[key] for entry in found}))}"
                 )
-            kept = [entry for entry in kept if entry.told[key] in texts]
+            kept = [entry for entry in kept if plain(entry.told[key]) in texts]
         else:
             kept = in_range(kept, key, wanted, name)
     return kept
@@ -196,15 +224,16 @@ def in_range(found: Sequence[Found], key: str, wanted: str, name: str) -> list[F
             f"as in '0:100', or a list of texts"
         )
     numbers = range(int(match[1]), int(match[2]))
-    rest: dict[tuple[str, ...], dict[int, Found]] = {}
+    rest: dict[tuple[str, ...], dict[int, list[Found]]] = {}
     for entry in found:
-        if not entry.told[key].isdigit():
+        if not entry.told[key].isdecimal():
             raise SourceError(
                 f"{key} is {entry.told[key]!r} in {entry}, no whole number; give `only` a list of "
                 f"texts, or a pattern that leaves such files out"
             )
-        others = tuple(text for k, text in entry.told.items() if k != key)
-        rest.setdefault(others, {})[int(entry.told[key])] = entry
+        others = tuple(text for k, text in sorted(entry.told.items()) if k != key)
+        # several of one number, where other wildcards tell them apart
+        rest.setdefault(others, {}).setdefault(int(entry.told[key]), []).append(entry)
     for others, entries in rest.items():
         missing = [str(number) for number in numbers if number not in entries]
         if missing:
@@ -215,7 +244,18 @@ def in_range(found: Sequence[Found], key: str, wanted: str, name: str) -> list[F
                 f"field {name!r}{of} has {there} of them; missing: {some(missing)}"
             )
     # in the order of the numbers, those of one number side by side
-    return [entries[number] for number in numbers for entries in rest.values()]
+    return [entry for number in numbers for entries in rest.values() for entry in entries[number]]
+
+
+@cache
+def plain(text: str) -> str:
+    """What a placeholder stands for, or a table's key: 0007 and 7 are the same.
+
+    >>> plain("0007"), plain("gr")
+    ('7', 'gr')
+    """
+    text = text.strip()
+    return str(int(text)) if text.isdecimal() else text
 
 
 def some(texts: Sequence[str], most: int = 5) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from map2map.emulator import Emulator
 from map2map.errors import FieldError, GeometryError
+from map2map.fields import FieldSet
 from map2map.grids import Domain
 from map2map.kept import Kept, read_fields, whole_bytes
 from map2map.mean_line import MeanLine
@@ -30,6 +31,7 @@ class Predictions:
 
     Args:
         runs: The samples: runs, their frames or planes.
+        targets: What is predicted.
         outputs: Shape (sample, channel).
         groups: Of which simulation, or frame of it, a sample is, shape (sample,).
         truth: Likewise shape (sample, channel), if it is known.
@@ -37,6 +39,7 @@ class Predictions:
     """
 
     runs: Runs
+    targets: FieldSet
     outputs: NDArray[np.float64]
     groups: NDArray[np.int64]
     truth: NDArray[np.float64] | None = None
@@ -84,6 +87,7 @@ def predict_runs(
     groups = np.array([run.group for run in runs], np.int64)
     return Predictions(
         runs,
+        emulator.targets,
         np.concatenate(outputs),
         groups,
         None if runs.numbers is None else runs.numbers[groups].astype(np.float64),

@@ -12,7 +12,7 @@ from torch import nn
 from map2map.assemble import fit_together
 from map2map.checkpoints import load_weights
 from map2map.emulator import Emulator
-from map2map.errors import ArtefactError, FieldError, M2MError, RecipeError
+from map2map.errors import ArtefactError, FieldError, GeometryError, M2MError, RecipeError
 from map2map.grids import Domain
 from map2map.norms import Norm
 from map2map.runs import Runs
@@ -173,6 +173,14 @@ def fit_norms(emulator: Emulator, data: Any, trainer: pl.Trainer) -> None:
 def check_sizes(emulator: Emulator, data: Any) -> None:
     """Refuse crops that the model cannot take, or whose output the target cannot meet."""
     dataset = data.dataset("train")
+    if emulator.targets.of_run:
+        if not emulator.footprint.reduces:
+            raise GeometryError(
+                f"{', '.join(emulator.targets.names)} are numbers for the whole of a sample, but "
+                f"the network {type(emulator.model).__name__} gives fields; use one that reduces "
+                f"its input to numbers, as Racoon and ResNet do"
+            )
+        return
     if not data.aligned and emulator.footprint.whole is None:
         shape = crop_window((0,) * len(dataset.size), dataset.size, dataset.halo).shape
         sizes = [emulator.footprint.output_size(n) for n in shape]

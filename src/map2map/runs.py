@@ -117,12 +117,6 @@ class Runs:
         # files win over what is computed
         computed, stored = resolve(names, derived or {}, patterns)
         self.derived: Mapping[str, Derived] = computed
-        wide = [name for name, how in computed.items() if how.margin]
-        if wide and self.domain.planes is not None:
-            raise GeometryError(
-                f"{', '.join(wide)} are computed from neighboring cells, which planes of a cube "
-                f"lack; give files of them, or take no planes"
-            )
         needs = [name for name in stored if name not in names]
         self._check_names([name for name in names if name not in computed], needs, patterns)
         self._values = {n: float(v) for n, v in patterns.items() if isinstance(v, int | float)}
@@ -137,12 +131,13 @@ class Runs:
                 f"large the grid is"
             )
         self._sources: dict[Path, Source] = {}
-        self._directions: dict[Path, Shape] = {}
+        self._directions: dict[tuple[Path, int | None], Shape] = {}
         self._checked: dict[tuple[str, int, int], tuple[Reader, str]] = {}
         self.reference = next((n for n in names if n in self._files), next(iter(self._files)))
         self.ndim = self.domain.ndim or self._guess_ndim()
         found = {name: files.found(name, self._arrays) for name, files in self._files.items()}
         self._check_counts(found)
+        found = paired(found)
         self._check_pairs(found)
         count = len(found[self.reference])
         self.groups = self._frames(
@@ -173,12 +168,13 @@ class Runs:
 
     def directions(self, run: int) -> Shape:
         """Whether the coordinates of a run's axes ascend (1) or descend (-1); 1 if not known."""
-        path = self.runs[run].paths[self.reference]
-        if path not in self._directions:
-            axes = self._stored(self.reference, self.runs[run]).axes
+        one = self.runs[run]
+        key = one.paths[self.reference], one.plane and one.plane[0]
+        if key not in self._directions:
+            axes = self._stored(self.reference, one).axes
             steps = [step_of(axis.values) or 1.0 for axis in axes] or [1.0] * self.ndim
-            self._directions[path] = tuple(-1 if step < 0 else 1 for step in steps)
-        return self._directions[path]
+            self._directions[key] = tuple(-1 if step < 0 else 1 for step in steps)
+        return self._directions[key]
 
     def source(self, name: str, run: int | Run) -> tuple[Reader, str]:
         """What reads a field of a run, given by its number or itself, and the field's name there.
@@ -192,16 +188,18 @@ class Runs:
             if run.plane is not None or self.domain.planes is None:
                 self._check_like_first(name, run)
             self._checked[key] = self._reader(name, run.whole)
+        if run.plane is None:
+            return self._checked[key]
+        if name in self.derived:  # computed on the plane
+            return self._reader(name, run)
         reader, variable = self._checked[key]
-        return (reader if run.plane is None else PlaneReader(reader, *run.plane)), variable
+        return PlaneReader(reader, *run.plane), variable
 
     def _reader(self, name: str, run: Run) -> tuple[Reader, str]:
         if name in self.derived:
             how = self.derived[name]
             needs = {need: self._reader(need, run) for need in how.needs}
-            spacing = None
-            if self.domain.planes is None:
-                spacing = self.domain.grid((1,) * self.ndim).spacing
+            spacing = self.domain.grid((1,) * self.ndim).spacing
             return DerivedReader(how, needs, spacing), name
         if name in self._values:
             like, variable = self._reader(self.reference, run)
@@ -373,8 +371,11 @@ class Runs:
         for run in reversed(first.values()):
             for name in self._channels:
                 found = run.found.get(name)
-                if run is self.runs[0] or (
-                    found is not None and self._open(found.path).cheap_header
+                # planes are counted from the headers, so that these are read already
+                if (
+                    run is self.runs[0]
+                    or self.domain.planes is not None
+                    or (found is not None and self._open(found.path).cheap_header)
                 ):
                     self._check_like_first(name, run)
 
@@ -403,6 +404,32 @@ class Runs:
                 f"channels, but {self._channels[name]} in "
                 f"{self.runs[0].paths.get(name, self.runs[0].path)}"
             )
+
+
+def paired(found: Mapping[str, list[Found]]) -> dict[str, list[Found]]:
+    """The files of all fields in the order of the first field's, by the placeholders they share.
+
+    Raises:
+        SourceError: If one has no partner.
+    """
+    (first, reference), *others = found.items()
+    ordered = {first: reference}
+    for name, entries in others:
+        shared = set.intersection(*(set(entry.told) for entry in (*reference, *entries)))
+        partners: dict[tuple[str, ...], list[Found]] = {}
+        for entry in entries:
+            partners.setdefault(tuple(entry.told[key] for key in sorted(shared)), []).append(entry)
+        ordered[name] = []
+        for entry in reference:
+            same = partners.get(tuple(entry.told[key] for key in sorted(shared)))
+            if not same:
+                what = ", ".join(f"{key} {entry.told[key]}" for key in sorted(shared))
+                raise SourceError(
+                    f"files do not correspond: {entry} of field {first!r} has {what}, but "
+                    f"{name!r} has no such file, or not as many"
+                )
+            ordered[name].append(same.pop(0))
+    return ordered
 
 
 def variable_of(name: str, source: Source, asked: str | None) -> str:

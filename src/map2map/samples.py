@@ -300,7 +300,8 @@ class SampleDataset:
 
     def _choices(self, run: int, layout: Layout, where: Where) -> NDArray[np.int64]:
         """The cells that a crop may start at, so that its middle is of interest."""
-        names = (*self.runs.inputs.names, *self.runs.targets.names)
+        targets = () if self.runs.targets.of_run else self.runs.targets.names
+        names = (*self.runs.inputs.names, *targets)
         if where.field not in names or self.scale_factor > 1:
             raise FieldError(
                 f"`crops.where` needs a field on the grid of the inputs, not {where.field!r}"
@@ -327,6 +328,11 @@ class SampleDataset:
         self.shift = per_axis(augment.shift, (0,) * ndim, "shift")
         if min(self.shift) < 0:
             raise RecipeError(f"`shift` is {self.shift}; crops are moved by 0 or more cells")
+        if augment.label_smoothing and not any(f.kind == "label" for f in self.runs.targets):
+            raise RecipeError(
+                f"`label_smoothing` is for labels, but the targets are "
+                f"{', '.join(self.runs.targets.names)}"
+            )
         if augment.add is not None or augment.mul is not None:
             targets = () if self.runs.targets.of_run else self.runs.targets
             each = {f.name: f.channels for f in (*self.runs.inputs, *targets)}

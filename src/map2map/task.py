@@ -420,6 +420,7 @@ class Task(pl.LightningModule):
         checkpoint["optimizer_class"] = type(self.trainer.optimizers[0]).__name__
         checkpoint["scheduler"] = None if self.scheduler is None else self.scheduler.state_dict()
         checkpoint["sums"] = {k: [float(a), n] for k, (a, n) in self.sums.items()}
+        checkpoint["tallies"] = {split: dict(t.sums) for split, t in self.tallies.items()}
         checkpoint["line"] = None if self.line is None else self.line.state()
         checkpoint["history"] = {k: list(v) for k, v in self.history.items()}
 
@@ -428,6 +429,8 @@ class Task(pl.LightningModule):
         self.sums = {k: list(v) for k, v in checkpoint["sums"].items()}
         self.history = {k: list(v) for k, v in checkpoint["history"].items()}
         self.scheduler_state = checkpoint["scheduler"]
+        for split, sums in checkpoint.get("tallies", {}).items():
+            self.tallies[split].sums = dict(sums)
         if self.line is not None and checkpoint.get("line") is not None:
             self.line.load(checkpoint["line"])
 

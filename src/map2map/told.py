@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from map2map.errors import FieldError, RecipeError, SourceError, near_names
 from map2map.fields import Field
-from map2map.patterns import some
+from map2map.patterns import plain, some
 
 __all__ = ["Known", "Told", "class_number", "numbers"]
 
@@ -140,14 +139,15 @@ def table(path: str, column: str, runs: Sequence[Known]) -> Callable[[Known], st
         SourceError: If it cannot be read, or lacks the column.
     """
     try:
-        with Path(path).open(newline="") as opened:
-            rows = list(csv.DictReader(opened))
+        # some programs begin a table with a byte order mark
+        with Path(path).open(newline="", encoding="utf-8-sig") as opened:
+            reader = csv.DictReader(opened, skipinitialspace=True, restval="")
+            rows, columns = list(reader), list(reader.fieldnames or [])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"cannot read the table {path}: {error}") from error
-    columns = list(rows[0]) if rows else []
     if column not in columns:
         raise SourceError(f"the table {path} has no column {column!r}{near_names(column, columns)}")
-    keys = [key for key in columns if key in runs[0].placeholders]
+    keys = [key for key in columns if all(key in run.placeholders for run in runs)]
     if not keys:
         files = len({run.file for run in runs})
         if files != len(rows):
@@ -170,16 +170,6 @@ def table(path: str, column: str, runs: Sequence[Known]) -> Callable[[Known], st
     return row
 
 
-@cache
-def plain(text: str) -> str:
-    """A key of a table: 0007 and 7 are the same.
-
-    >>> plain("0007"), plain("gr")
-    ('7', 'gr')
-    """
-    return str(int(text)) if text.strip().isdigit() else text.strip()
-
-
 def class_number(field: Field, text: object, where: str) -> int:
     """The number of a class.
 
@@ -187,12 +177,13 @@ def class_number(field: Field, text: object, where: str) -> int:
         FieldError: If there is no such class.
     """
     classes = field.classes or ()
-    if str(text) not in classes:
+    words = as_text(text)
+    if words not in classes:
         raise FieldError(
-            f"{where} has the {field.name} {str(text)!r}, which is none of its classes, "
-            f"{some(classes, 20)}{near_names(str(text), classes)}"
+            f"{where} has the {field.name} {words!r}, which is none of its classes, "
+            f"{some(classes, 20)}{near_names(words, classes)}"
         )
-    return classes.index(str(text))
+    return classes.index(words)
 
 
 def one_hot(field: Field, classes: Sequence[int]) -> NDArray[np.float32]:
@@ -202,6 +193,19 @@ def one_hot(field: Field, classes: Sequence[int]) -> NDArray[np.float32]:
     return np.eye(len(field.classes or ()), dtype=np.float32)[list(classes)]
 
 
+def as_text(value: object) -> str:
+    """What is told as a text; attributes may be arrays of one value, or bytes.
+
+    >>> as_text(b"gr"), as_text(np.array([3])), as_text(2.0), as_text(" gr ")
+    ('gr', '3', '2', 'gr')
+    """
+    if isinstance(value, np.ndarray | np.generic) and value.size == 1:
+        value = value.item()
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+
+
 def as_number(field: Field, text: object, where: str) -> float:
     """A number, finite.
 
@@ -209,7 +213,7 @@ def as_number(field: Field, text: object, where: str) -> float:
         FieldError: If it is none.
     """
     try:
-        value = float(str(text))
+        value = float(as_text(text))
     except ValueError:
         value = np.nan
     if not np.isfinite(value):

@@ -5,6 +5,7 @@ import platform
 import subprocess
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
@@ -201,8 +202,10 @@ def train(
 
 
 def _files(data: FieldData) -> dict[str, list[dict[str, Any]]]:
+    # many runs may be in one file
+    known = cache(digest)
     return {
-        split: [{field: digest(path) for field, path in run.paths.items()} for run in runs.groups]
+        split: [{field: known(path) for field, path in run.paths.items()} for run in runs.groups]
         for split, runs in data.runs.items()
     }
 

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from map2map.apply import Job, Report, Work, apply_files, check, emulator_at, jobs_of
 from map2map.arrays import Settings
+from map2map.commands.apply_runs import apply_told
 from map2map.commands.arguments import WHERE, inputs_at
 from map2map.engine import DTYPES, Running
 from map2map.errors import RecipeError, SaveError
@@ -39,6 +40,11 @@ the halo that its outputs see, so the tiles do not show in the result.
   m2m apply emulator.safetensors linear=za_05.npy -o emulated.npy
   m2m apply emulator.safetensors 'runs/*.nc' -o 'out/{{run}}.zarr' --memory 4GiB
   torchrun --nproc-per-node 4 -m map2map.cli apply ...      several GPUs or processes
+
+Emulators of labels and parameters of whole runs write a table, NAME.nc or NAME.csv: a row for
+each frame or plane, and for each run.
+
+  m2m apply gravity.safetensors 'potential=cubes.h5::{{gravity}}_seed{{seed}}' -o table.csv
 """
 
 
@@ -46,6 +52,8 @@ def main(argv: Sequence[str]) -> int:
     """Apply."""
     options = make_parser().parse_args(argv)
     emulator = emulator_at(options.emulator, tuple(options.trust or ()), options.callback_at)
+    if emulator.targets.of_run or options.only:
+        return apply_told(options, emulator, options.device or best_device())
     settings = Settings(
         Running(
             precision=options.precision,
@@ -115,8 +123,10 @@ def make_parser() -> argparse.ArgumentParser:
     add("input", nargs="+", help="NAME=PATH of each input, or one PATH")
     add("-o", "--output", type=Path, required=True,
         help="what to write: .npy, .nc, .h5, .zarr, or a folder of npy files; {run} stands for the "
-        "name of the first input's file")
+        "name of the first input's file; of labels and parameters .nc or .csv")
     add("--overwrite", action="store_true", help="replace an output that is there")
+    add("--only", action="append", default=[], metavar="PLACEHOLDER=VALUES",
+        help="of labels and parameters: take only these runs, such as seed=100:125 or seed=1,5")
     add("--resume", action="store_true", help="go on with a run that broke off")
     add("--allow-nan", action="store_true",
         help="let the input hold NaN; outputs that see one are NaN")

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -292,7 +293,8 @@ def about(
     with path.open("rb") as file:
         own = hashlib.file_digest(file, "sha256").hexdigest()
     names = list(runs.groups[0].paths)
-    files = {name: [digest(run.paths[name]) for run in runs.groups] for name in names}
+    known = cache(digest)  # many runs may be in one file
+    files = {name: [known(run.paths[name]) for run in runs.groups] for name in names}
     packages = ("map2map", "torch", "numpy", "scipy", "xarray")
     return {
         "emulator": str(path),

@@ -52,6 +52,8 @@ def open_told(
         for name in [place.partition("=")[0]]
         if name in names
     }
+    if values and not truth:
+        raise RecipeError(f"{', '.join(values)} is predicted here, so it is not given")
     others = [place for place in places if place.partition("=")[0] not in names]
     inputs = fields_at(others, emulator.needed(given), [n for n in emulator.derived if n in given])
     chosen = only_of(only)
@@ -75,18 +77,18 @@ def learnt(emulator: Emulator) -> dict[str, Told]:
     return {name: Told(**entry) for name, entry in entries.items() if isinstance(entry, Mapping)}
 
 
-def only_of(texts: Sequence[str]) -> dict[str, str | list[str]]:
+def only_of(texts: Sequence[str]) -> dict[str, str | list[str | int]]:
     """What --only says.
 
     >>> only_of(["seed=0:100", "gravity=gr"])
     {'seed': '0:100', 'gravity': ['gr']}
     """
-    found: dict[str, str | list[str]] = {}
+    found: dict[str, str | list[str | int]] = {}
     for text in texts:
         name, equals, values = text.partition("=")
         if not (name and equals and values):
             raise RecipeError(f"--only {text!r} is not PLACEHOLDER=FIRST:LAST or PLACEHOLDER=A,B,…")
-        found[name] = values if ":" in values else values.split(",")
+        found[name] = values if ":" in values else [*values.split(",")]
     return found
 
 

@@ -125,11 +125,14 @@ def _told(
         sizes = f"{first}, {first + rule.multiple}, … cells on each of {ndim} axes"
     else:
         sizes = " x ".join(map(str, check.sizes[0] if check.sizes else size)) + " cells, fixed"
+    output = f"the output has {rule.scale} per cell, less {rule.cut} on each side"
+    if rule.reduces:
+        output = "the output is of the whole"
     lines = {
         "": f"{path} ({to}, {path.stat().st_size / 1e6:.1f} MB)",
         "takes": fields(tuple(emulator.inputs)),
         "gives": fields(tuple(emulator.targets)),
-        "sizes": f"{sizes}; the output has {rule.scale} per cell, less {rule.cut} on each side",
+        "sizes": f"{sizes}; {output}",
         "halo": f"{rule.low} cells below a crop, {rule.margin} or more above",
         "checked": "not: this format cannot be run here",
     }

@@ -130,7 +130,7 @@ def checked_size(emulator: Emulator, size: Shape) -> Shape:
             f"--size has {len(size)} numbers, but the emulator works on {emulator.ndim} axes; "
             f"give one for each axis, or one for all"
         )
-    for cells in size:
+    for cells in size if not emulator.footprint.reduces else ():
         emulator.footprint.output_size(cells)
     return size
 
