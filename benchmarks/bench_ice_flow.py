@@ -87,7 +87,7 @@ def main() -> None:
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        simulate(folder / "ice_100")
+        simulate(folder / "ice_100", train=4)
         asked = parser().parse_args(
             ["--dataset", "ice_100", "--epochs", str(options.epochs + 1),
              "--batch_size", str(options.batch), "--usegpu", "False"]

@@ -48,9 +48,10 @@ from map2map.train import Output
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
-TRAINED = tuple(
-    f"docs/{name}.md" for name in ("tour", "extend", "ice_flow", "saliency", "cubes")
-) + ("README.md",)
+TRAINED = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("tour", "extend", "ice_flow", "saliency", "cubes")),
+)
 """Pages whose training commands train; those of the others are read, and nothing more."""
 
 QUICK = {

@@ -1,4 +1,4 @@
-"""The year that a map of temperature is of, told apart better than the mean temperature tells it."""
+"""The year that a map of temperature is of, which the mean temperature tells less well."""
 
 import json
 

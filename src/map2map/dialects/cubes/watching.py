@@ -198,4 +198,4 @@ def tested(task: Task, data: Any) -> xr.Dataset:
     runs = dataset.runs
     groups = np.array([run.group for run in runs], np.int64)
     truth = runs.numbers[groups].astype(np.float64)
-    return evaluate_runs(Predictions(runs, logits, groups, truth))
+    return evaluate_runs(Predictions(runs, runs.targets, logits, groups, truth))
