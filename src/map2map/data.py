@@ -29,7 +29,7 @@ class Reading:
 
     Args:
         batch_size: Samples per batch, of each process.
-        threads: Threads that read ahead; 0 reads when asked.
+        threads: Threads that read ahead; 0 reads when asked, as on a CPU where all is in memory.
         local_order: Shuffle files, and crops only among neighboring files, so that each process
             reads its share of the files one after another (map2map's ``--div-data``).
         distance: How far a crop may be displaced when ``local_order``, in files.
@@ -106,7 +106,7 @@ class FieldData(pl.LightningDataModule):
 
     def resolve(self, footprint: Footprint) -> None:
         """Settle the crops' halo for a model, and make the batches."""
-        self.aligned = self.crops.halo == "auto"
+        self.aligned, gpu = self.crops.halo == "auto", torch.cuda.is_available()
         for split, runs in self.runs.items():
             crops = self.crops
             if self.aligned:
@@ -134,8 +134,9 @@ class FieldData(pl.LightningDataModule):
                 self.reading.batch_size,
                 self._share(),
                 vary=training,
-                threads=self.reading.threads,
-                pin=torch.cuda.is_available(),
+                # copying from memory takes less than a thread's competing with a step on the CPU
+                threads=0 if dataset.in_memory and not gpu else self.reading.threads,
+                pin=gpu,
                 join_last=training and footprint.reduces,
             )
 

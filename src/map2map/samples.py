@@ -444,6 +444,11 @@ class SampleDataset:
             sides.append(out)
         return Sample(sides[0], sides[1], draw, run, crop)
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether the fields are kept in memory."""
+        return self._kept is not None
+
     def factor(self, index: int) -> float:
         """What the normalized inputs of a sample are multiplied by."""
         if self._factors is None:

@@ -22,7 +22,7 @@ __all__ = ["EpochLines", "Progress", "Tracker"]
 
 log = logging.getLogger(__name__)
 
-SHARE = 0.025
+SHARE = 0.01
 """Most of the time that figures of a split may take; there are two."""
 
 LENGTHS = ("Mpc/h", "kpc/h", "Mpc", "kpc", "km", "m")
@@ -38,7 +38,7 @@ class Tracker(pl.Callback):
 
     Args:
         interval: Optimizer steps between scalars.
-        figures: Epochs between figures; 0: none. Where these would take more than a twentieth of
+        figures: Epochs between figures; 0: none. Where these would take more than a fiftieth of
             the time, most are left out; those of the first epoch and the last are drawn.
     """
 
