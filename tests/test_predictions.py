@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+import yaml
 from torch import nn
 
 from map2map.emulator import Emulator
@@ -15,7 +16,7 @@ from map2map.evaluate_runs import evaluate_runs
 from map2map.fields import Field, FieldSet
 from map2map.grids import Domain
 from map2map.models import ConvNet, ResNet
-from map2map.norms import Standardize
+from map2map.norms import Exp, Standardize
 from map2map.patterns import Files
 from map2map.prediction_tables import as_dataset, probabilities, save_table
 from map2map.predictions import predict_runs
@@ -335,9 +336,7 @@ def test_evaluate_writes_the_scores_of_the_command_line(saved, cubes, m2m, tmp_p
         np.testing.assert_allclose(scores.accuracy, expected.accuracy)
         np.testing.assert_allclose(scores.auc, expected.auc)
     assert "16 samples of 4 runs" in out
-    status, _, err = m2m("report", "s.nc")
-    assert status == 2
-    assert "scores of a label of whole runs" in err
+    assert m2m("report", "s.nc")[0] == 0
     status, _, err = m2m("evaluate", saved, place, "--metrics", "pointwise", "-o", "q.nc")
     assert status == 2
     assert "--metrics is for emulators of fields" in err
@@ -358,3 +357,95 @@ def test_a_table_that_cannot_be_written_is_refused(cubes, tmp_path):
     for name in ("t.nc", "t.csv"):
         with pytest.raises(SaveError, match="cannot write"):
             save_table(table, tmp_path / "file" / name)
+
+
+@pytest.mark.parametrize("norm", [Standardize([3.0], [5.0]), Exp()])
+def test_log_variances_become_deviations_in_the_units_of_the_parameter(norm):
+    fields = FieldSet((PHI.resolved(1, 2),)), FieldSet((MASS.resolved(1, 2),))
+    spec = {"class_path": "x.Sums", "init_args": {}}
+    emulator = Emulator(*fields, {"mass": norm}, Sums(1, 2), DOMAIN, spec).eval()
+    assert emulator.outputs == 2
+    y = torch.tensor([[0.3, -1.2], [0.7, 0.4]])
+    mean, std = y[:, 0], torch.exp(y[:, 1] / 2)
+    if isinstance(norm, Standardize):
+        expected = 5 * mean + 3, 5 * std
+    else:
+        expected = torch.log(mean), (torch.log(mean + std) - torch.log(mean - std)).abs() / 2
+    torch.testing.assert_close(emulator.decode_target(y)[:, 0], expected[0])
+    torch.testing.assert_close(
+        emulator.decode_spread(y)[:, 0], expected[1], equal_nan=True, rtol=1e-5, atol=1e-6
+    )
+    x = torch.ones(1, 1, 4, 4)
+    assert emulator(x).shape == (1, 1)
+
+
+def test_a_network_learns_how_sure_it_is_and_tells_so_everywhere(tmp_path, m2m):
+    rng = np.random.default_rng(0)
+    truth = rng.normal(10, 2, size=(24, 1))
+    for k, value in enumerate(truth):
+        np.save(tmp_path / f"phi_{k:02}.npy", rng.normal(value, 1, size=(8, 8)).astype("f4"))
+    rows = "\n".join(f"{k:02},{value[0]}" for k, value in enumerate(truth))
+    (tmp_path / "masses.csv").write_text(f"k,mass\n{rows}\n")
+    recipe = {
+        "seed_everything": 0,
+        "trainer": {"max_epochs": 3, "accelerator": "cpu"},
+        "model": {
+            "inputs": [{"name": "phi", "channels": 1}],
+            "targets": [{"name": "mass", "kind": "parameter", "units": "eV"}],
+            "norms": {"mass": {"class_path": "map2map.norms.Standardize"}},
+            "model": {
+                "class_path": "map2map.models.ResNet",
+                "init_args": {"width": 2, "levels": 1},
+            },
+            "loss": {"class_path": "map2map.losses.GaussianNLL"},
+            "options": {"measures": {"mae": {"class_path": "torch.nn.L1Loss"}}},
+        },
+        "data": {
+            "train": {"phi": "phi_{k}.npy", "mass": {"table": "masses.csv"}},
+            "domain": {"ndim": 2},
+            "reading": {"batch_size": 8},
+        },
+        "output": {"figures": 0, "folder": "out"},
+    }
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
+    assert m2m("train", "r.yaml")[0] == 0
+    emulator = Emulator.load("out/emulator.safetensors")
+    assert (emulator.outputs, emulator.model.out_chan) == (2, 2)
+    assert m2m("apply", "out/emulator.safetensors", "phi=phi_{k}.npy", "-o", "t.csv")[0] == 0
+    table = read_rows(tmp_path / "t.csv")
+    x = torch.from_numpy(np.load(tmp_path / "phi_07.npy"))[None, None]
+    with torch.no_grad():
+        mean, log_variance = emulator.model(emulator.encode_input(x))[0]
+    norm = emulator.norm("mass")
+    scale, shift = float(norm.std), float(norm.mean)
+    assert float(table[7]["mass_predicted [eV]"]) == pytest.approx(float(mean) * scale + shift)
+    expected = scale * float(torch.exp(log_variance / 2))
+    assert float(table[7]["mass_std [eV]"]) == pytest.approx(expected, rel=1e-4)
+    assert m2m("evaluate", "out/emulator.safetensors", "phi=phi_{k}.npy")[0] == 0
+    with xr.open_dataset(tmp_path / "scores.nc") as scores:
+        covered = scores.coverage_68.sel(per="sample", parameter="mass")
+        errors = np.array([float(row["mass_predicted [eV]"]) for row in table]) - truth[:, 0]
+        std = np.array([float(row["mass_std [eV]"]) for row in table])
+        share = np.mean(np.abs(errors) < 0.9945 * std)
+        assert float(covered.sel({"method": "emulator"})) == pytest.approx(share)
+        assert np.isnan(covered.sel({"method": "mean_line"}))
+    assert m2m("report", "scores.nc")[0] == 0
+
+
+def test_a_loss_of_uncertain_numbers_is_not_for_labels(cubes, m2m, tmp_path):
+    recipe = {
+        "model": {
+            "inputs": [{"name": "phi", "channels": 1}],
+            "targets": [{"name": "gravity", "kind": "label", "classes": ["newton", "gr"]}],
+            "model": {"class_path": "map2map.models.ResNet", "init_args": {"levels": 1}},
+            "loss": {"class_path": "map2map.losses.GaussianNLL"},
+        },
+        "data": {
+            "train": {"phi": {"pattern": "z1.h5", "variable": "{gravity}_seed{seed}"}},
+            "domain": {"ndim": 2, "planes": [0]},
+        },
+    }
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe))
+    status, _, err = m2m("train", "r.yaml")
+    assert status == 2
+    assert "gravity are not all parameters" in err

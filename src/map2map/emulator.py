@@ -46,6 +46,8 @@ class Card:
         norms: The norm of each field, by name.
         model: The network.
         footprint: What the network sees.
+        outputs: How many outputs of the network belong to each number that it gives: 2 if it also
+            gives the logarithms of their variances.
         grid: Number of axes, spacing, periodic axes and pad of the grids it was trained on.
         training: Files with their digests, splits, seed, options.
         scores: How well it did on its own training and validation splits.
@@ -144,6 +146,10 @@ class Emulator(nn.Module):
         self.domain, self.ndim = domain, domain.ndim
         self.footprint: Footprint = footprint_of(model, inputs.channels, self.ndim)
         self.settings = Settings()
+        # twice as many outputs as parameters: their log-variances come behind
+        twice = getattr(model, "out_chan", None) == 2 * targets.channels
+        parameters = bool(len(targets)) and all(f.kind == "parameter" for f in targets)
+        self.outputs: int = 2 if twice and parameters else 1
         self.training_record: dict[str, Any] = {}
         self.scores: dict[str, Any] = {}
         self.versions: dict[str, str] = {}
@@ -190,8 +196,23 @@ class Emulator(nn.Module):
         return self._side(self.targets, x)
 
     def decode_target(self, y: Tensor) -> Tensor:
-        """Undo the norms of targets, shape (batch, channel, *space)."""
+        """Undo the norms of targets, shape (batch, channel, *space); uncertainties are left out."""
+        if self.outputs > 1:
+            y = y[:, : self.targets.channels]
         return self._side(self.targets, y, inverse=True)
+
+    def decode_spread(self, y: Tensor) -> Tensor | None:
+        """Standard deviations of targets, shape (batch, channel), if the network gives them.
+
+        Through a norm that is no straight line: half of what lies between one deviation above and
+        one below.
+        """
+        if self.outputs == 1:
+            return None
+        mean, log_variance = y.chunk(2, dim=1)
+        std = (log_variance / 2).exp()
+        above, below = (self._side(self.targets, mean + s, inverse=True) for s in (std, -std))
+        return (above - below).abs() / 2
 
     def forward(self, x: Tensor | Mapping[str, Any]) -> Any:
         """Physical inputs to physical outputs.
@@ -364,7 +385,8 @@ def check_channels(path: Path | str, emulator: Emulator) -> None:
     sides = {"in_chan": emulator.inputs, "out_chan": emulator.targets}
     for name, fields in sides.items():
         channels = getattr(emulator.model, name, None)
-        if isinstance(channels, int) and channels != fields.channels:
+        outputs = emulator.outputs if fields is emulator.targets else 1
+        if isinstance(channels, int) and channels != outputs * fields.channels:
             raise ArtefactError(
                 f"the card of {path} and its network disagree: {', '.join(fields.names)} have "
                 f"{fields.channels} channels, but the network has {name} {channels}"

@@ -51,7 +51,15 @@ def evaluate_runs(found: Predictions, names: Sequence[str] | None = None) -> xr.
         if kind == "label":
             parts.append(of_label(targets.fields[0], outputs, truth, found.groups))
         else:
-            parts.append(parameter_scores(outputs, truth, found.groups, names=targets.names))
+            std = found.std if values is found.outputs else None
+            if std is not None:
+                std = np.concatenate([std[:, c] for c in channels], axis=1)
+            parts.append(
+                parameter_scores(outputs, truth, found.groups, names=targets.names, std=std)
+            )
+    # the line tells no uncertainties
+    for name in set(parts[0]) - set(parts[-1]):
+        parts[-1][name] = xr.full_like(parts[0][name], np.nan)
     if kind == "label":
         longest = max(part.sizes["threshold"] for part in parts)
         parts = [part.pad(threshold=(0, longest - part.sizes["threshold"])) for part in parts]

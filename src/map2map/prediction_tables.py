@@ -54,6 +54,9 @@ def as_dataset(found: Predictions) -> xr.Dataset:
         field = found.targets[name]
         data |= columns(field, values, "sample", "")
         data |= columns(field, numbers.mean(values), "group", "group_")
+        if found.std is not None:
+            std = found.std[:, channels][:, 0]
+            data[f"{name}_std"] = "sample", std, {"units": field.units or "1"}
     coords: dict[str, Any] = {
         f"{field.name}_class": list(field.classes) for field in found.targets if field.classes
     }

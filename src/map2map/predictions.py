@@ -36,6 +36,7 @@ class Predictions:
         groups: Of which simulation, or frame of it, a sample is, shape (sample,).
         truth: Likewise shape (sample, channel), if it is known.
         line: What the mean of the input alone tells, likewise, if the emulator's card knows.
+        std: Standard deviations of outputs, likewise, if the network gives them.
     """
 
     runs: Runs
@@ -44,6 +45,7 @@ class Predictions:
     groups: NDArray[np.int64]
     truth: NDArray[np.float64] | None = None
     line: NDArray[np.float64] | None = None
+    std: NDArray[np.float64] | None = None
 
 
 @torch.no_grad()
@@ -75,12 +77,16 @@ def predict_runs(
         )
     device = next(emulator.parameters(), torch.empty(0)).device
     weights = emulator.training_record.get("mean_line")
-    outputs, lines = [], []
+    outputs, lines, spreads = [], [], []
     parts = batches(runs, batch_size)
     values = ahead(runs, parts, domain or emulator.domain)
     for _ in track(range(len(parts)), len(parts)):
         x = emulator.encode_input(torch.from_numpy(next(values)).to(device))
-        outputs.append(physical(emulator, emulator.model(x)))
+        output = emulator.model(x)
+        outputs.append(physical(emulator, output))
+        spread = emulator.decode_spread(output)
+        if spread is not None:
+            spreads.append(spread.double().cpu().numpy())
         if weights:
             line = torch.from_numpy(MeanLine.predict(weights, x))
             lines.append(physical(emulator, line.to(device)))
@@ -92,6 +98,7 @@ def predict_runs(
         groups,
         None if runs.numbers is None else runs.numbers[groups].astype(np.float64),
         np.concatenate(lines) if lines else None,
+        np.concatenate(spreads) if spreads else None,
     )
 
 

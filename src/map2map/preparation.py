@@ -67,13 +67,20 @@ def make_emulator(
     domain: Domain,
     options: Options,
     model_arguments: dict[str, Any] | None,
+    outputs: int = 1,
 ) -> Emulator:
-    """Make the emulator for the channels and axes of the runs.
+    """Make the emulator for the channels and axes of the runs; with ``outputs`` for each number.
 
     Raises:
         FieldError: If the model cannot be made for them.
+        RecipeError: If there are several outputs for what is no parameter.
     """
-    channels = runs.inputs.channels, runs.targets.channels
+    if outputs > 1 and any(field.kind != "parameter" for field in runs.targets):
+        raise RecipeError(
+            f"the loss wants {outputs} outputs for each number, which parameters of whole runs can "
+            f"have, but {', '.join(runs.targets.names)} are not all parameters"
+        )
+    channels = runs.inputs.channels, outputs * runs.targets.channels
     try:
         model = make_model(*channels, ndim=runs.ndim)
     except M2MError:
@@ -85,7 +92,7 @@ def make_emulator(
         ) from error
     if options.init_weight_std is not None:
         draw_weights(model, options.init_weight_std)
-    spec = model_spec(model, runs, model_arguments)
+    spec = model_spec(model, channels, runs.ndim, model_arguments)
     made = replace(domain, ndim=runs.ndim)
     emulator = Emulator(runs.inputs, runs.targets, norms, model, made, spec, runs.derived)
     if options.channels_last:
@@ -93,7 +100,9 @@ def make_emulator(
     return emulator
 
 
-def model_spec(model: nn.Module, runs: Runs, arguments: dict[str, Any] | None) -> Spec:
+def model_spec(
+    model: nn.Module, channels: tuple[int, int], ndim: int, arguments: dict[str, Any] | None
+) -> Spec:
     """How to make the model again."""
     try:
         return describe(model)
@@ -101,8 +110,7 @@ def model_spec(model: nn.Module, runs: Runs, arguments: dict[str, Any] | None) -
         if arguments is None:
             raise
     # a model that does not keep its arguments, but a recipe that does
-    channels = runs.inputs.channels, runs.targets.channels
-    return describe_call(type(model), *channels, ndim=runs.ndim, **arguments)
+    return describe_call(type(model), *channels, ndim=ndim, **arguments)
 
 
 def draw_weights(model: nn.Module, std: float) -> None:

@@ -116,7 +116,13 @@ class Task(pl.LightningModule):
     def build(self, runs: Runs, domain: Domain) -> Emulator:
         """Make the emulator, now that channels and axes are known."""
         self.emulator = make_emulator(
-            self.make_model, runs, self.norms, domain, self.options, self.model_arguments
+            self.make_model,
+            runs,
+            self.norms,
+            domain,
+            self.options,
+            self.model_arguments,
+            outputs=getattr(self.loss, "outputs", 1),
         )
         model = self.emulator.model
         network = torch.compile(model) if self.options.compile else model
@@ -308,7 +314,8 @@ class Task(pl.LightningModule):
     @torch.no_grad()
     def _measure(self, split: str, output: Tensor, y: Tensor, batch: Batch) -> None:
         for name, measure in self.measures.items():
-            value = self._loss(measure, output.detach(), y, batch)
+            # of a network that gives uncertainties, too, the numbers themselves
+            value = self._loss(measure, output.detach()[:, : y.shape[1]], y, batch)
             self._count(f"{name}/{split}", value, len(batch))
         if self.tallies:
             self.tallies[split].add(output, y)
@@ -465,7 +472,7 @@ def check_reduced(output: Tensor, y: Tensor, emulator: Emulator) -> None:
     Raises:
         GeometryError: If its output has another shape than the labels and parameters.
     """
-    if output.shape != y.shape:
+    if output.shape != (len(y), emulator.outputs * y.shape[1]):
         raise GeometryError(
             f"{', '.join(emulator.targets.names)} are {y.shape[1]} numbers for each sample, but "
             f"the network {type(emulator.model).__name__} gives shape {tuple(output.shape[1:])}; "

@@ -5,7 +5,10 @@ from torch import Tensor
 
 from map2map.errors import GeometryError
 
-__all__ = ["LIMIT", "mean_and_log_variance"]
+__all__ = ["LIMIT", "OUTPUTS", "mean_and_log_variance"]
+
+OUTPUTS = 2
+"""How many numbers such a network gives for each that it learns: the attribute ``outputs``."""
 
 LIMIT = 20.0
 """Log-variances count as within these bounds: deviations from 5e-5 to 2e4, in the units of the

@@ -1,8 +1,10 @@
 """Numbers with their uncertainty, from a Gaussian likelihood."""
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
-from map2map.losses.base import mean_and_log_variance
+from map2map.losses.base import OUTPUTS, mean_and_log_variance
 
 __all__ = ["GaussianNLL"]
 
@@ -16,6 +18,8 @@ class GaussianNLL(nn.Module):
 
     Least where m and v are the mean and variance of what is possible given the input.
     """
+
+    outputs: ClassVar[int] = OUTPUTS
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Compare.

@@ -1,9 +1,11 @@
 """Numbers with their uncertainty, from the first two moments alone."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
-from map2map.losses.base import mean_and_log_variance
+from map2map.losses.base import OUTPUTS, mean_and_log_variance
 
 __all__ = ["MomentLoss"]
 
@@ -23,6 +25,8 @@ class MomentLoss(nn.Module):
     else a skewed distribution would draw m away from its mean. The network gives log v, as for
     `GaussianNLL`. Means over batches of another size are not the same: the logarithm is of a sum.
     """
+
+    outputs: ClassVar[int] = OUTPUTS
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Compare.
