@@ -7,8 +7,9 @@ import pytest
 from map2map.errors import FieldError, RecipeError, SaveError, SourceError
 from map2map.physics.matched_spectra import replace_phases, shell_power
 from map2map.physics.spectra import cross_correlation
-from map2map.synthetic.matched_pairs import write_matched
-from map2map.synthetic.potential_pairs import Setting, simulate
+from map2map.synthetic import potential_pairs
+from map2map.synthetic.matched_pairs import simulate
+from map2map.synthetic.potential_pairs import Setting
 
 SETTING = Setting(size=8, box=160.0, difference=20000.0)
 
@@ -20,11 +21,11 @@ def contents(path):
 
 @pytest.fixture
 def source(tmp_path):
-    return simulate(tmp_path / "data", runs=2, setting=SETTING, seed=9)[0]
+    return potential_pairs.simulate(tmp_path / "data", runs=2, setting=SETTING, seed=9)[0]
 
 
 def test_afterwards_the_cubes_of_a_pair_have_one_spectrum_and_still_differ(source, tmp_path):
-    made = contents(write_matched(source, tmp_path / "matched.h5"))
+    made = contents(simulate(source, tmp_path / "matched.h5"))
     before = contents(source)
     for seed in ("0009", "0010"):
         gr, newton = made[f"gr_seed{seed}"], made[f"newton_seed{seed}"]
@@ -44,7 +45,7 @@ def test_afterwards_the_cubes_of_a_pair_have_one_spectrum_and_still_differ(sourc
 def test_without_phases_each_cube_keeps_its_spectrum_and_a_pair_has_the_same_noise(
     source, tmp_path
 ):
-    made = contents(write_matched(source, tmp_path / "noise.h5", keep="spectra"))
+    made = contents(simulate(source, tmp_path / "noise.h5", keep="spectra"))
     before = contents(source)
     for name, cube in made.items():
         expected = replace_phases(before[name].astype(float), int(name[-4:]))
@@ -56,7 +57,7 @@ def test_without_phases_each_cube_keeps_its_spectrum_and_a_pair_has_the_same_noi
 
 @pytest.mark.parametrize("keep", ["phases", "spectra"])
 def test_the_layout_is_that_of_the_source(source, tmp_path, keep):
-    target = write_matched(source, tmp_path / "new" / "matched.h5", keep=keep)
+    target = simulate(source, tmp_path / "new" / "matched.h5", keep=keep)
     with h5py.File(source) as old, h5py.File(target) as new:
         assert list(new) == list(old)
         addresses = [
@@ -76,26 +77,24 @@ def test_other_classes_are_named(tmp_path):
         file["cold_seed7"], file["warm_dm_seed7"] = cubes
         file["notes"] = 1.0
         file.create_group("cold_seed8")
-    made = contents(
-        write_matched(tmp_path / "a.h5", tmp_path / "b.h5", classes=("cold", "warm_dm"))
-    )
+    made = contents(simulate(tmp_path / "a.h5", tmp_path / "b.h5", classes=("cold", "warm_dm")))
     assert list(made) == ["cold_seed7", "warm_dm_seed7"]
     with pytest.raises(SourceError, match=r"no data set gr_seedNNNN .* but cold_seed7, cold_seed8"):
-        write_matched(tmp_path / "a.h5", tmp_path / "c.h5")
+        simulate(tmp_path / "a.h5", tmp_path / "c.h5")
     assert not (tmp_path / "c.h5").exists()
 
 
 def test_files_are_replaced_only_if_told_and_the_source_never(source, tmp_path):
-    target = write_matched(source, tmp_path / "matched.h5")
+    target = simulate(source, tmp_path / "matched.h5")
     before = target.read_bytes()
     with pytest.raises(SaveError, match=r"matched.h5 would be replaced"):
-        write_matched(source, target, keep="spectra")
+        simulate(source, target, keep="spectra")
     assert target.read_bytes() == before
-    write_matched(source, target, keep="spectra", overwrite=True)
+    simulate(source, target, keep="spectra", overwrite=True)
     assert target.read_bytes() != before
     before = source.read_bytes()
     with pytest.raises(SaveError, match="not the source"):
-        write_matched(source, source, overwrite=True)
+        simulate(source, source, overwrite=True)
     assert source.read_bytes() == before
 
 
@@ -110,7 +109,7 @@ def test_a_cube_without_its_partner_is_refused(source, tmp_path, name, shape, sa
     with h5py.File(source, "a") as file:
         file[name] = np.zeros(shape)
     with pytest.raises(SourceError, match=says):
-        write_matched(source, tmp_path / "matched.h5")
+        simulate(source, tmp_path / "matched.h5")
     assert not (tmp_path / "matched.h5").exists()
 
 
@@ -119,15 +118,15 @@ def test_unequal_shapes_values_that_are_not_finite_and_other_files_are_refused(s
     with h5py.File(source, "a") as file:
         file["gr_seed0010"][0, 0, 0] = np.nan
     with pytest.raises(FieldError, match=r"'/gr_seed0010' of .* not finite"):
-        write_matched(source, target)
+        simulate(source, target)
     with h5py.File(source, "a") as file:
         del file["gr_seed0010"]
         file["gr_seed0010"] = np.zeros((4, 4, 4))
     with pytest.raises(SourceError, match=r"seed 0010 of different shapes: \[\(4, 4, 4\), \(8"):
-        write_matched(source, target)
+        simulate(source, target)
     with pytest.raises(SourceError, match="cannot read pairs from"):
-        write_matched(tmp_path / "none.h5", target)
+        simulate(tmp_path / "none.h5", target)
     with pytest.raises(RecipeError, match="unknown keep 'phase'; did you mean 'phases'"):
-        write_matched(source, target, keep="phase")
+        simulate(source, target, keep="phase")
     assert not target.exists()
     assert not list(tmp_path.glob(".*"))

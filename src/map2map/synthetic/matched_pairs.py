@@ -1,4 +1,4 @@
-"""Null tests of pairs: a file of cubes made again without what a class may be told by.
+"""Null tests of pairs of cubes: made again without spectra, or without phases, that tell a class.
 
 The file has the layout "root" of `map2map.synthetic.potential_pairs`: data sets ``CLASS_seedNNNN``,
 float32, for each seed one of either class.
@@ -17,7 +17,7 @@ from map2map.files import replacing
 from map2map.physics.matched_spectra import match_spectra, replace_phases
 from map2map.typing import Array
 
-__all__ = ["Keep", "write_matched"]
+__all__ = ["Keep", "simulate"]
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +26,9 @@ Keep = Literal["phases", "spectra"]
 NAME = re.compile(r"(?P<class_>.+)_seed(?P<seed>\d+)")
 
 
-def write_matched(
+def simulate(
     source: Path,
-    target: Path,
+    out: Path,
     *,
     keep: Keep = "phases",
     classes: tuple[str, str] = ("gr", "newton"),
@@ -40,27 +40,27 @@ def write_matched(
 
     Args:
         source: The file of pairs.
-        target: The file to write.
+        out: The file to write.
         keep: "phases" gives the cubes of each pair the mean of their spectra and keeps their
             phases; "spectra" keeps the spectrum of each cube and replaces its phases by those of
             noise, the same for both of a pair.
         classes: The two, as the data sets are named, in the order in which they are written.
-        overwrite: Whether an existing target may be replaced.
+        overwrite: Whether an existing file may be replaced.
 
     Returns:
-        The target.
+        The file.
 
     Raises:
         RecipeError: If there is no such ``keep``.
         SourceError: If the source cannot be read, or has a cube without its partner.
         FieldError: If a cube is not finite.
-        SaveError: If the target exists, or cannot be written.
+        SaveError: If the file exists, or cannot be written.
     """
     if keep not in get_args(Keep):
         raise RecipeError(f"unknown keep {keep!r}{near_names(keep, get_args(Keep))}")
-    if target.exists() and (not overwrite or target.samefile(source)):
+    if out.exists() and (not overwrite or out.samefile(source)):
         raise SaveError(
-            f"{target} would be replaced; choose another file, or allow to overwrite one that is "
+            f"{out} would be replaced; choose another file, or allow to overwrite one that is "
             f"not the source"
         )
     try:
@@ -69,7 +69,7 @@ def write_matched(
         raise SourceError(f"cannot read pairs from {source}: {error}") from error
     with pairs:
         seeds = seeds_of(pairs, source, classes)
-        with replacing(target) as part, h5py.File(part, "w") as file:
+        with replacing(out) as part, h5py.File(part, "w") as file:
             for seed, number in seeds.items():
                 names = [f"{name}_seed{seed}" for name in classes]
                 cubes = [read(pairs[name], source) for name in names]
@@ -80,7 +80,7 @@ def write_matched(
                 for name, values in zip(names, made, strict=True):
                     file.create_dataset(name, data=values.astype(np.float32))
                 log.info("kept the %s of seed %s", keep, seed)
-    return target
+    return out
 
 
 def seeds_of(file: Any, path: Path, classes: tuple[str, str]) -> dict[str, int]:
