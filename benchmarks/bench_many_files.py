@@ -18,11 +18,12 @@ import numpy as np
 import torch
 
 from map2map.batches import Batch, Batches
+from map2map.crops import Augment, Crops
 from map2map.fields import Field
 from map2map.grids import Domain
 from map2map.order import Order
 from map2map.runs import Runs
-from map2map.samples import Augment, Crops, SampleDataset
+from map2map.samples import SampleDataset
 from timing import Claim, interleaved, report, run_child
 
 OPEN = """

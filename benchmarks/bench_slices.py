@@ -14,11 +14,12 @@ from statistics import median
 import h5py
 import numpy as np
 
+from map2map.crops import Crops
 from map2map.fields import Field
 from map2map.grids import Domain
 from map2map.patterns import Files
 from map2map.runs import Runs
-from map2map.samples import Crops, SampleDataset
+from map2map.samples import SampleDataset
 from timing import Claim, report
 
 

@@ -17,6 +17,7 @@ import yaml
 from map2map.checkpoints import AtomicCheckpointIO, load_weights, read_state
 from map2map.commands.recipes import find
 from map2map.commands.train import make, train_recipe
+from map2map.crops import Crops
 from map2map.emulator import Card, Emulator
 from map2map.errors import (
     ArtefactError,
@@ -32,7 +33,7 @@ from map2map.fields import Field
 from map2map.files import replacing
 from map2map.models import ConvNet
 from map2map.runs import Runs
-from map2map.samples import Crops, SampleDataset
+from map2map.samples import SampleDataset
 
 RECIPE = {
     "seed_everything": 1,

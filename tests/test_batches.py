@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from map2map.batches import Batches
+from map2map.crops import Augment, Crops
 from map2map.errors import RecipeError, SourceError
 from map2map.fields import Field
 from map2map.order import Order, Share
 from map2map.runs import Runs
-from map2map.samples import Augment, Crops, SampleDataset
+from map2map.samples import SampleDataset
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ import map2map
 from map2map import cli
 from map2map.commands import train as train_command
 from map2map.commands.recipes import shipped
+from map2map.crops import Augment, Crops
 from map2map.data import FieldData, Reading
 from map2map.dialects import map2map as dialect
 from map2map.emulator import Card, Emulator
@@ -40,7 +41,6 @@ from map2map.models import ConvNet, ResNet
 from map2map.norms import Displacement
 from map2map.preparation import Options
 from map2map.runs import Files
-from map2map.samples import Augment, Crops
 from map2map.synthetic import nbody
 from map2map.task import Schedule, Task
 from map2map.told import Told

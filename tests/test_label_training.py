@@ -11,6 +11,7 @@ import xarray as xr
 import yaml
 from torch import nn
 
+from map2map.crops import Augment, Crops
 from map2map.data import FieldData, Reading
 from map2map.emulator import Card
 from map2map.errors import FieldError, GeometryError, RecipeError
@@ -21,7 +22,6 @@ from map2map.mean_line import MeanLine, means
 from map2map.models import ConvNet, Penguin
 from map2map.norms import Standardize
 from map2map.patterns import Files
-from map2map.samples import Augment, Crops
 from map2map.task import Task, default_loss, smoothed
 from map2map.told import Told
 from map2map.train import Output, make_trainer, train

@@ -21,6 +21,7 @@ from zarr.storage import LocalStore
 from map2map import pack as pack_module
 from map2map import packed as packed_module
 from map2map.commands.pack import named_files
+from map2map.crops import Augment, Crops
 from map2map.errors import FieldError, RecipeError, SaveError, SourceError
 from map2map.fields import Field
 from map2map.grids import Domain
@@ -30,7 +31,7 @@ from map2map.packed import cast, pack_run
 from map2map.patterns import Found
 from map2map.records import record_of
 from map2map.runs import Files, Runs
-from map2map.samples import Augment, Crops, SampleDataset
+from map2map.samples import SampleDataset
 from map2map.sources import Stored, ZarrSource, open_source
 from map2map.sources.base import Axis
 from map2map.sources.zarr import ZarrSink

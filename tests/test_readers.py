@@ -5,13 +5,14 @@ import pytest
 import xarray as xr
 
 from map2map.batches import Batch
+from map2map.crops import Augment, Crops
 from map2map.derived import Coordinate, Gradient, Magnitude
 from map2map.errors import FieldError, GeometryError
 from map2map.fields import Component, Field
 from map2map.grids import Domain, Grid
 from map2map.readers import derive
 from map2map.runs import Files, Runs
-from map2map.samples import Augment, Crops, SampleDataset
+from map2map.samples import SampleDataset
 from map2map.windows import Window
 
 NDIM = 2

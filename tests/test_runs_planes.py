@@ -6,6 +6,7 @@ import pytest
 import xarray as xr
 
 from map2map.batches import Batch
+from map2map.crops import Augment, Crops
 from map2map.derived import Gradient
 from map2map.errors import FieldError, GeometryError, M2MError
 from map2map.fields import Field
@@ -13,7 +14,7 @@ from map2map.grids import Domain
 from map2map.kept import whole_bytes
 from map2map.patterns import Files
 from map2map.runs import Runs
-from map2map.samples import Augment, Crops, SampleDataset
+from map2map.samples import SampleDataset
 from map2map.told import Told
 
 PHI = Field("phi", channels=1)

@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from map2map.batches import Batch, Batches
+from map2map.crops import Augment, Crops, Where
 from map2map.errors import FieldError, GeometryError, RecipeError
 from map2map.fields import Field
 from map2map.grids import Domain
 from map2map.order import Order
 from map2map.runs import Runs
-from map2map.samples import Augment, Crops, SampleDataset, Where
+from map2map.samples import SampleDataset
 
 
 def write(folder, name, shape, runs=2, scale=1, seed=0):

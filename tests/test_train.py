@@ -15,6 +15,7 @@ import torch
 import yaml
 from torch import nn
 
+from map2map.crops import Augment, Crops
 from map2map.data import FieldData, Reading
 from map2map.emulator import Card, Emulator
 from map2map.errors import ArtefactError, FieldError, GeometryError, RecipeError, SaveError
@@ -23,7 +24,6 @@ from map2map.models import ConvNet
 from map2map.norms import Log, Scale, Standardize
 from map2map.order import Order, Share
 from map2map.preparation import Options
-from map2map.samples import Augment, Crops
 from map2map.task import Schedule, Task
 from map2map.train import Output, make_trainer, train
 

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from map2map.crops import Draw
 from map2map.errors import RecipeError
 from map2map.order import Order, Share
-from map2map.samples import Draw, SampleDataset
+from map2map.samples import SampleDataset
 from map2map.symmetry import Symmetry
 from map2map.typing import Shape
 from map2map.windows import crop_window

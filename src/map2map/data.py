@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from map2map.batches import Batch, Batches
+from map2map.crops import Augment, Crops
 from map2map.derived import Derived
 from map2map.errors import GeometryError
 from map2map.fields import Field
@@ -16,7 +17,7 @@ from map2map.footprints import Footprint
 from map2map.grids import Domain
 from map2map.order import Order, Share
 from map2map.runs import Files, Runs
-from map2map.samples import Augment, Crops, SampleDataset
+from map2map.samples import SampleDataset
 from map2map.told import Told
 from map2map.windows import Halo, per_axis, slabs
 

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 import map2map.metrics
 from map2map.baselines import Baseline, read_field
+from map2map.crops import Where
 from map2map.emulator import Emulator
 from map2map.errors import FieldError, GeometryError, M2MError, RecipeError, SaveError, near_names
 from map2map.fields import Field
 from map2map.grids import Grid
 from map2map.runs import Runs, distinct_names
-from map2map.samples import Where
 from map2map.scores import Joint, Table, middle, with_summary
 from map2map.tiling import valid_domain
 from map2map.typing import Array, Shape

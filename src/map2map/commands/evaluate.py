@@ -28,13 +28,13 @@ from rich.table import Table
 from map2map.baselines import Baseline, from_training, identity, named, training_files
 from map2map.commands.arguments import WHERE, files_at, inputs_at
 from map2map.commands.evaluate_runs import open_told, scores_of_runs, show_runs
+from map2map.crops import Where
 from map2map.emulator import Emulator
 from map2map.errors import RecipeError
 from map2map.evaluate import Options, evaluate, metrics_available
 from map2map.fields import FieldSet
 from map2map.files import digest
 from map2map.runs import Files, Patterns, Runs
-from map2map.samples import Where
 from map2map.scores import attributes, check_output, save_scores
 
 __all__ = ["about", "main"]

@@ -16,6 +16,7 @@ from map2map.apply import Job, apply_files
 from map2map.arrays import Settings
 from map2map.baselines import read_field
 from map2map.commands.evaluate import about
+from map2map.crops import Where
 from map2map.dialects.dle.cases import Case
 from map2map.emulator import Emulator
 from map2map.errors import FieldError
@@ -23,7 +24,6 @@ from map2map.evaluate import Options, evaluate
 from map2map.files import replacing
 from map2map.plots import STYLE
 from map2map.runs import Files, Runs
-from map2map.samples import Where
 from map2map.scores import attributes, save_scores
 from map2map.typing import Array
 
