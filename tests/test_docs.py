@@ -68,7 +68,8 @@ QUICK = {
         "--trainer.max_epochs=1",
         "--trainer.accelerator=cpu",
     ],
-    "simulate potential_pairs": ["--runs=3", "--overwrite=true"],
+    "simulate potential_pairs --out data": ["--runs=3", "--overwrite=true"],
+    "simulate potential_pairs --out cubes": ["--overwrite=true"],
     "train newton_vs_gr": [
         *(
             f"--data.{split}.potential={{pattern: data/data_z1.h5, "
@@ -182,7 +183,8 @@ def run_m2m(words: list[str], where: str) -> None:
     into = None
     if ">" in words:
         words, (into,) = words[: words.index(">")], words[words.index(">") + 1 :]
-    quick = next((more for key, more in QUICK.items() if " ".join(words[1:3]) == key), [])
+    line = " ".join(words[1:])
+    quick = next((more for key, more in QUICK.items() if line.startswith(key)), [])
     train = words[1] == "train"
     argv = [*words[1:], *quick, *(ALWAYS if train else [])]
     out, err = io.StringIO(), io.StringIO()

@@ -67,7 +67,7 @@ def found(targets, outputs, truth, groups, line=None, *, digest="cc", only=None)
     names = sorted(set(groups.tolist()))
     each = [Run(k) for k in range(max(names) + 1)]
     told = SimpleNamespace(targets=targets, groups=each)
-    scores = evaluate_runs(Predictions(told, outputs, groups, truth, line))
+    scores = evaluate_runs(Predictions(told, targets, outputs, groups, truth, line))
     about = {"potential": [{"path": "test.h5", "blake2b": digest}]}
     return scores.assign_attrs(
         format=1,
