@@ -642,7 +642,7 @@ def test_an_epoch_that_is_not_tested_is_never_the_best(tmp_path, monkeypatch):
 # --- the original's checkpoints ------------------------------------------------------------------
 
 
-class Racoon(nn.Module):
+class Original(nn.Module):
     """The original by its table, for slices of 64."""
 
     def __init__(self, p=2, chan=1):
@@ -710,7 +710,7 @@ class PacoAllAtOnce(nn.Module):
         return self.FC2(self.act(self.FC1(x.flatten(1))))
 
 
-ORIGINALS = {"Racoon": Racoon, "Penguin": Penguin, "Paco": PacoAllAtOnce}
+ORIGINALS = {"Racoon": Original, "Penguin": Penguin, "Paco": PacoAllAtOnce}
 
 
 def checkpoint(model, path, steps=3, epoch=7, lr=0.5):
@@ -734,7 +734,7 @@ def checkpoint(model, path, steps=3, epoch=7, lr=0.5):
 @pytest.mark.parametrize("place", ["models", "cnn_storage/models"])
 def test_an_original_checkpoint_is_gone_on_from(m2m, here, place, caplog):
     caplog.set_level("INFO")
-    model = Racoon()
+    model = Original()
     checkpoint(model, Path(place) / f"{NAME}.pt")
     written(epochs=2, lr=1e-9)
     assert m2m("cubes", "temp", *QUICK)[0] == 0
@@ -772,7 +772,7 @@ def test_the_optimizers_state_goes_to_the_weights_it_is_of_whatever_their_order(
 def test_an_optimizer_state_of_other_weights_is_refused(tmp_path):
     from map2map.models import Racoon as Ours
 
-    checkpoint(Racoon(), tmp_path / "x.pt")
+    checkpoint(Original(), tmp_path / "x.pt")
     entries = torch.load(tmp_path / "x.pt", weights_only=True)
     entries["optimizer_state_dict"]["state"][0]["exp_avg"] = torch.zeros(3)
     torch.save(entries, tmp_path / "x.pt")
@@ -814,7 +814,7 @@ def test_imported_networks_give_what_they_gave(m2m, tmp_path, kind, chan):
     ],
 )
 def test_settings_of_an_import_are_checked(m2m, tmp_path, argv, match):
-    checkpoint(Racoon(), tmp_path / "x.pt", steps=0)
+    checkpoint(Original(), tmp_path / "x.pt", steps=0)
     status, _, err = m2m("import", "--from", "cubes", "x.pt", *argv)
     assert status == 2
     assert match in err
@@ -824,7 +824,7 @@ def test_settings_of_an_import_are_checked(m2m, tmp_path, argv, match):
 def test_weights_of_something_else_are_not_imported(m2m, tmp_path):
     torch.save(nn.Linear(2, 2).state_dict(), "other.pt")
     Path("text.pt").write_text("weights")
-    less = Racoon().state_dict()
+    less = Original().state_dict()
     del less["conv2d2.1.bias"]
     torch.save(less, "less.pt")
     for name, match in (

@@ -107,6 +107,14 @@ def fit(targets, training=None, validation=None, **options):
 # --- what is learnt
 
 
+def test_runs_that_are_in_both_splits_are_told(caplog):
+    for seeds, said in (("2:4", ""), ("1:3", "2 of 4 runs of the validation split")):
+        caplog.clear()
+        FieldData(files("0:2"), files(seeds), domain=DOMAIN).open([PHI], [GRAVITY])
+        assert said in caplog.text
+        assert bool(caplog.text) == bool(said)
+
+
 def test_two_classes_are_learnt_and_counted():
     emulator, history = fit([GRAVITY], epochs=15)
     assert history["accuracy/train"][-1] == history["accuracy/val"][-1] == 1

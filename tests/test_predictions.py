@@ -430,6 +430,11 @@ def test_a_network_learns_how_sure_it_is_and_tells_so_everywhere(tmp_path, m2m):
         assert float(covered.sel({"method": "emulator"})) == pytest.approx(share)
         assert np.isnan(covered.sel({"method": "mean_line"}))
     assert m2m("report", "scores.nc")[0] == 0
+    (tmp_path / "other.csv").write_text((tmp_path / "masses.csv").read_text().replace("mass", "m"))
+    other = ("phi=phi_{k}.npy", "mass=other.csv::m", "-o", "again.nc")
+    assert m2m("evaluate", "out/emulator.safetensors", *other)[0] == 0
+    with xr.open_dataset("again.nc") as again, xr.open_dataset("scores.nc") as scores:
+        np.testing.assert_array_equal(again.rmse, scores.rmse)
 
 
 def test_a_loss_of_uncertain_numbers_is_not_for_labels(cubes, m2m, tmp_path):

@@ -1,6 +1,7 @@
 """The data of a recipe, for Lightning's trainer."""
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,12 +17,15 @@ from map2map.fields import Field
 from map2map.footprints import Footprint
 from map2map.grids import Domain
 from map2map.order import Order, Share
+from map2map.patterns import some
 from map2map.runs import Files, Runs
 from map2map.samples import SampleDataset
 from map2map.told import Told
 from map2map.windows import Halo, per_axis, slabs
 
 __all__ = ["FieldData", "Reading"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +107,23 @@ class FieldData(pl.LightningDataModule):
                 f"the fields of the validation split, {val.inputs} and {val.targets}, are not "
                 f"those of the training split, {train.inputs} and {train.targets}"
             )
+        if val is not None:
+            self._tell_shared(train, val)
         return train
+
+    @staticmethod
+    def _tell_shared(train: Runs, val: Runs) -> None:
+        """Warn of runs that are in both splits."""
+        known = {str(run) for run in train.groups}
+        both = [str(run) for run in val.groups if str(run) in known]
+        if both:
+            log.warning(
+                "%d of %d runs of the validation split are in the training split, too, so its "
+                "scores flatter: %s",
+                len(both),
+                len(val.groups),
+                some(both, 3),
+            )
 
     def resolve(self, footprint: Footprint) -> None:
         """Settle the crops' halo for a model, and make the batches."""

@@ -47,7 +47,7 @@ def open_told(
     names = emulator.targets.names
     given = {place.partition("=")[0] for place in places if "=" in place}
     values = {
-        name: place.partition("=")[2]
+        name: told_at(place.partition("=")[2])
         for place in places
         for name in [place.partition("=")[0]]
         if name in names
@@ -65,6 +65,16 @@ def open_told(
         patterns |= learnt(emulator) | values
     targets = list(emulator.targets) if truth else []
     return Runs(list(emulator.inputs), targets, patterns, emulator.domain, derived=emulator.derived)
+
+
+def told_at(text: str) -> str | Told:
+    """A value, or a table and its column, as typed.
+
+    >>> told_at("2.5"), told_at("runs.csv::mass").column
+    ('2.5', 'mass')
+    """
+    path, _, column = text.partition("::")
+    return Told(table=path, column=column or None) if path.endswith(".csv") else text
 
 
 def learnt(emulator: Emulator) -> dict[str, Told]:
