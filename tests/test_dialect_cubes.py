@@ -18,7 +18,7 @@ from map2map.checkpoints import States, read_state
 from map2map.commands.train import make
 from map2map.dialects.cubes.cubes import find
 from map2map.dialects.cubes.options import locate, parser, read_settings
-from map2map.dialects.cubes.sessions import convert
+from map2map.dialects.cubes.sessions import convert, nothing_left
 from map2map.dialects.cubes.translation import kept_in_memory, network, recipe
 from map2map.emulator import Card, Emulator
 from map2map.errors import ArtefactError, GeometryError, RecipeError, SourceError
@@ -169,6 +169,8 @@ def test_values_are_cast_as_before_and_a_truncated_one_is_told(here, caplog):
         ({"epochs": 0}, "epochs is 0; it must be at least 1"),
         ({"test_seeds": 0}, "test_seeds is 0; it must be at least 1"),
         ({"dropout": 1}, "dropout is 1.0; it must be at least 0 and below 1"),
+        ({"name": ""}, "model_params.name is ''; it is the first part of the model's name"),
+        ({"name": " "}, "must not be empty"),
         ({"name": "a/b"}, "becomes part of a file name"),
         ({"architecture": "penguine"}, "no architecture 'penguine'; did you mean 'penguin'"),
         ({"architecture": "CNN"}, "no architecture 'CNN'; there are p, paco, penguin, raccoon"),
@@ -188,6 +190,28 @@ def test_architectures_have_their_names_in_any_case(here, typed, model):
     made = translated(architecture=typed)
     assert made["model"]["model"]["class_path"] == f"map2map.models.{model}"
     assert f"_data_z1_{typed}_lp2_" in made["output"]["folder"]
+
+
+@pytest.mark.parametrize("log_dir", ["file", "file/below/it", "logs", "dangling"])
+def test_logs_in_a_file_are_refused_before_anything_is_made(here, m2m, log_dir):
+    Path("file").touch()
+    Path("dangling").symlink_to("nowhere")
+    Path("logs").mkdir()
+    (Path("logs") / f"{NAME}_lr0.001").touch()
+    written(log_dir=log_dir)
+    for more in ((), ("--print-recipe",)):
+        status, _, err = m2m("cubes", "temp", *more)
+        assert status == 2
+        assert f"log_dir is '{log_dir}', but " in err
+        assert " is no folder; allowed is a folder" in err
+        assert len(err.strip().splitlines()) == 1
+    assert not Path("models").exists()
+
+
+def test_a_folder_of_logs_may_be_missing_or_there(here, m2m):
+    for log_dir in ("logs/of/runs", "."):
+        written(log_dir=log_dir)
+        assert m2m("cubes", "temp", "--print-recipe")[0] == 0
 
 
 def test_files_are_looked_for_in_configurations_first(here):
@@ -228,6 +252,45 @@ def test_options_are_what_the_original_has_in_code(here):
         "weight_decay": None, "betas": [0.5, 0.999], "test_every": 2, "seed": 42,
         "devices": "auto",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("argv", "match"),
+    [
+        ("--seed=-1", "--seed is -1; it must be at least 0 and below 4294967296"),
+        ("--seed=4294967296", "--seed is 4294967296; it must be at least 0"),
+        ("--smoothing=0.5", "--smoothing is 0.5; it must be at least 0 and below 0.5"),
+        ("--smoothing=-0.1", "--smoothing is -0.1; it must be at least 0"),
+        ("--smoothing=nan", "--smoothing is nan; it must be at least 0"),
+        ("--betas 0.5 1", "--betas is 1.0; it must be at least 0 and below 1"),
+        ("--betas -0.5 0.9", "--betas is -0.5; it must be"),
+        ("--weight-decay=-1", "--weight-decay is -1.0; it must be at least 0"),
+        ("--weight-decay=inf", "--weight-decay is inf; it must be at least 0"),
+        ("--weight-decay=nan", "--weight-decay is nan; it must be at least 0"),
+        ("--batch-size=1", "--batch-size is 1; it must be at least 2 (batch normalization"),
+        ("--stride=0", "--stride is 0; it must be at least 1"),
+        ("--test-every=0", "--test-every is 0; it must be at least 1"),
+        ("--workers=-1", "--workers is -1; it must be at least 0"),
+        ("--devices=0", "--devices is 0; it must be at least 1"),
+        ("--redshift=-1", "--redshift is -1.0; it must be at least 0"),
+        ("--memory=lots", "--memory: 'lots' is no size of memory; write it like 512MiB"),
+    ],
+)
+def test_options_out_of_range_are_refused_before_the_data_are_looked_at(here, m2m, argv, match):
+    written(datafile="absent.h5")
+    for more in ((), ("--print-recipe",)):
+        status, _, err = m2m("cubes", "temp", *argv.split(), *more)
+        assert status == 2
+        assert match in err
+    assert not Path("models").exists()
+
+
+def test_the_longest_stride_is_a_cubes_size(here, m2m):
+    written()
+    assert m2m("cubes", "temp", "--print-recipe", "--stride=64")[0] == 0
+    status, _, err = m2m("cubes", "temp", "--print-recipe", "--stride=65")
+    assert status == 2
+    assert "--stride is 65, but cubes have 64 cells per axis; it must be at least 1" in err
 
 
 @pytest.mark.parametrize(("architecture", "decay"), [("racoon", 1e-11), ("PACO", 1e-8)])
@@ -328,8 +391,25 @@ def test_more_seeds_than_there_are_are_refused_with_both_numbers(here, m2m):
     written(train_seeds=4)
     status, _, err = m2m("cubes", "temp")
     assert status == 2
-    assert "train_seeds 4 and test_seeds 2 need 6 seeds, but data_z1.h5 has 5" in err
+    assert "train_seeds 4 and test_seeds 2 need 6 seeds, 0 to 5, but data_z1.h5 has 5" in err
+    assert "has 5, without 5; ask for at most 5 together" in err
     assert not Path("models").exists()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "match"),
+    [
+        ((0, 1, 3, 4), "need 5 seeds, 0 to 4, but gap.h5 has 4, without 2; ask for at most 2"),
+        ((0, 1, 2, 4, 7, 9), "but gap.h5 has 6, without 3; ask for at most 3 together"),
+        ((1, 2, 4, 5, 6), "but gap.h5 has 5, without 0, 3; ask for data that have them"),
+    ],
+)
+def test_seeds_that_are_missing_are_named_however_many_others_there_are(here, m2m, seeds, match):
+    write_root(Path("gap.h5"), seeds, 4)
+    written(datafile="gap.h5")
+    status, _, err = m2m("cubes", "temp")
+    assert status == 2
+    assert match in err
 
 
 # --- the data ------------------------------------------------------------------------------------
@@ -359,7 +439,7 @@ def test_every_layout_of_cubes_is_found_out(tmp_path, monkeypatch, layout):
     cubes = find(Path(write_layout(layout)))
     assert (cubes.seeds, cubes.size) == (frozenset(range(12)), 4)
     cubes.check_seeds(10, 2, "it")
-    with pytest.raises(RecipeError, match="need 13 seeds, but it has 12"):
+    with pytest.raises(RecipeError, match="need 13 seeds, 0 to 12, but it has 12, without 12"):
         cubes.check_seeds(10, 3, "it")
     runs = Runs(
         [Field("potential")],
@@ -423,6 +503,55 @@ def test_cubes_that_are_not_standardized_are_by_the_training_seeds(here, caplog)
     assert "cubes are not standardized (their root mean square is 9.92e-06)" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "rms"), [(0.0, 1e-5, "9.92e+04"), (0.0, 8.0, "0.124"), (60.0, 10.0, "6")]
+)
+def test_statistics_of_another_scale_are_refused(here, m2m, mean, std, rms):
+    write_moments(Path("s.npy"), mean, std)
+    written()
+    for argv in ((), ("--print-recipe",)):
+        status, _, err = m2m("cubes", "temp", "--stats=s.npy", *argv)
+        assert status == 2
+        assert f"get a root mean square of {rms}; allowed is 0.2 to 5" in err
+        assert "leave --stats out" in err
+    assert not Path("models").exists()
+
+
+@pytest.mark.parametrize(
+    ("stats", "data", "refused"),
+    [
+        ("redshifts_[1.0]_mean_std_var.npy", "data_z1.h5", False),
+        ("redshifts_[1.0, 10.0]_mean_std_var.npy", "data_z1.h5", False),
+        ("redshifts_[1.0]_mean_std_var.npy", "data.h5", False),
+        ("s.npy", "data_z10.h5", False),
+        ("redshifts_[1.0]_mean_std_var.npy", "data_z10.h5", True),
+        ("redshifts_[10.0]_mean_std_var.npy", "data_z1.0.h5", True),
+    ],
+)
+def test_statistics_whose_name_tells_another_redshift_are_refused(here, stats, data, refused):
+    write_moments(Path(stats), 0.0, 1.0)
+    if not Path(data).exists():
+        Path(data).symlink_to("data_z1.h5")
+    cubes = find(Path(data))
+    if not refused:
+        cubes.check_stats(Path(stats))
+        return
+    with pytest.raises(RecipeError, match=r"is of redshift 10?, but the cubes are of redshift 1"):
+        cubes.check_stats(Path(stats))
+
+
+def test_statistics_are_compared_with_the_redshift_that_is_chosen(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_layout("raw")
+    others = {"raw": ("runs", lambda s, g: (f"runs/seed{s:04d}/{g}/{g}_snap002_phi.h5", "data"))}
+    write_layout("raw", others)
+    stats = Path("redshifts_[1.0]_mean_std_var.npy")
+    write_moments(stats, 0.0, 60.0)
+    find(Path("runs"), 1.0).check_stats(stats)
+    with pytest.raises(RecipeError, match="is of redshift 1, but the cubes are of redshift 10"):
+        find(Path("runs"), 10.0).check_stats(stats)
+
+
 @pytest.mark.parametrize(("size", "levels"), [(64, 4), (128, 5), (256, None)])
 def test_paco_halves_small_slices_less_often(size, levels):
     settings = SimpleNamespace(layer_param=1, dropout=0.0, architecture="PACO", model="Paco")
@@ -468,6 +597,56 @@ def first(material, tmp_path_factory):
         written()
         assert main(["cubes", "temp.yaml", *map(str, QUICK)]) == 0
     return folder
+
+
+def test_a_run_that_fails_before_its_first_state_leaves_nothing(here, m2m):
+    with h5py.File("nan.h5", "w") as file:
+        for seed in range(5):
+            for gravity in ("gr", "newton"):
+                values = cube(seed, gravity, 64)
+                # training begins: the first cube tells that all are standardized
+                values[:, :, 33:40] = np.nan if seed == 1 else 1
+                file[f"{gravity}_seed{seed:04d}"] = values
+    Path("logs/other").mkdir(parents=True)
+    written(datafile="nan.h5")
+    before = sorted(Path().rglob("*"))
+    status, _, err = m2m("cubes", "temp", "--stride=4")
+    assert status == 2
+    assert "NaN or infinite values" in err
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_only_what_was_made_is_removed_and_only_before_a_state(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, logs = Path("models/a"), Path("logs/of/a")
+
+    def attempt(error=None):
+        with nothing_left(model / "checkpoint.pt", model, logs):
+            model.mkdir(parents=True, exist_ok=True)
+            logs.mkdir(parents=True, exist_ok=True)
+            (model / "settings.yaml").touch()
+            if error is not None:
+                raise error
+
+    for error in (OSError("disk"), SourceError("data")):
+        with pytest.raises(type(error)):
+            attempt(error)
+        assert not list(Path().iterdir())
+    Path("models/b").mkdir(parents=True)
+    with pytest.raises(OSError, match="disk"):
+        attempt(OSError("disk"))
+    assert list(Path().rglob("*")) == [Path("models"), Path("models/b")]
+    attempt()
+    shutil.rmtree("logs")
+    with pytest.raises(OSError, match="disk"):
+        attempt(OSError("disk"))
+    # what was there before stays
+    assert (model / "settings.yaml").exists()
+    assert not Path("logs").exists()
+    (model / "checkpoint.pt").touch()
+    with pytest.raises(OSError, match="disk"):
+        attempt(OSError("disk"))
+    assert logs.exists()
 
 
 @pytest.fixture

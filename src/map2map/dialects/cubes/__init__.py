@@ -1,7 +1,8 @@
 """The gravity classifiers of Johanmkr's MasterThesis: their YAML file, translated to a recipe.
 
-`options` has the keys of the file and our options, `cubes` finds the data, `translation` says what
-it all means, `sessions` goes on with what was trained before, `watching` shows the epochs.
+`options` has the keys of the file and our options, `limits` what these may be, `cubes` finds the
+data, `translation` says what it all means, `sessions` goes on with what was trained before,
+`watching` shows the epochs.
 """
 
 import logging
@@ -12,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from map2map.dialects.cubes.limits import check, check_folders
 from map2map.dialects.cubes.options import locate, parser, read_settings
 
 __all__ = ["main", "parser"]
@@ -22,24 +24,31 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str], prog: str = "m2m cubes") -> int:
     """Train what a YAML file of the gravity classifiers says."""
     options = parser(prog).parse_args(argv)
+    check(options)
     if os.environ.get("LOCAL_RANK", "0") != "0":
         # of several processes, the first one tells
         logging.getLogger("map2map.dialects").setLevel(logging.WARNING)
     settings = read_settings(locate(options.config))
+    check_folders(settings)
 
     from map2map.dialects.cubes.cubes import find
-    from map2map.dialects.cubes.sessions import begin, resolved
+    from map2map.dialects.cubes.sessions import begin, nothing_left, resolved
     from map2map.dialects.cubes.translation import recipe
 
     cubes = find(Path(settings.datafile), options.redshift)
     cubes.check_seeds(settings.train_seeds, settings.test_seeds, settings.datafile)
+    cubes.check_stride(options.stride)
+    if options.stats is not None:
+        cubes.check_stats(options.stats)
     if options.print_recipe:
         made = recipe(settings, options, cubes, settings.epochs)
         print(yaml.safe_dump(made, sort_keys=False), end="")
         return 0
     session = begin(settings, resolved(settings, options, cubes))
     made = recipe(settings, options, cubes, session.until)
-    return train_session(made, session, prog)
+    logs = Path(settings.log_dir) / settings.log_name
+    with nothing_left(session.folder / "checkpoint.pt", session.folder, logs):
+        return train_session(made, session, prog)
 
 
 def train_session(made: dict[str, Any], session: Any, prog: str) -> int:

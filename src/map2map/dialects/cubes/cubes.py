@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from glob import escape
+from math import hypot
 from pathlib import Path
 
 import h5py
@@ -11,6 +12,7 @@ import numpy as np
 
 from map2map.errors import GeometryError, RecipeError, SourceError
 from map2map.imports.cubes import CLASSES
+from map2map.moment_files import read_moments
 from map2map.patterns import some
 from map2map.synthetic.potential_pairs import SNAPSHOTS
 
@@ -30,14 +32,23 @@ class Cubes:
         variable: Of the arrays inside.
         seeds: Numbers of the seeds that there are.
         size: Cells per axis.
-        rms: Root mean square of some planes of one cube [units of the field].
+        mean: Of some planes of one cube [units of the field].
+        std: Their deviation [units of the field].
+        redshift: What the names of the files say; None if they do not.
     """
 
     pattern: str
     variable: str
     seeds: frozenset[int]
     size: int
-    rms: float
+    mean: float
+    std: float
+    redshift: float | None
+
+    @property
+    def rms(self) -> float:
+        """Root mean square of these planes [units of the field]."""
+        return hypot(self.mean, self.std)
 
     @property
     def standardized(self) -> bool:
@@ -46,15 +57,60 @@ class Cubes:
         return low < self.rms < high
 
     def check_seeds(self, train: int, test: int, where: str) -> None:
-        """Refuse more seeds than there are.
+        """Refuse seeds that there are not.
 
         Raises:
-            RecipeError: If training and test together need more.
+            RecipeError: If training and test together need any, from 0 on.
         """
-        if train + test > len(self.seeds):
+        need = train + test
+        missing = [f"{seed}" for seed in range(need) if seed not in self.seeds]
+        if missing:
+            first = int(missing[0])
+            most = f"at most {first} together" if first > 1 else "data that have them"
             raise RecipeError(
-                f"train_seeds {train} and test_seeds {test} need {train + test} seeds, but {where} "
-                f"has {len(self.seeds)}; ask for fewer"
+                f"train_seeds {train} and test_seeds {test} need {need} seeds, 0 to {need - 1}, "
+                f"but {where} has {len(self.seeds)}, without {some(missing)}; ask for {most}"
+            )
+
+    def check_stride(self, stride: int) -> None:
+        """Refuse a stride that is longer than a cube.
+
+        Raises:
+            RecipeError: If it is.
+        """
+        if stride > self.size:
+            raise RecipeError(
+                f"--stride is {stride}, but cubes have {self.size} cells per axis; it must be at "
+                f"least 1 and at most {self.size}"
+            )
+
+    def check_stats(self, path: Path) -> None:
+        """Refuse statistics of another redshift or in other units.
+
+        Args:
+            path: The file of mean and deviation.
+
+        Raises:
+            RecipeError: If its name tells another redshift than those of the cubes, or if the
+                cubes are not of order 1 when they are standardized with it.
+        """
+        mean, std = read_moments(path)
+        told = re.search(r"redshifts_\[([^\]]*)\]", path.name)
+        named = [float(z) for z in re.findall(r"\d+(?:\.\d+)?", told[1])] if told else []
+        if named and self.redshift is not None and self.redshift not in named:
+            raise RecipeError(
+                f"--stats {path} is of redshift {', '.join(f'{z:g}' for z in named)}, but the "
+                f"cubes are of redshift {self.redshift:g}, as their names say; give statistics of "
+                f"this redshift, or leave --stats out"
+            )
+        low, high = STANDARDIZED
+        rms = hypot(self.mean - mean, self.std) / std
+        if rms <= low or rms >= high:
+            raise RecipeError(
+                f"--stats {path} has mean {mean:.3g} and deviation {std:.3g}, with which the "
+                f"cubes, of mean {self.mean:.3g} and deviation {self.std:.3g}, get a root mean "
+                f"square of {rms:.3g}; allowed is {low:g} to {high:g}: give statistics of these "
+                f"cubes, or leave --stats out"
             )
 
     def files(self, start: int, stop: int) -> dict[str, object]:
@@ -105,12 +161,13 @@ def in_file(path: Path) -> Cubes:
                     f"{path} has neither cubes gr_seed0000, newton_seed0000, … nor groups 0/gr, "
                     f"0/newton, …, but {some(names) or 'nothing'}"
                 )
-            size, rms = look(file[min(seeds)], path)
+            size, mean, std = look(file[min(seeds)], path)
     except OSError as error:
         if isinstance(error, SourceError):
             raise
         raise SourceError(f"{path} is no HDF5 file, or is truncated: {error}") from error
-    return Cubes(escape(str(path)), variable, numbers(seeds), size, rms)
+    z = redshift_of(path.name)
+    return Cubes(escape(str(path)), variable, numbers(seeds), size, mean, std, z)
 
 
 def in_folder(folder: Path, redshift: float | None) -> Cubes:
@@ -135,22 +192,25 @@ def in_folder(folder: Path, redshift: float | None) -> Cubes:
         )
     if raw:
         of_number = {number: z for z, number in SNAPSHOTS.items()}
-        chosen = choose({key: of_number.get(int(key)) for key in raw}, redshift, folder)
+        there = {key: of_number.get(int(key)) for key in raw}
+        chosen = choose(there, redshift, folder)
         seeds, name = raw[chosen], f"seed{{seed}}/{{gravity}}/{{gravity}}_snap{chosen}_phi.h5"
     else:
-        chosen = choose({key: float(key) for key in small}, redshift, folder)
+        there = {key: float(key) for key in small}
+        chosen = choose(there, redshift, folder)
         seeds, name = small[chosen], f"{{gravity}}_seed{{seed}}_redshift{chosen}.h5"
     first = Path(min(seeds))
     try:
         with h5py.File(first, "r", locking=False) as file:
             if "data" not in file:
                 raise SourceError(f"{first} has no data set 'data', but {some(list(file))}")
-            size, rms = look(file["data"], first)
+            size, mean, std = look(file["data"], first)
     except OSError as error:
         if isinstance(error, SourceError):
             raise
         raise SourceError(f"{first} is no HDF5 file, or is truncated: {error}") from error
-    return Cubes(f"{escape(str(folder))}/{name}", "data", numbers(seeds), size, rms)
+    pattern = f"{escape(str(folder))}/{name}"
+    return Cubes(pattern, "data", numbers(seeds), size, mean, std, there[chosen])
 
 
 def choose(there: Mapping[str, float | None], redshift: float | None, folder: Path) -> str:
@@ -168,13 +228,23 @@ def choose(there: Mapping[str, float | None], redshift: float | None, folder: Pa
     return found[0]
 
 
-def look(cube: h5py.Dataset, path: Path) -> tuple[int, float]:
-    """Cells per axis of a cube, and the root mean square of a few of its planes."""
+def redshift_of(name: str) -> float | None:
+    """The redshift in a file's name.
+
+    >>> redshift_of("data_z1.h5"), redshift_of("data_z0.5_small.h5"), redshift_of("data.h5")
+    (1.0, 0.5, None)
+    """
+    match = re.search(r"_z(\d+(?:\.\d+)?)(?=[_.]|$)", name)
+    return float(match[1]) if match else None
+
+
+def look(cube: h5py.Dataset, path: Path) -> tuple[int, float, float]:
+    """Cells per axis of a cube, and mean and deviation of a few of its planes."""
     shape: tuple[int, ...] = getattr(cube, "shape", ())
     if len(shape) != 3 or len(set(shape)) != 1:
         raise GeometryError(f"{cube.name} of {path} has the shape {shape}, which is no cube")
     planes = np.asarray(cube[:: max(1, shape[0] // 4)], np.float64)
-    return shape[0], float(np.sqrt(np.mean(planes**2)))
+    return shape[0], float(np.mean(planes)), float(np.std(planes))
 
 
 def numbers(seeds: Mapping[str, str]) -> frozenset[int]:

@@ -81,6 +81,11 @@ class Settings:
             raise RecipeError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
         if self.lr <= 0:
             raise RecipeError(f"lr is {self.lr}; it must be above 0")
+        if not self.name.strip():
+            raise RecipeError(
+                f"model_params.name is {self.name!r}; it is the first part of the model's name, "
+                f"and must not be empty"
+            )
         if "/" in self.name:
             raise RecipeError(
                 f"model_params.name {self.name!r} becomes part of a file name; leave the / out"
@@ -102,6 +107,11 @@ class Settings:
             f"{self.name}_{dataname}_{self.architecture}_lp{self.layer_param}_do{self.dropout}"
             f"_na{self.newton_augmentation}_ts{self.train_seeds}"
         )
+
+    @property
+    def log_name(self) -> str:
+        """What its folder in ``log_dir`` is called."""
+        return f"{self.model_name}_lr{self.lr}"
 
 
 def locate(argument: str) -> Path:
@@ -193,22 +203,9 @@ def truth(text: str) -> bool:
     return text.lower() == "true"
 
 
-def whole(least: int) -> Any:
-    """Reads whole numbers from a least one on."""
-
-    def read_whole(text: str) -> int:
-        number = int(text)
-        if number < least:
-            raise argparse.ArgumentTypeError(f"{number} is less than {least}")
-        return number
-
-    read_whole.__name__ = "whole number"
-    return read_whole
-
-
 def devices(text: str) -> int | str:
     """A number of devices, or all."""
-    return text if text == "auto" else whole(1)(text)
+    return text if text == "auto" else int(text)
 
 
 def parser(prog: str = "m2m cubes") -> argparse.ArgumentParser:
@@ -226,25 +223,27 @@ def parser(prog: str = "m2m cubes") -> argparse.ArgumentParser:
     add("--stats", type=Path, metavar="FILE",
         help=".npy file of [mean, std, var] or [mean, var] that cubes are standardized with; "
         "default: cubes that are standardized stay as they are, others by the training seeds")
-    add("--stride", type=whole(1), default=1, help="from slice to slice; default: 1")
+    add("--stride", type=int, default=1,
+        help="from slice to slice, up to a cube's size; default: 1")
     add("--augment", type=truth, default=True, metavar="true|false",
         help="turn and mirror slices at random in training; default: true")
     add("--smoothing", type=float, default=0.0, metavar="SHARE",
-        help="probability that labels leave to the other class in training (target_noise); "
-        "default: 0")
+        help="probability, below 0.5, that labels leave to the other class in training "
+        "(target_noise); default: 0")
     add("--memory", metavar="SIZE", help="cubes that together take no more are read once, and kept "
         "in memory, such as 8GiB; default: 0.7 of what is free")
-    add("--workers", type=whole(0), metavar="N",
+    add("--workers", type=int, metavar="N",
         help="threads that read ahead; default: as many as GPUs, at least 1")
     add = made.add_argument_group("training").add_argument
-    add("--batch-size", "--slices-per-batch", type=whole(2), metavar="N",
-        help="slices per step and device; default: as many as give the steps of the original")
-    add("--weight-decay", type=float, metavar="X", help="default: 1e-11, of PACO 1e-8")
+    add("--batch-size", "--slices-per-batch", type=int, metavar="N",
+        help="slices per step and device, at least 2; default: as many as give the steps of "
+        "the original")
+    add("--weight-decay", type=float, metavar="X", help="at least 0; default: 1e-11, of PACO 1e-8")
     add("--betas", type=float, nargs=2, default=[0.5, 0.999], metavar="B",
-        help="decay of Adam's moments; default: 0.5 0.999")
-    add("--test-every", type=whole(1), default=2, metavar="N",
+        help="decay of Adam's moments, each below 1; default: 0.5 0.999")
+    add("--test-every", type=int, default=2, metavar="N",
         help="epochs from test to test; the last of a session is tested, too; default: 2")
-    add("--seed", type=int, default=42, help="of everything random; default: 42")
+    add("--seed", type=int, default=42, help="of everything random, at least 0; default: 42")
     add("--devices", type=devices, default="auto", metavar="N",
         help="how many GPUs, or processes on the CPU; default: all GPUs, or one CPU")
     # fmt: on

@@ -2,7 +2,10 @@
 
 import argparse
 import logging
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from map2map.checkpoints import read_state
+from map2map.checkpoints import Interrupted, read_state
 from map2map.dialects.cubes.cubes import Cubes
 from map2map.dialects.cubes.options import Settings
 from map2map.dialects.cubes.translation import MODELS, batch_size, run_folder, weight_decay
@@ -20,7 +23,7 @@ from map2map.files import digest, replacing
 from map2map.imports.cubes import read_checkpoint
 from map2map.moment_files import read_moments
 
-__all__ = ["Session", "begin", "convert", "resolved"]
+__all__ = ["Session", "begin", "convert", "nothing_left", "resolved"]
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +126,33 @@ def begin(settings: Settings, record: Mapping[str, Any]) -> Session:
             return Session(folder, epoch, epoch + settings.epochs, original, record)
     log.info("no model %s yet: it begins from scratch", settings.model_name)
     return Session(folder, 0, settings.epochs, None, record)
+
+
+@contextmanager
+def nothing_left(state: Path, *folders: Path) -> Iterator[None]:
+    """Remove folders that are made inside, if it fails before a first state is saved.
+
+    Folders that were there before stay as they are.
+
+    Args:
+        state: The state; what failed later can be gone on from, and all stays.
+        folders: What may be made, with their parents.
+    """
+    missing = [path for path in folders if not os.path.lexists(path)]
+    above = {parent for path in missing for parent in path.parents if not parent.exists()}
+    try:
+        yield
+    except Interrupted:
+        raise
+    except Exception:
+        # of several processes, the first one makes them
+        if not os.path.lexists(state) and os.environ.get("LOCAL_RANK", "0") == "0":
+            for path in missing:
+                shutil.rmtree(path, ignore_errors=True)
+            for parent in sorted(above, key=lambda path: -len(path.parts)):
+                with suppress(OSError):  # that something else is in it
+                    parent.rmdir()
+        raise
 
 
 def compare(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> None:

@@ -172,7 +172,7 @@ def recipe(
                 "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
                 "init_args": {
                     "save_dir": settings.log_dir,
-                    "name": f"{settings.model_name}_lr{settings.lr}",
+                    "name": settings.log_name,
                     "version": "",
                 },
             },
