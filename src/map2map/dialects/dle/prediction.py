@@ -159,7 +159,8 @@ def draw_difference(truth: Array, prediction: Array, units: str, number: int) ->
     difference = sizes(prediction) - sizes(truth)
     top = quantile(np.abs(difference), 0.995) or 1.0
     difference = np.where(np.abs(difference) < SMALLEST * top, np.nan, difference)
-    norm = BoundaryNorm(np.linspace(-top, top, STEPS + 1), 256)
+    # exactly zero in the middle
+    norm = BoundaryNorm(top * (np.arange(-STEPS, STEPS + 1, 2) / STEPS), 256)
     figure = Figure(figsize=(10, 10), layout="constrained")
     axis = figure.subplots()
     axis.imshow(difference, origin="lower", cmap="RdBu", norm=norm)
