@@ -93,7 +93,8 @@ class Watch(pl.Callback):
         self.take_up(pl_module)
         done = trainer.current_epoch + 1
         may_end = (trainer.min_epochs or 0) <= done and done != trainer.max_epochs
-        if self.scores and may_end and self.trial.should_prune():
+        scored = bool(self.scores) and bool(np.isfinite(self.scores[-1]))
+        if scored and may_end and self.trial.should_prune():
             self.pruned = trainer.should_stop = True
 
     def take_up(self, task: Task) -> None:
@@ -102,7 +103,8 @@ class Watch(pl.Callback):
         # there may be no validation after the first epochs
         self.before = len(task.history["train"]) - len(scores)
         for i in range(len(self.scores), len(scores)):
-            self.trial.report(scores[i], self.before + i + 1)
+            if np.isfinite(scores[i]):  # not an epoch without validation
+                self.trial.report(scores[i], self.before + i + 1)
         self.scores = list(scores)
 
     def best(self) -> tuple[float, int] | None:

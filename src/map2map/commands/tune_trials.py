@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +233,12 @@ class _Job:
                 train(cli.model, cli.datamodule, cli.trainer, cli.output, {"recipe": recipe})
         finally:
             watch.take_up(cli.model)
-            _write(folder / "scores.json", json.dumps(cli.model.history))
+            # JSON knows no NaN, which epochs without validation have
+            told = {
+                key: [value if isfinite(value) else None for value in values]
+                for key, values in cli.model.history.items()
+            }
+            _write(folder / "scores.json", json.dumps(told))
 
     def _forget(self, trials: Sequence[Trial]) -> None:
         if self.search.keep == "best":
