@@ -468,11 +468,12 @@ def test_an_error_on_a_worker_of_dask_is_told_by_name(pairs, monkeypatch):
 @pytest.mark.parametrize("address", ["nowhere://host:1", "tcp://127.0.0.1:9"])
 def test_a_scheduler_that_does_not_answer_is_refused(pairs, address, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    client = distributed.Client
-    monkeypatch.setattr(distributed, "Client", lambda a, timeout: client(a, timeout="1s"))
+    client, hurry = distributed.Client, {"timeout": "1s"}
+    monkeypatch.setattr(distributed, "Client", lambda at, **more: client(at, **more | hurry))
     folder, patterns, _ = pairs
     with pytest.raises(RecipeError, match=f"no dask scheduler answers at '{address}'"):
         packed(patterns, folder / "out", Settings(4), dask=address)
+    assert sys.modules["dask"].config.get("scheduler", None) is None, "left behind"
 
 
 def test_dask_is_imported_only_when_asked_for(pairs):

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
+from functools import partial
 from importlib import import_module
 from threading import Event
 from typing import Any, Protocol, TypeVar
@@ -79,12 +80,14 @@ def on_dask(
 
     with ExitStack() as stack:
         try:
+            # a client that is the default and fails leaves dask's settings behind
+            connect = partial(distributed.Client, set_as_default=False)
             if scheduler == "local":
                 options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": ":0"}
                 cluster = stack.enter_context(distributed.LocalCluster(**options))
-                client = stack.enter_context(distributed.Client(cluster))
+                client = stack.enter_context(connect(cluster))
             else:
-                client = stack.enter_context(distributed.Client(scheduler, timeout=PATIENCE))
+                client = stack.enter_context(connect(scheduler, timeout=PATIENCE))
         except (OSError, ValueError) as error:
             raise RecipeError(
                 f"no dask scheduler answers at {scheduler!r}: {error}; give the address that "
@@ -92,7 +95,7 @@ def on_dask(
             ) from error
         futures = client.map(function, jobs, pure=False)
         try:
-            for future in distributed.as_completed(futures):
+            for future in distributed.as_completed(futures, loop=client.loop):
                 done(future.result())
         except (M2MError, KeyboardInterrupt):
             raise
