@@ -37,5 +37,6 @@ def test_tensors_of_a_step_reuse_the_memory_of_those_before():
         )
         for how in ("keep", "default")
     }  # fmt: skip
+    # 16 huge pages per array, or 8192 small ones
     assert found["keep"] < 100
-    assert found["default"] > 1000
+    assert found["default"] > 300

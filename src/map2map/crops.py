@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Literal
 
@@ -140,7 +141,7 @@ class Layout:
     anchors: tuple[Sequence[int], ...]
     choices: NDArray[np.int64] | None = None
 
-    @property
+    @cached_property
     def count(self) -> int:
         """How many crops a run has in an epoch."""
         if self.choices is not None and not len(self.choices):
@@ -149,8 +150,11 @@ class Layout:
 
     def anchor(self, number: int) -> Shape:
         """First cell of a crop on the lattice."""
-        where = np.unravel_index(number, [len(axis) for axis in self.anchors])
-        return tuple(axis[int(i)] for axis, i in zip(self.anchors, where, strict=True))
+        found = []
+        for axis in reversed(self.anchors):
+            number, i = divmod(number, len(axis))
+            found.append(axis[i])
+        return tuple(reversed(found))
 
     def choice(self, number: int, rng: np.random.Generator | None) -> Shape | None:
         """First cell of a crop that is drawn; without random numbers they are spread evenly."""

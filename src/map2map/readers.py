@@ -46,8 +46,28 @@ class Reader(Protocol):
     def read(self, field: str, window: Window, out: Array, grid: Grid | None = None) -> None:
         """Read a window of it; see `Source.read`."""
 
+    def view(
+        self, field: str, window: Window, grid: Grid | None = None
+    ) -> tuple[Array, object] | None:
+        """A window where it lies in a memory map; see `Source.view`."""
+
+    def mapped(self, field: str) -> Array | None:
+        """All of it in a memory map; see `Source.mapped`."""
+
     def release(self) -> None:
         """Give back memory."""
+
+
+class Unmapped:
+    """What is not in a file has no memory map."""
+
+    def view(
+        self, field: str, window: Window, grid: Grid | None = None
+    ) -> tuple[Array, object] | None:
+        """None: it has to be made."""
+
+    def mapped(self, field: str) -> Array | None:
+        """None, likewise."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +94,16 @@ class FrameReader:
     def read(self, field: str, window: Window, out: Array, grid: Grid | None = None) -> None:
         """Read a window of the frame."""
         self.source.read(field, window, out, grid, self.frame)
+
+    def view(
+        self, field: str, window: Window, grid: Grid | None = None
+    ) -> tuple[Array, object] | None:
+        """A window of the frame in a memory map."""
+        return self.source.view(field, window, grid, self.frame)
+
+    def mapped(self, field: str) -> Array | None:
+        """All frames in a memory map."""
+        return self.source.mapped(field)
 
     def release(self) -> None:
         """Give back memory."""
@@ -107,13 +137,28 @@ class PlaneReader:
 
     def read(self, field: str, window: Window, out: Array, grid: Grid | None = None) -> None:
         """Read a window of the plane."""
+        wide, around = self._wide(field, window, grid)
+        self.reader.read(field, wide, np.expand_dims(out, 1 + self.axis), around)
+
+    def view(
+        self, field: str, window: Window, grid: Grid | None = None
+    ) -> tuple[Array, object] | None:
+        """A window of the plane in a memory map."""
+        found = self.reader.view(field, *self._wide(field, window, grid))
+        return found and (found[0].squeeze(1 + self.axis), found[1])
+
+    def mapped(self, field: str) -> Array | None:
+        """All planes in a memory map."""
+        return self.reader.mapped(field)
+
+    def _wide(self, field: str, window: Window, grid: Grid | None) -> tuple[Window, Grid]:
+        """The window of all axes, and their grid."""
         whole, a = self.reader.stored(field).shape, self.axis
         wide = Window(
             (*window.start[:a], self.number, *window.start[a:]),
             (*window.stop[:a], self.number + 1, *window.stop[a:]),
         )
-        around = around_plane(grid or Grid(without(whole, a)), whole, a)
-        self.reader.read(field, wide, np.expand_dims(out, 1 + a), around)
+        return wide, around_plane(grid or Grid(without(whole, a)), whole, a)
 
     def release(self) -> None:
         """Give back memory."""
@@ -133,7 +178,7 @@ def without(values: Sequence[T], axis: int) -> tuple[T, ...]:
 
 
 @dataclass(frozen=True)
-class ConstantReader:
+class ConstantReader(Unmapped):
     """A field that has the same value everywhere.
 
     Args:
@@ -164,7 +209,7 @@ class ConstantReader:
 
 
 @dataclass(frozen=True)
-class DerivedReader:
+class DerivedReader(Unmapped):
     """A field that is computed from others, window by window.
 
     Args:
@@ -345,7 +390,7 @@ def derive(
 
 
 @dataclass(frozen=True)
-class InMemory:
+class InMemory(Unmapped):
     """Fields in memory, read as if they were in a file.
 
     Args:

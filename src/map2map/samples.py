@@ -8,6 +8,7 @@ on the batch.
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import accumulate
 
 import numpy as np
@@ -17,12 +18,12 @@ from map2map.crops import Augment, Crops, Draw, Layout, Where
 from map2map.errors import FieldError, GeometryError, RecipeError, near_names
 from map2map.fields import FieldSet
 from map2map.grids import Domain, Grid
-from map2map.kept import Kept, read_fields, whole_bytes
+from map2map.kept import Kept, Views, read_fields, whole_bytes
 from map2map.memory import bytes_of
 from map2map.runs import Runs
 from map2map.symmetry import Symmetries, Symmetry
 from map2map.typing import Shape
-from map2map.windows import Halo, Window, anchors, bounds, crop_window, per_axis
+from map2map.windows import Bounds, Halo, Window, anchors, bounds, crop_window, per_axis
 
 __all__ = ["Sample", "SampleDataset"]
 
@@ -88,6 +89,7 @@ class SampleDataset:
             raise GeometryError("the halo is still 'auto'; resolve it with the model's footprint")
         self.halo = Halo.parse(crops.halo, ndim)
         self.target_halo = Halo.parse(crops.target_halo, ndim)
+        self._windows = lru_cache(1 << 12)(self._windows_from)
         self._augment(augment or Augment(), ndim)
         self.layouts = self._layouts()
         crop_window((0,) * ndim, self.size, self.halo)
@@ -106,6 +108,7 @@ class SampleDataset:
         self._stops = list(accumulate(counts))
         small = bool(in_memory) and whole_bytes(runs) <= bytes_of(in_memory)
         self._kept = Kept(runs) if small else None
+        self._views = Views(runs, self._kept)
         self._factors = None if not factors else self._group_factors(factors)
         first = self.layouts[0]
         self.grid, self.target_grid, self.anchors = first.grid, first.target_grid, first.anchors
@@ -179,6 +182,7 @@ class SampleDataset:
     def _augment(self, augment: Augment, ndim: int) -> None:
         self.augment = augment
         self.symmetries = Symmetries.declared(augment.symmetries, ndim)
+        self._still = Draw(Symmetry.identity(ndim), (0,) * ndim)
         self.shift = per_axis(augment.shift, (0,) * ndim, "shift")
         if min(self.shift) < 0:
             raise RecipeError(f"`shift` is {self.shift}; crops are moved by 0 or more cells")
@@ -246,13 +250,19 @@ class SampleDataset:
 
     def windows(self, index: int, draw: Draw) -> tuple[Window, Window, Window]:
         """The crop of a sample, and the windows to read of input and target."""
-        bounds = self.layouts[self.locate(index)[0]].bounds
-        start = draw.anchor or self.anchor(index)
+        run, number = self.locate(index)
+        layout = self.layouts[run]
+        start = draw.anchor or layout.anchor(number)
+        return self._windows(start, draw.shift, layout.bounds, draw.symmetry)
+
+    def _windows_from(
+        self, start: Shape, shift: Shape, bounds: tuple[Bounds, ...], symmetry: Symmetry
+    ) -> tuple[Window, Window, Window]:
         anchor = tuple(
-            a + shift if bound is None else min(a + shift, bound[1])
-            for a, shift, bound in zip(start, draw.shift, bounds, strict=True)
+            a + by if bound is None else min(a + by, bound[1])
+            for a, by, bound in zip(start, shift, bounds, strict=True)
         )
-        axes, flips, factor = draw.symmetry.axes, draw.symmetry.flips, self.scale_factor
+        axes, flips, factor = symmetry.axes, symmetry.flips, self.scale_factor
         none = Halo.parse(0, len(anchor))
         crop = crop_window(anchor, self.size, none, axes, flips)
         input_window = crop_window(anchor, self.size, self.halo, axes, flips)
@@ -279,8 +289,8 @@ class SampleDataset:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         if epoch is None:
-            still = self._drawn_anchor(index, None)
-            draw = Draw(Symmetry.identity(self.runs.ndim), (0,) * self.runs.ndim, anchor=still)
+            drawn = self._drawn_anchor(index, None)
+            draw = replace(self._still, anchor=drawn) if drawn else self._still
         else:
             draw = self.draw(index, epoch)
         run, _ = self.locate(index)
@@ -294,7 +304,7 @@ class SampleDataset:
             if fields.of_run:
                 out[...] = self.numbers(run)
             else:
-                self._read(run, fields, windows[i], grid, out)
+                self._read(run, i, windows[i], grid, out)
             sides.append(out)
         return Sample(sides[0], sides[1], draw, run, crop)
 
@@ -340,8 +350,11 @@ class SampleDataset:
         return row
 
     def _read(
-        self, run: int, fields: FieldSet, window: Window, grid: Grid, out: NDArray[np.float32]
+        self, run: int, side: int, window: Window, grid: Grid, out: NDArray[np.float32]
     ) -> None:
+        if self._views.copy(run, side, window, out):
+            return
+        fields = (self.runs.inputs, self.runs.targets)[side]
         if self._kept is None:
             read_fields(self.runs, run, fields, window, grid, out)
         else:
@@ -350,6 +363,7 @@ class SampleDataset:
         # a sum of squares is NaN or infinite if any value is, and costs a fifth of looking at each
         if not self.allow_nonfinite and not np.isfinite(np.vdot(flat, flat)):
             self._refuse_nonfinite(run, fields, window, grid, out)
+        self._views.remember(run, side, window, grid)
 
     def _refuse_nonfinite(
         self, run: int, fields: FieldSet, window: Window, grid: Grid, out: NDArray[np.float32]

@@ -229,6 +229,38 @@ class Source(ABC):
                 f"damaged, or was removed; copy or make it again"
             ) from error
 
+    def view(
+        self, field: str, window: Window, grid: Grid | None = None, frame: int = 0
+    ) -> tuple[Array, object] | None:
+        """A window of a field where it lies in a memory map.
+
+        Args:
+            field: Name of the field.
+            window: Cells; see `read`.
+            grid: What lies beyond the edges; if not given, all axes are periodic.
+            frame: Which frame, of a field that has an axis of them.
+
+        Returns:
+            An array of shape (channels, *window.shape), and the map (`mapped`) that it is valid
+            with; None if the field is not mapped, or the window has to be put together.
+        """
+        stored, whole = self.stored(field), self.mapped(field)
+        parts = pieces(window, grid or Grid(stored.shape))
+        if whole is None or len(parts) > 1 or parts[0].is_zero or parts[0].reverse:
+            return None
+        of_frame = () if stored.frames is None else (frame,)
+        part = whole[(*of_frame, ..., *parts[0].source)]
+        if len(stored.leading or ()) == 1:
+            return part, whole
+        try:
+            return np.reshape(part, (stored.channels, *window.shape), copy=False), whole
+        except ValueError:  # its channels are apart in memory
+            return None
+
+    def mapped(self, field: str) -> Array | None:  # noqa: ARG002 - for formats that can be mapped
+        """All of a field in a memory map, another one if the file was replaced; None without."""
+        return None
+
     def release(self) -> None:  # noqa: B027 - few formats hold on to anything
         """Give back memory of what was read; the next `read` opens the file again."""
 

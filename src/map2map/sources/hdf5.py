@@ -90,10 +90,17 @@ class Hdf5Source(Source):
         """Unmap the file."""
         MAPS.drop(self.path)
 
+    def mapped(self, field: str) -> NDArray[Any] | None:
+        """The array in the file; None if the library has to read it."""
+        stored = self.stored(field)
+        values = MAPS.get(self.path, MappedFile).array(stored.name)
+        if values is not None:
+            self._check_unchanged(stored, values.shape)
+        return values
+
     def _fill(self, stored: Stored, copies: list[Copy]) -> None:
-        mapped = MAPS.get(self.path, MappedFile).array(stored.name)
+        mapped = self.mapped(stored.name)
         if mapped is not None:
-            self._check_unchanged(stored, mapped.shape)
             for index, target in copies:
                 np.copyto(target, mapped[index], casting="same_kind")
             return

@@ -84,9 +84,15 @@ class NpySource(Source):
         for name in self._scanned():
             MAPS.drop(self._file(name))
 
-    def _fill(self, stored: Stored, copies: list[Copy]) -> None:
+    def mapped(self, field: str) -> NDArray[Any]:
+        """The array in its file."""
+        stored = self.stored(field)
         values = MAPS.get(self._file(stored.name), map_array)
         self._check_unchanged(stored, values.shape)
+        return values
+
+    def _fill(self, stored: Stored, copies: list[Copy]) -> None:
+        values = self.mapped(stored.name)
         for index, target in copies:
             np.copyto(target, values[index], casting="same_kind")
 
