@@ -296,6 +296,22 @@ def test_planes_that_cannot_be_are_refused(how, says):
         Domain(**how)
 
 
+def test_a_step_beyond_the_last_plane_is_refused(tmp_path):
+    cubes(tmp_path / "a.h5", {"gr_seed0": (6, 4, 5)})
+    patterns = {"phi": Files(str(tmp_path / "a.h5"), BOTH)}
+    says = r"every 5-th plane is .*gr_seed0 has 4 across axis 1; data.domain.plane_step is at most"
+    with pytest.raises(GeometryError, match=says):
+        Runs([PHI], [GRAVITY], patterns, Domain(ndim=2, planes=[1], plane_step=5))
+    # a whole axis at once is the first plane, as is all of an axis that has one
+    for axis, step in ((0, 6), (1, 4), (2, 5)):
+        runs = Runs([PHI], [GRAVITY], patterns, Domain(ndim=2, planes=[axis], plane_step=step))
+        assert [run.plane for run in runs] == [(axis, 0)]
+    cubes(tmp_path / "flat.h5", {"gr_seed0": (1, 4, 4)})
+    patterns = {"phi": Files(str(tmp_path / "flat.h5"), BOTH)}
+    runs = Runs([PHI], [GRAVITY], patterns, Domain(ndim=2, planes=[0], plane_step=2))
+    assert [run.plane for run in runs] == [(0, 0)]
+
+
 def test_planes_of_a_field_without_another_axis_are_refused(tmp_path):
     np.save(tmp_path / "gr.npy", np.zeros((4, 4), np.float32))
     with pytest.raises(M2MError, match=r"gr\.npy"):

@@ -241,11 +241,22 @@ class Runs:
         for run in self.groups:
             shape = self._stored(self.reference, run).shape
             for axis in self.domain.planes:
+                self._check_plane_step(run, axis, shape[axis])
                 cut += [
                     replace(run, plane=(axis, i))
                     for i in range(0, shape[axis], self.domain.plane_step)
                 ]
         return cut
+
+    def _check_plane_step(self, run: Run, axis: int, planes: int) -> None:
+        """Refuse a step beyond the last plane: it is likelier a slip than a wish for the first."""
+        step = self.domain.plane_step
+        # of one plane, every so many-th is that one
+        if step > planes > 1:
+            raise GeometryError(
+                f"every {step}-th plane is asked for, but {run} has {planes} across axis {axis}; "
+                f"data.domain.plane_step is at most {planes}, which takes the first plane only"
+            )
 
     def _numbers(
         self, told: Mapping[str, object], found: Mapping[str, list[Found]]
