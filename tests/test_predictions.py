@@ -310,12 +310,39 @@ def test_apply_writes_the_table_of_an_emulator_that_was_moved(saved, cubes, m2m,
 
 
 @pytest.mark.parametrize(
+    "only",
+    [
+        ["--only", "seed=1", "gravity=newton"],
+        ["--only", "gravity=newton", "--only", "seed=1"],
+        ["--only=seed=1", "--only=gravity=newton"],
+    ],
+)
+@pytest.mark.parametrize("command", ["apply", "evaluate", "saliency"])
+def test_only_takes_several_placeholders_at_once_and_one_after_another(
+    saved, cubes, m2m, command, only
+):
+    place = "phi=z1.h5::{gravity}_seed{seed}"
+    more = ["--cube"] if command == "saliency" else []
+    status, _, err = m2m(command, saved, place, *only, *more, "-o", "t.nc")
+    assert status == 0, err
+    with xr.open_dataset("t.nc") as found:
+        if command == "saliency":
+            assert [name.rpartition(":")[2] for name in found["name"].values] == ["newton_seed1"]
+        elif command == "apply":
+            told = found.group_gravity.values.tolist(), found.group_seed.values.tolist()
+            assert [list(map(str, each)) for each in told] == [["newton"], ["1"]]
+        else:
+            assert [n.rpartition(":")[2] for n in found.group_name.values] == ["newton_seed1"]
+
+
+@pytest.mark.parametrize(
     ("options", "says"),
     [
         (["-o", "t.npy"], "NAME.nc or NAME.csv"),
         (["-o", "t.nc", "--tile", "3"], "--tile is for emulators of fields"),
         (["-o", "t.nc", "--only", "seed"], "PLACEHOLDER=FIRST:LAST"),
         (["-o", "t.nc", "--only", "seed=0:9"], "9 values of seed"),
+        (["-o", "t.nc", "--only", "seed=1", "seed=0"], "names seed twice"),
         (["gravity=gr", "-o", "t.nc"], "is predicted here"),
     ],
 )

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from map2map.apply import Job, Report, Work, apply_files, check, emulator_at, jobs_of
 from map2map.arrays import Settings
 from map2map.commands.apply_runs import apply_told
-from map2map.commands.arguments import WHERE, inputs_at
+from map2map.commands.arguments import WHERE, add_only, inputs_at
 from map2map.engine import DTYPES, Running
 from map2map.errors import RecipeError, SaveError
 from map2map.grids import Domain, Pad
@@ -125,8 +125,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="what to write: .npy, .nc, .h5, .zarr, or a folder of npy files; {run} stands for the "
         "name of the first input's file; of labels and parameters .nc or .csv")
     add("--overwrite", action="store_true", help="replace an output that is there")
-    add("--only", action="append", default=[], metavar="PLACEHOLDER=VALUES",
-        help="of labels and parameters: take only these runs, such as seed=100:125 or seed=1,5")
+    add_only(parser, "of labels and parameters: ")
     add("--resume", action="store_true", help="go on with a run that broke off")
     add("--allow-nan", action="store_true",
         help="let the input hold NaN; outputs that see one are NaN")

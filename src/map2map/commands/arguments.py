@@ -1,5 +1,6 @@
 """Arguments that several commands share."""
 
+import argparse
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
@@ -11,12 +12,29 @@ from map2map.runs import Files
 if TYPE_CHECKING:  # which imports torch
     from map2map.emulator import Emulator
 
-__all__ = ["WHERE", "fields_at", "files_at", "inputs_at"]
+__all__ = ["WHERE", "add_only", "fields_at", "files_at", "inputs_at"]
 
 WHERE = """\
 Where fields are: NAME=PATH for each, or one PATH whose files hold all that are not named. PATH may
 have wildcards (in quotes), and ::VARIABLE behind it if the field is called otherwise in the file.
 NAME=NUMBER is a field of that value everywhere."""
+
+
+def add_only(parser: argparse.ArgumentParser, of: str = "") -> None:
+    """The option --only; see `map2map.commands.evaluate_runs.only_of`.
+
+    Args:
+        parser: Of the command.
+        of: What it is for, in front of its help.
+    """
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PLACEHOLDER=VALUES",
+        help=f"{of}take only these runs, such as seed=100:125, seed=1,5 or seed=1,5 gravity=gr",
+    )
 
 
 def fields_at(

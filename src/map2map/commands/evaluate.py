@@ -26,7 +26,7 @@ from rich.progress import (
 from rich.table import Table
 
 from map2map.baselines import Baseline, from_training, identity, named, training_files
-from map2map.commands.arguments import WHERE, files_at, inputs_at
+from map2map.commands.arguments import WHERE, add_only, files_at, inputs_at
 from map2map.commands.evaluate_runs import open_told, scores_of_runs, show_runs
 from map2map.crops import Where
 from map2map.emulator import Emulator
@@ -154,8 +154,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="score only these, where there is no truth for the others")
     add("--where", nargs=2, metavar=("FIELD", "ABOVE"),
         help="score only the cells where a field exceeds a value, such as: thk 1")
-    add("--only", action="append", default=[], metavar="PLACEHOLDER=VALUES",
-        help="of labels and parameters: take only these runs, such as seed=100:125 or seed=1,5")
+    add_only(parser, "of labels and parameters: ")
     add("--simulator-seconds", type=float, metavar="S",
         help="what the simulator takes for a run, for the report")
     beside = parser.add_argument_group("baselines (identity comes by itself if it makes sense)")

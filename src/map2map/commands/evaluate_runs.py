@@ -98,6 +98,11 @@ def only_of(texts: Sequence[str]) -> dict[str, str | list[str | int]]:
         name, equals, values = text.partition("=")
         if not (name and equals and values):
             raise RecipeError(f"--only {text!r} is not PLACEHOLDER=FIRST:LAST or PLACEHOLDER=A,B,…")
+        if name in found:
+            raise RecipeError(
+                f"--only names {name} twice, the second time in {text!r}; write all its values in "
+                f"one, such as {name}=A,B,… or {name}=FIRST:LAST"
+            )
         found[name] = values if ":" in values else [*values.split(",")]
     return found
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from map2map import label_plots
+from map2map.commands.arguments import add_only
 from map2map.commands.evaluate import about
 from map2map.commands.evaluate_runs import open_told
 from map2map.emulator import Emulator
@@ -116,8 +117,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--figure", type=Path, metavar="FILE",
         help="draw the maps: of one the file itself, of several FILE with their numbers; of cubes "
         "their three middle planes")
-    add("--only", action="append", default=[], metavar="PLACEHOLDER=VALUES",
-        help="take only these runs, such as seed=100:125 or seed=1,5")
+    add_only(parser)
     add("--samples", type=int, nargs="+", metavar="K",
         help="numbers, from 0, of samples in the order of the runs; with --cube of runs; default: "
         "the first of each run, of 8 runs at most")
