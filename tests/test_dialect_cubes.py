@@ -457,6 +457,24 @@ def test_every_layout_of_cubes_is_found_out(tmp_path, monkeypatch, layout):
     assert sorted(found) == [(10, 0), (11, 0), (110, 1), (111, 1)]
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_cubes_of_a_third_class_are_left_aside_and_told(tmp_path, monkeypatch, caplog, layout):
+    monkeypatch.chdir(tmp_path)
+    datafile = Path(write_layout(layout))
+    assert find(datafile).seeds == frozenset(range(12))
+    # nothing is left aside
+    assert not caplog.messages
+    name, array = LAYOUTS[layout][1](3, "mond")
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(name, "a") as file:
+        file[array] = np.zeros((4, 4, 4), np.float32)
+    assert find(datafile).seeds == frozenset(range(12))
+    other = array if datafile.is_file() else Path(name).relative_to(datafile)
+    assert caplog.messages == [
+        f"{datafile} also has {other}, left aside: only newton and gr are told apart"
+    ]
+
+
 def test_of_several_redshifts_one_is_chosen(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_layout("raw")

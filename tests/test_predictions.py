@@ -353,6 +353,19 @@ def test_apply_refuses_what_labels_do_not_take(saved, cubes, m2m, options, says)
     assert err.count("\n") == 1
 
 
+def test_runs_of_a_third_class_are_left_out_as_the_error_says(saved, cubes, m2m):
+    with h5py.File("z1.h5", "a") as opened:
+        opened["mond_seed0"] = np.zeros((6, 6, 6), np.float32)
+    place = "phi=z1.h5::{gravity}_seed{seed}"
+    status, _, err = m2m("evaluate", saved, place)
+    assert status == 2
+    only = err.split("leave such runs out with ")[1].split(", or")[0]
+    assert only == "--only gravity=newton,gr"
+    status, out, _ = m2m("evaluate", saved, place, *only.split())
+    assert status == 0
+    assert "of 4 runs" in out
+
+
 def test_evaluate_writes_the_scores_of_the_command_line(saved, cubes, m2m, tmp_path):
     place = "phi=z1.h5::{gravity}_seed{seed}"
     status, out, _ = m2m("evaluate", saved, place, "-o", "s.nc")

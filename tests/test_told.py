@@ -45,6 +45,22 @@ def test_a_class_that_is_none_of_the_classes_is_refused_by_run_and_name():
         numbers(TWO, "GR", runs({}))
 
 
+def test_a_class_beside_the_classes_can_be_left_out_by_its_placeholder():
+    words = r"'mond', which is none of its classes, newton, gr; leave such runs out with "
+    how = r"--only {0}=newton,gr, or in a recipe with `only: \{{{0}: \[newton, gr\]\}}`"
+    with pytest.raises(FieldError, match=words + how.format("gravity")):
+        numbers(TWO, None, runs({"gravity": "mond"}))
+    with pytest.raises(FieldError, match=words + how.format("g")):
+        numbers(TWO, Told(placeholder="g"), runs({"g": "mond"}))
+    with pytest.raises(
+        FieldError, match=r"did you mean 'gr'\? Else leave .*--only gravity=newton,gr"
+    ):
+        numbers(TWO, None, runs({"gravity": "gr2"}))
+    # runs are not chosen by attributes
+    with pytest.raises(FieldError, match=r"none of its classes, newton, gr; there are gr, newton$"):
+        numbers(TWO, Told(attribute="g"), runs({}, attributes={"g": "mond"}))
+
+
 def test_what_nothing_tells_is_refused_with_the_placeholders_there_are():
     with pytest.raises(FieldError, match="placeholders are grav, seed; name one like it"):
         numbers(TWO, None, runs({"grav": "gr", "seed": "1"}))

@@ -96,7 +96,8 @@ def numbers(
         told = Told(placeholder=field.name)
     texts = texts_of(field, told, runs)
     if field.kind == "label":
-        return one_hot(field, [class_number(field, text, run.name) for text, run in texts])
+        key = told.placeholder if isinstance(told, Told) else None
+        return one_hot(field, [class_number(field, text, run.name, key) for text, run in texts])
     scale, offset = (told.scale, told.offset) if isinstance(told, Told) else (1.0, 0.0)
     values = [scale * as_number(field, text, run.name) + offset for text, run in texts]
     return np.array(values, np.float32)[:, None]
@@ -170,8 +171,14 @@ def table(path: str, column: str, runs: Sequence[Known]) -> Callable[[Known], st
     return row
 
 
-def class_number(field: Field, text: object, where: str) -> int:
+def class_number(field: Field, text: object, where: str, placeholder: str | None = None) -> int:
     """The number of a class.
+
+    Args:
+        field: The label.
+        text: What is told.
+        where: Of which run, for the error.
+        placeholder: What tells it, if a placeholder does, by which runs can be chosen.
 
     Raises:
         FieldError: If there is no such class.
@@ -179,9 +186,17 @@ def class_number(field: Field, text: object, where: str) -> int:
     classes = field.classes or ()
     words = as_text(text)
     if words not in classes:
+        near = near_names(words, classes)
+        if placeholder is not None:
+            # others than the classes need not be a slip
+            near = f"{near} Else" if "did you mean" in near else ";"
+            near += (
+                f" leave such runs out with --only {placeholder}={','.join(classes)}, or in a "
+                f"recipe with `only: {{{placeholder}: [{', '.join(classes)}]}}`"
+            )
         raise FieldError(
             f"{where} has the {field.name} {words!r}, which is none of its classes, "
-            f"{some(classes, 20)}{near_names(words, classes)}"
+            f"{some(classes, 20)}{near}"
         )
     return classes.index(words)
 

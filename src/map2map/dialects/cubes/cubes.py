@@ -1,7 +1,8 @@
 """Where the cubes of a data file are: which layout it has, its seeds, and the cubes' size."""
 
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from glob import escape
 from math import hypot
@@ -18,6 +19,7 @@ from map2map.synthetic.potential_pairs import SNAPSHOTS
 
 __all__ = ["Cubes", "find"]
 
+log = logging.getLogger(__name__)
 
 STANDARDIZED = (0.2, 5.0)
 """Root mean squares between which a cube is taken for standardized."""
@@ -152,15 +154,19 @@ def in_file(path: Path) -> Cubes:
             root = {n: m[1] for n in names if (m := re.fullmatch(rf"(?:{gravity})_seed(\d+)", n))}
             if root:
                 variable, seeds = "{gravity}_seed{seed}", root
+                others = [n for n in names if n not in root]
             else:
                 groups = [n for n in names if n.isdigit() and isinstance(file[n], h5py.Group)]
                 variable = "{seed}/{gravity}"
                 seeds = {f"{n}/{g}": n for n in groups for g in CLASSES if g in file[n]}
+                inside = [f"{n}/{g}" for n in groups for g in file[n]]
+                others = [n for n in (*names, *inside) if n not in seeds and n not in groups]
             if not seeds:
                 raise SourceError(
                     f"{path} has neither cubes gr_seed0000, newton_seed0000, … nor groups 0/gr, "
                     f"0/newton, …, but {some(names) or 'nothing'}"
                 )
+            leave_aside(others, path)
             size, mean, std = look(file[min(seeds)], path)
     except OSError as error:
         if isinstance(error, SourceError):
@@ -174,17 +180,21 @@ def in_folder(folder: Path, redshift: float | None) -> Cubes:
     """The cubes of a folder, in a file each."""
     gravity = "|".join(CLASSES)
     raw: dict[str, dict[str, str]] = {}
+    others: dict[bool, list[str]] = {True: [], False: []}
     for path in folder.glob("seed*/*/*_snap*_phi.h5"):
-        match = re.fullmatch(
-            rf"seed(\d+)/({gravity})/\2_snap(\d+)_phi\.h5", path.relative_to(folder).as_posix()
-        )
+        name = path.relative_to(folder).as_posix()
+        match = re.fullmatch(rf"seed(\d+)/({gravity})/\2_snap(\d+)_phi\.h5", name)
         if match:
             raw.setdefault(match[3], {})[str(path)] = match[1]
+        else:
+            others[True].append(name)
     small: dict[str, dict[str, str]] = {}
     for path in folder.glob("*_seed*_redshift*.h5"):
         match = re.fullmatch(rf"(?:{gravity})_seed(\d+)_redshift([\d.]+)\.h5", path.name)
         if match:
             small.setdefault(match[2], {})[str(path)] = match[1]
+        else:
+            others[False].append(path.name)
     if not raw and not small:
         raise SourceError(
             f"{folder} has neither files seed0000/gr/gr_snap004_phi.h5, … nor "
@@ -199,6 +209,7 @@ def in_folder(folder: Path, redshift: float | None) -> Cubes:
         there = {key: float(key) for key in small}
         chosen = choose(there, redshift, folder)
         seeds, name = small[chosen], f"{{gravity}}_seed{{seed}}_redshift{chosen}.h5"
+    leave_aside(others[bool(raw)], folder)
     first = Path(min(seeds))
     try:
         with h5py.File(first, "r", locking=False) as file:
@@ -211,6 +222,17 @@ def in_folder(folder: Path, redshift: float | None) -> Cubes:
         raise SourceError(f"{first} is no HDF5 file, or is truncated: {error}") from error
     pattern = f"{escape(str(folder))}/{name}"
     return Cubes(pattern, "data", numbers(seeds), size, mean, std, there[chosen])
+
+
+def leave_aside(others: Sequence[str], where: Path) -> None:
+    """Tell what is not taken for a cube of one of the classes: another gravity's, say."""
+    if others:
+        log.warning(
+            "%s also has %s, left aside: only %s are told apart",
+            where,
+            some(sorted(others)),
+            " and ".join(CLASSES),
+        )
 
 
 def choose(there: Mapping[str, float | None], redshift: float | None, folder: Path) -> str:
