@@ -412,6 +412,35 @@ def test_seeds_that_are_missing_are_named_however_many_others_there_are(here, m2
     assert match in err
 
 
+@pytest.mark.parametrize(
+    ("newton", "gr", "match"),
+    [
+        (
+            (0, 1, 3, 4),
+            (0, 1, 2, 3, 4),
+            "has 4 of newton and 5 of gr, without 2 of newton; ask for at most 2 together",
+        ),
+        (
+            (0, 1, 2, 4),
+            (0, 1, 2),
+            "has 4 of newton and 3 of gr, without 3 of newton, and without 3, 4 of gr; ask for "
+            "at most 3 together",
+        ),
+        ((), range(5), "0 of newton and 5 of gr, without 0, 1, 2, 3, 4 of newton; ask for data"),
+        ((0, 1, 2, 3, 4, 9), range(5), None),
+    ],
+)
+def test_seeds_that_are_missing_of_one_class_are_told_of_it(here, m2m, newton, gr, match):
+    with h5py.File("gap.h5", "w") as file:
+        for gravity, seeds in (("newton", newton), ("gr", gr)):
+            for seed in seeds:
+                file[f"{gravity}_seed{seed:04d}"] = cube(seed, gravity, 64)
+    written(datafile="gap.h5")
+    status, _, err = m2m("cubes", "temp", "--print-recipe")
+    assert status == (2 if match else 0), err
+    assert (match or "") in err
+
+
 # --- the data ------------------------------------------------------------------------------------
 
 LAYOUTS = {

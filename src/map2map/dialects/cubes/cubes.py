@@ -32,7 +32,7 @@ class Cubes:
     Args:
         pattern: Of the files.
         variable: Of the arrays inside.
-        seeds: Numbers of the seeds that there are.
+        of_class: For each class, the numbers of the seeds that there are.
         size: Cells per axis.
         mean: Of some planes of one cube [units of the field].
         std: Their deviation [units of the field].
@@ -41,11 +41,16 @@ class Cubes:
 
     pattern: str
     variable: str
-    seeds: frozenset[int]
+    of_class: Mapping[str, frozenset[int]]
     size: int
     mean: float
     std: float
     redshift: float | None
+
+    @property
+    def seeds(self) -> frozenset[int]:
+        """Numbers of the seeds that there are of any class."""
+        return frozenset().union(*self.of_class.values())
 
     @property
     def rms(self) -> float:
@@ -59,20 +64,31 @@ class Cubes:
         return low < self.rms < high
 
     def check_seeds(self, train: int, test: int, where: str) -> None:
-        """Refuse seeds that there are not.
+        """Refuse seeds that there are not of all classes.
 
         Raises:
             RecipeError: If training and test together need any, from 0 on.
         """
         need = train + test
-        missing = [f"{seed}" for seed in range(need) if seed not in self.seeds]
-        if missing:
-            first = int(missing[0])
-            most = f"at most {first} together" if first > 1 else "data that have them"
-            raise RecipeError(
-                f"train_seeds {train} and test_seeds {test} need {need} seeds, 0 to {need - 1}, "
-                f"but {where} has {len(self.seeds)}, without {some(missing)}; ask for {most}"
-            )
+        missing = {
+            name: [seed for seed in range(need) if seed not in there]
+            for name, there in self.of_class.items()
+        }
+        if not any(missing.values()):
+            return
+        first = min(seed for seeds in missing.values() for seed in seeds)
+        most = f"at most {first} together" if first > 1 else "data that have them"
+        told = {name: some([f"{seed}" for seed in seeds]) for name, seeds in missing.items()}
+        if len(set(self.of_class.values())) == 1:
+            found = f"{len(self.seeds)}, without {next(iter(told.values()))}"
+        else:
+            counts = (f"{len(there)} of {name}" for name, there in self.of_class.items())
+            gaps = (f"{seeds} of {name}" for name, seeds in told.items() if seeds)
+            found = f"{' and '.join(counts)}, without {', and without '.join(gaps)}"
+        raise RecipeError(
+            f"train_seeds {train} and test_seeds {test} need {need} seeds, 0 to {need - 1}, but "
+            f"{where} has {found}; ask for {most}"
+        )
 
     def check_stride(self, stride: int) -> None:
         """Refuse a stride that is longer than a cube.
@@ -151,14 +167,15 @@ def in_file(path: Path) -> Cubes:
     try:
         with h5py.File(path, "r", locking=False) as file:
             names = list(file)
-            root = {n: m[1] for n in names if (m := re.fullmatch(rf"(?:{gravity})_seed(\d+)", n))}
+            found = (re.fullmatch(rf"({gravity})_seed(\d+)", name) for name in names)
+            root = {m[0]: (m[1], int(m[2])) for m in found if m}
             if root:
                 variable, seeds = "{gravity}_seed{seed}", root
                 others = [n for n in names if n not in root]
             else:
                 groups = [n for n in names if n.isdigit() and isinstance(file[n], h5py.Group)]
                 variable = "{seed}/{gravity}"
-                seeds = {f"{n}/{g}": n for n in groups for g in CLASSES if g in file[n]}
+                seeds = {f"{n}/{g}": (g, int(n)) for n in groups for g in CLASSES if g in file[n]}
                 inside = [f"{n}/{g}" for n in groups for g in file[n]]
                 others = [n for n in (*names, *inside) if n not in seeds and n not in groups]
             if not seeds:
@@ -173,26 +190,26 @@ def in_file(path: Path) -> Cubes:
             raise
         raise SourceError(f"{path} is no HDF5 file, or is truncated: {error}") from error
     z = redshift_of(path.name)
-    return Cubes(escape(str(path)), variable, numbers(seeds), size, mean, std, z)
+    return Cubes(escape(str(path)), variable, by_class(seeds), size, mean, std, z)
 
 
 def in_folder(folder: Path, redshift: float | None) -> Cubes:
     """The cubes of a folder, in a file each."""
     gravity = "|".join(CLASSES)
-    raw: dict[str, dict[str, str]] = {}
+    raw: dict[str, dict[str, tuple[str, int]]] = {}
     others: dict[bool, list[str]] = {True: [], False: []}
     for path in folder.glob("seed*/*/*_snap*_phi.h5"):
         name = path.relative_to(folder).as_posix()
         match = re.fullmatch(rf"seed(\d+)/({gravity})/\2_snap(\d+)_phi\.h5", name)
         if match:
-            raw.setdefault(match[3], {})[str(path)] = match[1]
+            raw.setdefault(match[3], {})[str(path)] = match[2], int(match[1])
         else:
             others[True].append(name)
-    small: dict[str, dict[str, str]] = {}
+    small: dict[str, dict[str, tuple[str, int]]] = {}
     for path in folder.glob("*_seed*_redshift*.h5"):
-        match = re.fullmatch(rf"(?:{gravity})_seed(\d+)_redshift([\d.]+)\.h5", path.name)
+        match = re.fullmatch(rf"({gravity})_seed(\d+)_redshift([\d.]+)\.h5", path.name)
         if match:
-            small.setdefault(match[2], {})[str(path)] = match[1]
+            small.setdefault(match[3], {})[str(path)] = match[1], int(match[2])
         else:
             others[False].append(path.name)
     if not raw and not small:
@@ -221,7 +238,7 @@ def in_folder(folder: Path, redshift: float | None) -> Cubes:
             raise
         raise SourceError(f"{first} is no HDF5 file, or is truncated: {error}") from error
     pattern = f"{escape(str(folder))}/{name}"
-    return Cubes(pattern, "data", numbers(seeds), size, mean, std, there[chosen])
+    return Cubes(pattern, "data", by_class(seeds), size, mean, std, there[chosen])
 
 
 def leave_aside(others: Sequence[str], where: Path) -> None:
@@ -269,6 +286,9 @@ def look(cube: h5py.Dataset, path: Path) -> tuple[int, float, float]:
     return shape[0], float(np.mean(planes)), float(np.std(planes))
 
 
-def numbers(seeds: Mapping[str, str]) -> frozenset[int]:
-    """The seeds as numbers."""
-    return frozenset(map(int, seeds.values()))
+def by_class(cubes: Mapping[str, tuple[str, int]]) -> dict[str, frozenset[int]]:
+    """The seeds of each class."""
+    return {
+        name: frozenset(seed for gravity, seed in cubes.values() if gravity == name)
+        for name in CLASSES
+    }
