@@ -22,6 +22,7 @@ from map2map.mean_line import MeanLine, means
 from map2map.models import ConvNet, Penguin
 from map2map.norms import Standardize
 from map2map.patterns import Files
+from map2map.preparation import Options
 from map2map.task import Task, default_loss, smoothed
 from map2map.told import Told
 from map2map.train import Output, make_trainer, train
@@ -82,6 +83,7 @@ def fit(targets, training=None, validation=None, **options):
         options.pop("model", Means),
         norms=options.pop("norms", {"phi": Standardize()}),
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=rate),
+        options=Options(measures=options.pop("measures", None)),
     )
     output = Output(every=options.pop("every", 0), figures=0, resume=options.pop("resume", "never"))
     trainer = make_trainer(
@@ -214,9 +216,12 @@ def test_smoothing_shares_out_what_the_true_class_leaves():
 
 
 def test_smoothing_changes_the_training_loss_and_no_score():
-    _, hard = fit([GRAVITY], rate=0.0)
-    _, soft = fit([GRAVITY], rate=0.0, augment=Augment(label_smoothing=0.2))
+    measures = {"entropy": nn.BCEWithLogitsLoss(), "mae": nn.L1Loss()}
+    _, hard = fit([GRAVITY], rate=0.0, measures=measures)
+    smoothing = Augment(label_smoothing=0.2)
+    _, soft = fit([GRAVITY], rate=0.0, augment=smoothing, measures=measures)
     assert hard["val"] == soft["val"]
+    assert {"accuracy/train", "entropy/train", "mae/train", "mae/val"} <= set(hard)
     for name in hard:
         if "/" in name:
             assert hard[name] == soft[name], name

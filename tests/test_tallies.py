@@ -78,18 +78,6 @@ def test_the_size_of_batches_does_not_matter():
     assert found[0]["m"][1] == 57
 
 
-def test_smoothing_below_one_half_changes_nothing():
-    output, target, *_ = drawn()
-    fields = FieldSet((TWO, THREE))
-    hard, soft = Tally(fields, same), Tally(fields, same)
-    hard.add(output[:, :4], target[:, :4])
-    for_two = target[:, :1] * 0.1 + 0.45
-    for_three = target[:, 1:4] * (0.51 - 0.245) + 0.245
-    soft.add(output[:, :4], torch.cat([for_two, for_three], dim=1))
-    for name in hard.sums:
-        assert torch.equal(hard.sums[name], soft.sums[name])
-
-
 def test_parameters_are_compared_in_their_units():
     tally = Tally(FieldSet((MASS,)), lambda y: 10 * y + 3)
     tally.add(torch.tensor([[1.0], [2.0]]), torch.tensor([[1.5], [2.5]]))

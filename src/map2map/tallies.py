@@ -57,7 +57,7 @@ class Tally:
 
     @torch.no_grad()
     def add(self, output: Tensor, target: Tensor) -> None:
-        """Count a batch; labels in ``target`` may be smoothed, but less than to one half.
+        """Count a batch.
 
         Args:
             output: Of the network, shape (batch, channel).

@@ -202,7 +202,10 @@ class Task(pl.LightningModule):
     # --- steps -----------------------------------------------------------------------------
 
     def step(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Loss, and normalized inputs, outputs and targets, of a batch on the device."""
+        """Loss, and normalized inputs, outputs and targets, of a batch on the device.
+
+        Labels are smoothed for the loss only: what is measured is how well the true ones are told.
+        """
         emulator = self.built
         physical_x, physical_y = batch.settle()
         x, y = emulator.encode_input(physical_x), emulator.encode_target(physical_y)
@@ -220,7 +223,7 @@ class Task(pl.LightningModule):
         else:
             output, y = fit_together(output, y, batch.dataset, self.built, aligned=self._aligned)
         output = output.to(y.dtype)
-        return self._loss(self._compare, output, y, batch), x, output, y
+        return self._loss(self._compare, output, self._smoothed(y, batch), batch), x, output, y
 
     def _varied(self, x: Tensor, y: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Normalized inputs and targets with what was drawn for them."""
@@ -233,18 +236,19 @@ class Task(pl.LightningModule):
         factors = batch.factors()
         if factors is not None:
             x = x * _spread(factors[:, None], x)
-        smoothing = batch.dataset.augment.label_smoothing
-        if smoothing:
-            y = torch.cat(
-                [
-                    smoothed(y[:, channels], smoothing)
-                    if self.built.targets[name].kind == "label"
-                    else y[:, channels]
-                    for name, channels in self.built.targets.slices.items()
-                ],
-                dim=1,
-            )
         return x, y
+
+    def _smoothed(self, y: Tensor, batch: Batch) -> Tensor:
+        """Normalized targets as the loss sees them."""
+        share = batch.dataset.augment.label_smoothing
+        if not share:
+            return y
+        slices, targets = self.built.targets.slices, self.built.targets
+        parts = [
+            smoothed(y[:, channels], share) if targets[name].kind == "label" else y[:, channels]
+            for name, channels in slices.items()
+        ]
+        return torch.cat(parts, dim=1)
 
     @staticmethod
     def _loss(
