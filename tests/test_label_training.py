@@ -82,6 +82,7 @@ def fit(targets, training=None, validation=None, **options):
         targets,
         options.pop("model", Means),
         norms=options.pop("norms", {"phi": Standardize()}),
+        loss=options.pop("loss", None),
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=rate),
         options=Options(measures=options.pop("measures", None)),
     )
@@ -124,6 +125,28 @@ def test_two_classes_are_learnt_and_counted():
     for k in (0, 1):
         logit = float(emulator(torch.full((1, 1, 4, 4), float(k)))[0, 0].detach())
         assert (logit > 0) == (k == 1)
+
+
+def test_a_line_per_epoch_tells_the_accuracy_of_each_label(caplog):
+    caplog.set_level("INFO", "map2map")
+    _, history = fit([GRAVITY], rate=0.0)
+    (line,) = (text for text in caplog.messages if text.startswith("epoch 1 of 1"))
+    train, val = (history[f"accuracy/{split}"][-1] for split in ("train", "val"))
+    assert f"; accuracy train {train:.6g}, val {val:.6g}; lr" in line
+
+    caplog.clear()
+    with open("odd.csv", "w") as opened:  # noqa: PTH123
+        opened.write("seed,odd,mass\n" + "".join(f"{i},{i % 2},{i}\n" for i in range(4)))
+    told = {"odd": Told(table="odd.csv"), "mass": Told(table="odd.csv")}
+    odd = Field("odd", kind="label", classes=("0", "1"))
+    places = files("0:3") | told, files("3:4") | told
+    _, history = fit([GRAVITY, odd, MASS], *places, rate=0.0, loss=nn.MSELoss())
+    (line,) = (text for text in caplog.messages if text.startswith("epoch 1 of 1"))
+    rates = [history[f"{name}_accuracy/{s}"][-1] for name in ("gravity", "odd") for s in
+             ("train", "val")]  # fmt: skip
+    assert "; accuracy of gravity train {:.6g}, val {:.6g}".format(*rates[:2]) in line
+    assert "; accuracy of odd train {:.6g}, val {:.6g}; lr".format(*rates[2:]) in line
+    assert rates[:2] != rates[2:]
 
 
 def whole(count, names, offset=0):

@@ -176,7 +176,7 @@ class Progress(TQDMProgressBar):
 
 
 class EpochLines(pl.Callback):
-    """A line per epoch: losses, rate, and the time that remains."""
+    """A line per epoch: losses, the accuracy of each label, rate, and the time that remains."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
@@ -187,13 +187,17 @@ class EpochLines(pl.Callback):
         if not isinstance(pl_module, Task):
             return
         losses = listed(pl_module.close_epoch())
-        right = {
-            key.removeprefix("accuracy/"): value
-            for key, value in pl_module.epoch_measures.items()
-            if key.startswith("accuracy/")
-        }
-        if right:
-            losses += f"; accuracy {listed(right)}"
+        targets = pl_module.built.targets
+        for field in targets:
+            # a measure of several targets has the target's name in front
+            front, of = (f"{field.name}_", f" of {field.name}") if len(targets) > 1 else ("", "")
+            right = {
+                split: pl_module.epoch_measures[key]
+                for split in ("train", "val")
+                if (key := f"{front}accuracy/{split}") in pl_module.epoch_measures
+            }
+            if right and field.kind == "label":
+                losses += f"; accuracy{of} {listed(right)}"
         if trainer.is_global_zero:
             done, total = trainer.current_epoch + 1, trainer.max_epochs or 0
             each = (time.perf_counter() - self._start) / (done - self._first)
