@@ -151,11 +151,13 @@ def test_attributes_that_one_format_ignores_are_not_acted_on_in_another(tmp_path
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["x"] = np.full((1, 4, 4), -999.0, np.float32)
         file["x"].attrs.update({"scale_factor": 3.0, "_FillValue": -999.0, "note": "kept"})
+        # so is what the whole file says, which labels and parameters may be told by
+        file.attrs.update({"note": "hidden", "seed": 7, "add_offset": 1.0})
     (job,) = packed({"x": str(tmp_path / "x.h5")}, tmp_path / "out", Settings(2)).jobs
     out = np.empty((1, 4, 4), np.float32)
     open_source(job.path).read("x", Window.whole((4, 4)), out)
     assert (out == -999).all()
-    assert open_source(job.path).stored("x").attrs == {"note": "kept"}
+    assert open_source(job.path).stored("x").attrs == {"note": "kept", "seed": 7}
 
 
 def test_axes_of_one_name_with_other_coordinates_are_told_apart(tmp_path):

@@ -1,9 +1,11 @@
 """Planes of cubes as runs: against slices of whole arrays in memory."""
 
 import h5py
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
 from map2map.batches import Batch
 from map2map.crops import Augment, Crops
@@ -236,6 +238,57 @@ def test_attributes_of_arrays_and_of_netcdf_variables_tell(tmp_path):
         xr.Dataset({"phi": (("x", "y"), np.zeros((4, 4)), attrs)}).to_netcdf(tmp_path / f"{k}.nc")
     runs = Runs([PHI], [GRAVITY, mass], {"phi": str(tmp_path / "*.nc")} | told, Domain(ndim=2))
     np.testing.assert_array_equal(runs.numbers, [[1, 1], [0, 3]])
+
+
+def in_hdf5(path, arrays, groups):
+    with h5py.File(path, "w") as opened:
+        for name, attrs in arrays.items():
+            opened[name] = np.zeros((4, 4), np.float32)
+            opened[name].attrs.update(attrs)
+        for name, attrs in groups.items():
+            opened[name].attrs.update(attrs)
+
+
+def in_netcdf(path, arrays, groups):
+    with netCDF4.Dataset(path, "w") as opened:
+        for axis in "yx":
+            opened.createDimension(axis, 4)
+        for name, attrs in arrays.items():
+            opened.createVariable(name, "f4", ("y", "x"))[:] = 0
+            opened[name].setncatts(attrs)
+        for name, attrs in groups.items():
+            (opened if name == "/" else opened[name]).setncatts(attrs)
+
+
+def in_zarr(path, arrays, groups):
+    opened = zarr.open_group(path, mode="w")
+    for name in groups:
+        if name != "/":
+            opened.require_group(name.strip("/"))
+    for name, attrs in arrays.items():
+        array = opened.create_array(name, shape=(4, 4), dtype="f4")
+        array[:] = 0
+        array.attrs.update(attrs)
+    for name, attrs in groups.items():
+        (opened if name == "/" else opened[name.strip("/")]).attrs.update(attrs)
+
+
+@pytest.mark.parametrize(
+    ("write", "ending"), [(in_hdf5, "h5"), (in_netcdf, "nc"), (in_zarr, "zarr")]
+)
+def test_attributes_of_groups_tell_what_those_of_the_array_do_not(tmp_path, write, ending):
+    arrays = {"a/b/phi": {"m": 1.0}, "a/c/phi": {}, "d/phi": {}}
+    groups = {"/": {"m": 4.0, "g": "gr"}, "/a": {"m": 3.0}, "/a/b": {"m": 2.0, "g": "newton"}}
+    groups |= {"/a/c": {}, "/d": {}}
+    path = tmp_path / f"x.{ending}"
+    write(path, arrays, groups)
+    mass, told = Field("mass", kind="parameter"), Told(attribute="m", scale=2)
+    patterns = {"phi": Files(str(path), "**phi"), "mass": told, "gravity": Told(attribute="g")}
+    runs = Runs([PHI], [GRAVITY, mass], patterns, Domain(ndim=2))
+    # the array's own, else that of the innermost group that has it, else the file's
+    np.testing.assert_array_equal(runs.numbers, [[0, 2], [1, 6], [1, 8]])
+    with pytest.raises(FieldError, match=r"no attribute 'n'.*there are g, m"):
+        Runs([PHI], [GRAVITY, mass], patterns | {"mass": Told(attribute="n")}, Domain(ndim=2))
 
 
 # --- refusals

@@ -239,7 +239,10 @@ def as_written(stored: Mapping[str, Stored], settings: Settings) -> list[Stored]
             known.setdefault(used.name, replace(used, values=values))
             axes.append(used)
         dtype = str(out_dtype(item, settings))
-        fields.append(replace(item, name=name, dtype=dtype, axes=tuple(axes)))
+        fields.append(
+            # the groups of its file are not packed, but what they say of it is
+            replace(item, name=name, dtype=dtype, axes=tuple(axes), attrs=item.said, around={})
+        )
     return fields
 
 

@@ -194,7 +194,14 @@ class ConstantReader(Unmapped):
     def stored(self, field: str) -> Stored:
         """A field of one channel on that grid."""
         return replace(
-            self.like, name=field, channels=1, leading=(), dtype="float32", units=None, attrs={}
+            self.like,
+            name=field,
+            channels=1,
+            leading=(),
+            dtype="float32",
+            units=None,
+            attrs={},
+            around={},
         )
 
     def read(self, field: str, window: Window, out: Array, grid: Grid | None = None) -> None:
@@ -239,6 +246,7 @@ class DerivedReader(Unmapped):
             dtype="float32",
             units=None,
             attrs={},
+            around={},
         )
 
     def read(self, field: str, window: Window, out: Array, grid: Grid | None = None) -> None:

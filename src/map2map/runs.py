@@ -269,7 +269,7 @@ class Runs:
                 order[id(run.found[self.reference])],
                 run.told,
                 lambda run=run: self._coordinate(run),  # type: ignore[misc]
-                lambda run=run: self._stored(self.reference, run).attrs,  # type: ignore[misc]
+                lambda run=run: self._stored(self.reference, run).said,  # type: ignore[misc]
             )
             for run in self.groups
         ]

@@ -21,7 +21,8 @@ class Told:
 
     Args:
         placeholder: A placeholder in the pattern of the files.
-        attribute: An attribute of the first field that has files.
+        attribute: An attribute of the first field that has files; or else of the groups that it
+            is in, up to the file itself.
         coordinate: Whether it is the coordinate of the run's frame: a time, say.
         table: A CSV file with a header. Rows are found by the columns that are named like
             placeholders; without such a column, there is a row for every file, in their order.
@@ -56,7 +57,7 @@ class Known:
         file: Number of its file among those of its field.
         placeholders: What those of the pattern stand for.
         coordinate: Gives the coordinate of its frame, if it has one.
-        attributes: Gives the attributes of its first field.
+        attributes: Gives the attributes of its first field, and of the groups that it is in.
     """
 
     name: str

@@ -42,6 +42,7 @@ class Stored:
         units: Its units, if the file has them.
         axes: The spatial axes, if the file names them.
         attrs: Whatever else the file says in words or numbers.
+        around: What the groups that it is in say likewise, the inner ones before the outer ones.
         leading: The axes before the spatial ones, which together make the channels.
         frames: Length of the axis before all others that counts frames (time steps, members), each
             of which is a field by itself; None if there is no such axis.
@@ -58,6 +59,7 @@ class Stored:
     leading: Shape | None = None
     frames: int | None = None
     frame_axis: Axis | None = None
+    around: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         leading = (self.channels,) if self.leading is None else tuple(self.leading)
@@ -79,6 +81,11 @@ class Stored:
         """Shape of the array in the file."""
         frames = () if self.frames is None else (self.frames,)
         return (*frames, *(self.leading or ()), *self.shape)
+
+    @property
+    def said(self) -> Mapping[str, Any]:
+        """What the file says of it, or else of the groups that it is in."""
+        return {**self.around, **self.attrs}
 
     @property
     def floating(self) -> np.dtype[Any]:

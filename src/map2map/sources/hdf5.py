@@ -54,10 +54,11 @@ class Hdf5Source(Source):
         with LIBRARIES.lock:
             file = LIBRARIES.get(self.path, open_file)
             found: dict[str, Stored | str] = {}
+            known: dict[str, dict[str, Any]] = {}
 
             def visit(name: str, item: object) -> None:
                 if isinstance(item, h5py.Dataset) and not item.is_scale:
-                    found[name] = self._about(name, item)
+                    found[name] = self._about(name, item, known)
 
             file.visititems(visit)
         return found
@@ -69,15 +70,22 @@ class Hdf5Source(Source):
                 item = LIBRARIES.get(self.path, open_file)[name]
             except (KeyError, OSError, ValueError):
                 return None
-            return self._about(name, item) if isinstance(item, h5py.Dataset) else None
+            return self._about(name, item, {}) if isinstance(item, h5py.Dataset) else None
 
-    def _about(self, name: str, item: Any) -> Stored | str:
+    def _about(self, name: str, item: Any, known: dict[str, dict[str, Any]]) -> Stored | str:
         if item.shape is None:
             return f"data set {name!r} of {self.path} is empty; make it again"
-        attrs = {key: plain(value) for key, value in item.attrs.items() if plain(value) is not None}
+        attrs = said(item)
         units = attrs.pop("units", None)
         units = None if units is None else str(units)
-        about = self._describe(name, item.shape, item.dtype, units=units, attrs=attrs)
+        about = self._describe(
+            name,
+            item.shape,
+            item.dtype,
+            units=units,
+            attrs=attrs,
+            around=around(item, known),
+        )
         if isinstance(about, str):
             return about
         every = [axis_of(item.dims[i]) for i in range(len(item.shape))]
@@ -159,6 +167,26 @@ MAPS: Pool[MappedFile] = Pool(256)
 def open_file(path: Path) -> Any:
     """Open for reading, without a lock that would keep others from writing."""
     return h5py.File(path, "r", locking=False)
+
+
+def said(item: Any) -> dict[str, Any]:
+    """The attributes of a data set or group that are one word or number."""
+    found = {key: plain(value) for key, value in item.attrs.items()}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def around(item: Any, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The attributes of the groups that an item is in, the inner ones before the outer ones.
+
+    Args:
+        item: A data set or group.
+        known: Those that are known already, by the name of the innermost group; it is added to.
+    """
+    name = item.name.rpartition("/")[0]
+    if name not in known:
+        group = item.parent
+        known[name] = (around(group, known) if name else {}) | said(group)
+    return known[name]
 
 
 def axis_of(dimension: Any) -> Axis:

@@ -83,18 +83,19 @@ class NetcdfSource(Source):
         dtype = np.result_type(*(np.asarray(scale) for scale in scales), np.float32)
         axes = [axis_of(dimension, group) for dimension in variable.dimensions]
         units = attrs.get("units")
-        plain = {
-            key: value
-            for key, value in attrs.items()
-            if isinstance(value, str | int | float | np.number) and key not in DECODED
-        }
+        around: dict[str, Any] = {}
+        outer = group
+        while outer is not None:
+            around = said(outer) | around
+            outer = outer.parent
         about = self._describe(
             name,
             variable.shape,
             dtype if scales else variable.datatype,
             spatial_axes(variable.dimensions, [is_spatial for _, is_spatial in axes]),
             units=None if units is None else str(units),
-            attrs=plain,
+            attrs={key: value for key, value in said(variable).items() if key not in DECODED},
+            around=around,
         )
         if isinstance(about, str):
             return about
@@ -140,6 +141,12 @@ def can_mask(variable: Any) -> bool:
     """
     marks = [getattr(variable, key) for key in MARKS if key in variable.ncattrs()]
     return variable.dtype.kind not in "iu" or not marks or bool(np.isfinite(marks[0]).all())
+
+
+def said(item: Any) -> dict[str, Any]:
+    """The attributes of a variable or group that are one word or number."""
+    found = {key: item.getncattr(key) for key in item.ncattrs()}
+    return {k: v for k, v in found.items() if isinstance(v, str | int | float | np.number)}
 
 
 def axis_of(dimension: str, group: Any) -> tuple[Axis, bool]:

@@ -95,20 +95,23 @@ class ZarrSource(Source):
     def _scan(self) -> dict[str, Stored | str]:
         root = self._root()
         if isinstance(root, zarr.Array):
-            return {self.path.stem: self._about(self.path.stem, root, {})}
-        arrays = {
-            name: item
-            for name, item in root.members(max_depth=None)
-            if isinstance(item, zarr.Array)
-        }
+            return {self.path.stem: self._about(self.path.stem, root, {}, {})}
+        members = dict(root.members(max_depth=None))
+        arrays = {name: item for name, item in members.items() if isinstance(item, zarr.Array)}
+        groups = {"": said(root)}
+        # outer groups before those inside
+        for name in sorted(members.keys() - arrays.keys()):
+            groups[name] = groups.get(name.rpartition("/")[0], {}) | said(members[name])
         coords = {name: item for name, item in arrays.items() if is_coordinate(name, item)}
         return {
-            name: self._about(name, item, coords)
+            name: self._about(name, item, coords, groups.get(name.rpartition("/")[0], {}))
             for name, item in sorted(arrays.items())
             if name not in coords
         }
 
-    def _about(self, name: str, item: Any, coords: dict[str, Any]) -> Stored | str:
+    def _about(
+        self, name: str, item: Any, coords: dict[str, Any], around: dict[str, Any]
+    ) -> Stored | str:
         attrs = dict(item.attrs)
         units = attrs.get("units")
         scale = [attrs[key] for key in ("scale_factor", "add_offset") if key in attrs]
@@ -118,6 +121,7 @@ class ZarrSource(Source):
             np.dtype(np.float64) if scale else item.dtype,
             units=None if units is None else str(units),
             attrs={key: attrs[key] for key in attrs.keys() - UNSAID},
+            around=around,
         )
         names = dimension_names(item)
         if isinstance(about, str) or len(names) != len(item.shape):
@@ -147,6 +151,11 @@ class ZarrSource(Source):
 def open_store(metadata: Path) -> Any:
     """The array or group that a metadata file belongs to, for reading."""
     return zarr.open(metadata.parent, mode="r")
+
+
+def said(group: Any) -> dict[str, Any]:
+    """The attributes of a group that are one word or number."""
+    return {k: v for k, v in dict(group.attrs).items() if isinstance(v, str | int | float)}
 
 
 def dimension_names(item: Any) -> tuple[str, ...]:
