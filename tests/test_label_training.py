@@ -456,3 +456,27 @@ def test_a_recipe_of_labels_trains_and_its_emulator_is_scored(m2m, tmp_path):
     assert "8 samples of 2 runs" in out
     with xr.open_dataset("scores.nc") as scores:
         assert scores.g.values.tolist() == ["gr", "newton"]
+
+
+@pytest.mark.parametrize("said", ["1:3", "0:2"])
+def test_a_range_without_quotation_marks_is_refused_where_yaml_makes_it_a_number(m2m, said):
+    place = '{pattern: z1.h5, variable: "{gravity}_seed{seed}", only: {seed: ' + said + "}}"
+    recipe = f"""
+        trainer: {{max_epochs: 1, accelerator: cpu, logger: false}}
+        model:
+          inputs: [{{name: phi, channels: 1}}]
+          targets: [{{name: gravity, kind: label, classes: [newton, gr]}}]
+          model: {{class_path: ResNet, init_args: {{width: 2, levels: 1}}}}
+        data:
+          train: {{phi: {place}}}
+          domain: {{ndim: 2, planes: [0]}}
+    """
+    with open("r.yaml", "w") as opened:  # noqa: PTH123
+        opened.write(recipe)
+    status, _, err = m2m("train", "r.yaml")
+    if said == "0:2":  # which YAML takes for a text
+        assert status == 0, err
+        return
+    assert status == 2
+    assert 'quote it: seed: "1:3"' in err
+    assert err.count("\n") == 1

@@ -156,6 +156,8 @@ def test_a_list_with_a_text_that_is_not_there_is_refused(folder):
         ({"seed": "2:2"}, RecipeError, "as in '0:100'"),
         ({"seed": "0-2"}, RecipeError, "as in '0:100'"),
         ({"gravity": "0:2"}, SourceError, "no whole number"),
+        # what YAML makes of 1:30
+        ({"seed": 90}, RecipeError, r'takes seed 90, .* seed: "1:30"; of one .* seed: \[90\]$'),
     ],
 )
 def test_an_only_that_cannot_be_is_refused(folder, only, error, says):

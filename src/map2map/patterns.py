@@ -49,7 +49,8 @@ class Files:
             well, each match a run of its own; by default the field's own name, or the only one
             there is.
         only: Take only some values of placeholders: whole numbers from a first to before a last,
-            "0:100", all of which must be there; or a list of texts, where 7 also stands for 0007.
+            "0:100", all of which must be there; or a list of texts, where 7 also stands for 0007. A
+            number alone is refused: it is what YAML makes of a range without quotation marks.
 
     >>> Files("sims/seed{seed}/{gravity}_phi.h5").match(Path("sims/seed0007/gr_phi.h5"))
     {'seed': '0007', 'gravity': 'gr'}
@@ -57,7 +58,7 @@ class Files:
 
     pattern: str | list[str]
     variable: str | None = None
-    only: dict[str, str | list[str | int]] | None = None
+    only: dict[str, str | list[str | int] | int] | None = None
 
     @property
     def _patterns(self) -> list[str]:
@@ -180,12 +181,12 @@ def one_wild(part: str) -> str:
 
 
 def take_only(
-    found: Sequence[Found], only: Mapping[str, str | list[str | int]] | None, name: str
+    found: Sequence[Found], only: Mapping[str, str | list[str | int] | int] | None, name: str
 ) -> list[Found]:
     """Those whose placeholders have the values that are wanted.
 
     Raises:
-        RecipeError: If there is no such placeholder, or a range cannot be read.
+        RecipeError: If there is no such placeholder, or a range cannot be read, or is a number.
         SourceError: If values of a range are missing, for any values of the other placeholders.
     """
     kept = list(found)
@@ -200,6 +201,14 @@ def take_only(
         if lacking is not None:
             raise RecipeError(
                 f"`only` of field {name!r} names {key!r}, which no placeholder tells of {lacking}"
+            )
+        if isinstance(wanted, int):
+            # YAML 1.1 reads 4:6 as 4 x 60 + 6
+            first, last = divmod(wanted, 60)
+            raise RecipeError(
+                f"`only` of field {name!r} takes {key} {wanted}, which is no range; if {first}:"
+                f"{last} was meant, which YAML takes for minutes and seconds, quote it: "
+                f'{key}: "{first}:{last}"; of one value write a list: {key}: [{wanted}]'
             )
         if isinstance(wanted, list):
             texts = [plain(str(text)) for text in wanted]

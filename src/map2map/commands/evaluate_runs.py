@@ -87,13 +87,13 @@ def learnt(emulator: Emulator) -> dict[str, Told]:
     return {name: Told(**entry) for name, entry in entries.items() if isinstance(entry, Mapping)}
 
 
-def only_of(texts: Sequence[str]) -> dict[str, str | list[str | int]]:
+def only_of(texts: Sequence[str]) -> dict[str, str | list[str | int] | int]:
     """What --only says.
 
     >>> only_of(["seed=0:100", "gravity=gr"])
     {'seed': '0:100', 'gravity': ['gr']}
     """
-    found: dict[str, str | list[str | int]] = {}
+    found: dict[str, str | list[str | int] | int] = {}
     for text in texts:
         name, equals, values = text.partition("=")
         if not (name and equals and values):
