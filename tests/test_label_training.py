@@ -1,5 +1,6 @@
 """Training of labels and parameters: what is learnt, counted, smoothed, blanked and resumed."""
 
+import json
 from typing import ClassVar
 
 import h5py
@@ -449,6 +450,12 @@ def test_a_recipe_of_labels_trains_and_its_emulator_is_scored(m2m, tmp_path):
     card = Card.read("emulator.safetensors")
     assert [entry["classes"] for entry in card.targets] == [["n", "g"]]
     assert card.grid["planes"] == [0]
+    files = card.training["files"]
+    assert {split: [run["phi"]["array"] for run in runs] for split, runs in files.items()} == {
+        "train": ["gr_seed0", "newton_seed0", "gr_seed1", "newton_seed1"],
+        "val": ["gr_seed2", "newton_seed2"],
+    }
+    assert {run["phi"]["path"] for run in (*files["train"], *files["val"])} == {"cubes.h5"}
     # the table is that of the recipe, which the card tells
     data = "phi=cubes.h5::{g}_seed{seed}"
     status, out, err = m2m("evaluate", "emulator.safetensors", data, "--only", "seed=2")
@@ -456,6 +463,8 @@ def test_a_recipe_of_labels_trains_and_its_emulator_is_scored(m2m, tmp_path):
     assert "8 samples of 2 runs" in out
     with xr.open_dataset("scores.nc") as scores:
         assert scores.g.values.tolist() == ["gr", "newton"]
+        told = json.loads(scores.attrs["data"])["phi"]
+        assert [entry["array"] for entry in told] == ["gr_seed2", "newton_seed2"]
 
 
 @pytest.mark.parametrize("said", ["1:3", "0:2"])

@@ -142,6 +142,7 @@ def test_planes_of_frames_belong_to_their_frame(tmp_path, in_memory):
     dataset = SampleDataset(runs, Crops(size=4, halo=0), domain=domain, in_memory=in_memory)
     scaled = np.round(values / 2e-4) * 2e-4
     assert [run.frame for run in runs.groups] == [0, 2]
+    assert [run.part("phi") for run in runs.groups] == [{"frame": 0}, {"frame": 2}]
     np.testing.assert_allclose(runs.numbers, [[1979], [1981]])
     index = 0
     for k, run in enumerate(runs):

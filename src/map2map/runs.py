@@ -64,6 +64,12 @@ class Run:
         """The file of each field that has one."""
         return {name: found.path for name, found in self.found.items()}
 
+    def part(self, name: str) -> dict[str, str | int]:
+        """Which array of a field's file it has, and which frame of that; empty if it is all."""
+        variable = self.found[name].variable
+        array: dict[str, str | int] = {} if variable is None else {"array": variable}
+        return array if self.frame is None else array | {"frame": self.frame}
+
     @property
     def path(self) -> Path:
         """The first of its files."""

@@ -202,10 +202,13 @@ def train(
 
 
 def _files(data: FieldData) -> dict[str, list[dict[str, Any]]]:
-    # many runs may be in one file
+    # many runs may be in one file, so that it is read once, and what of it they are is told
     known = cache(digest)
     return {
-        split: [{field: known(path) for field, path in run.paths.items()} for run in runs.groups]
+        split: [
+            {field: known(path) | run.part(field) for field, path in run.paths.items()}
+            for run in runs.groups
+        ]
         for split, runs in data.runs.items()
     }
 

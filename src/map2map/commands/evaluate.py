@@ -293,7 +293,9 @@ def about(
         own = hashlib.file_digest(file, "sha256").hexdigest()
     names = list(runs.groups[0].paths)
     known = cache(digest)  # many runs may be in one file
-    files = {name: [known(run.paths[name]) for run in runs.groups] for name in names}
+    files = {
+        name: [known(run.paths[name]) | run.part(name) for run in runs.groups] for name in names
+    }
     packages = ("map2map", "torch", "numpy", "scipy", "xarray")
     return {
         "emulator": str(path),
