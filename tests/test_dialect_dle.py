@@ -382,6 +382,18 @@ def test_where_an_input_is_nan_nothing_is_predicted_drawn_or_scored(here, caplog
     (folder / "b" / "predict-b_0001.png").unlink()
     (folder / "scores.nc").unlink()
     assert main([*argv, "--train", "False"]) == 0
+    again = read_scores(folder / "scores.nc").data.rmse.sel({"method": "emulator"})
+    assert np.isnan(again.values[1]).all()
+    np.testing.assert_array_equal(
+        again.values[0], scores.rmse.sel({"method": "emulator"}).values[0]
+    )
+    assert (folder / "b" / "predict-b_0001.png").is_file()
+    # if there is none of which anything is known, there are fields and figures
+    data.usurf[:] = np.nan
+    put(data, here / "ice_100" / "test" / "b" / "ex.nc")
+    (folder / "b" / "predict-b_0001.png").unlink()
+    (folder / "scores.nc").unlink()
+    assert main([*argv, "--train", "False"]) == 0
     assert "scores.nc is not written: no cell of" in caplog.text
     assert (folder / "b" / "predict-b_0001.png").is_file()
     assert not (folder / "scores.nc").exists()

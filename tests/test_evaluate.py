@@ -212,11 +212,55 @@ def test_predictions_that_are_not_finite_are_counted_and_scored_nowhere(folder, 
     assert float(found.rmse.sel({"method": "theirs", "field": "t"})[0]) == 0
 
 
-def test_a_field_without_a_cell_to_score_is_refused(folder):
+def test_a_field_without_a_cell_to_score_in_any_run_is_refused(folder):
     emulator = Emulator.load("e.safetensors")
     np.save("w_2.npy", np.full((2, *SHAPE), np.nan, np.float32))
-    with pytest.raises(FieldError, match="no cell of 'w' in run w_2 can be scored"):
+    says = r"no cell of 'w' can be scored in any of 1 runs.*score the others \(--targets t\)"
+    with pytest.raises(FieldError, match=says):
         evaluate(emulator, runs_of(emulator, "2"), {})
+    np.save("t_2.npy", np.full((1, *SHAPE), np.nan, np.float32))
+    with pytest.raises(FieldError, match=r"no cell of 'w' and 't' .* give other runs$"):
+        evaluate(emulator, runs_of(emulator, "2"), {})
+
+
+@pytest.mark.parametrize("which", [2, 3, 4])
+def test_a_run_without_a_cell_to_score_has_nan_and_costs_the_others_nothing(folder, caplog, which):
+    emulator = Emulator.load("e.safetensors")
+    others = "".join(str(k) for k in (2, 3, 4) if k != which)
+    expected = evaluate(emulator, runs_of(emulator, f"[{others}]"), {})
+    for name, channels in (("w", 2), ("t", 1)):
+        np.save(f"{name}_{which}.npy", np.full((channels, *SHAPE), np.nan, np.float32))
+    found = evaluate(emulator, runs_of(emulator), {})
+    lost = found.sel(run=f"w_{which}")
+    assert np.isnan(lost.rmse).all()
+    assert (lost.masked == 1).all()
+    assert f"no cell of 'w' in run w_{which} can be scored" in caplog.text
+    kept = found.sel(run=[f"w_{k}" for k in others])
+    for name in ("rmse", "relative_l2", "power_truth", "wasserstein"):
+        np.testing.assert_array_equal(kept[name], expected[name])
+    np.testing.assert_array_equal(found.rmse_mean, expected.rmse_mean)
+    # nothing can be seen of it, so that it is no example, not even the worst
+    assert found.example_run.values.tolist() == expected.example_run.values.tolist()
+    assert f"w_{which}" not in found.example_run.values
+
+
+def test_the_command_scores_runs_whose_inputs_hold_nan_if_it_is_allowed(folder, m2m):
+    np.save("s_3.npy", np.full((1, *SHAPE), np.nan, np.float32))
+    holed = np.load("s_4.npy")
+    holed[0, 5, 5] = np.nan
+    np.save("s_4.npy", holed)
+    places = ["e.safetensors", *(f"{name}={name}_[2-4].npy" for name in "vswt")]
+    status, _, err = m2m("evaluate", *places)
+    assert status == 2
+    assert "--allow-nan" in err
+    assert m2m("evaluate", *places, "--allow-nan")[0] == 0
+    with xr.open_dataset("scores.nc") as found:
+        mine = found.sel({"method": "emulator", "field": "t"})
+        assert np.isfinite(mine.rmse.values).tolist() == [True, False, True]
+        assert mine.not_finite.values[:2].tolist() == [0, 1]
+        # one convolution of 3 x 3 sees it
+        assert float(mine.not_finite[2]) == pytest.approx(9 / 120)
+    assert m2m("report", "scores.nc", "-o", "page.html")[0] == 0
 
 
 def test_without_periodic_axes_there_are_no_spectra(folder):

@@ -2,6 +2,7 @@
 
 One run is in memory at a time. The cells that count are those where the truth and all predictions
 are finite, so that all methods are scored on the same cells; what is left out is counted and told.
+Of a run without such a cell the scores are NaN.
 """
 
 import inspect
@@ -113,7 +114,7 @@ def evaluate(
         The scores; see the page on evaluation for its variables.
 
     Raises:
-        M2MError: If data cannot be read or do not fit the emulator.
+        M2MError: If data cannot be read or do not fit the emulator, or nothing can be scored.
     """
     options = options or Options()
     if EMULATOR in baselines:
@@ -255,10 +256,14 @@ class Evaluation:
         self.table.add(EMULATOR, run, name, share)
         counts &= covered
         if not counts.any():
-            raise FieldError(
-                f"no cell of {name!r} in run {self.names[run]} can be scored: the truth or a "
-                f"prediction is finite in none ({', '.join(found)})"
+            log.warning(
+                "no cell of %r in run %s can be scored: the truth or a prediction is finite in "
+                "none (%s); its scores are NaN, and means over runs leave it out",
+                name,
+                self.names[run],
+                ", ".join(found),
             )
+            return
         vector = scored.kind == "vector"
         for method, values in found.items():
             for metric in self.metrics:
@@ -275,8 +280,21 @@ class Evaluation:
         joint.add(truth, found[EMULATOR], counts)
 
     def result(self, folder: Path) -> xr.Dataset:
-        """All scores of all runs."""
+        """All scores of all runs.
+
+        Raises:
+            FieldError: If no cell of a field can be scored in any of them.
+        """
         targets = [*self.fields]
+        empty = [target.name for target in targets if target.name not in self.joints]
+        if empty:
+            rest = [target.name for target in targets if target.name in self.joints]
+            others = f", or score the others (--targets {' '.join(rest)})" if rest else ""
+            raise FieldError(
+                f"no cell of {' and '.join(map(repr, empty))} can be scored in any of "
+                f"{len(self.names)} runs: the truth or a prediction is finite in none; give other "
+                f"runs{others}"
+            )
         scores = self.table.dataset()
         scores = scores.rename(masked_truth="masked")
         scores = with_summary(scores, self.options.bootstrap, self.options.seed)
@@ -322,7 +340,10 @@ class Evaluation:
 
     def examples(self, scores: xr.Dataset, folder: Path) -> dict[str, xr.Variable]:
         """Middle planes of the emulator's best, median and worst run."""
-        order = np.argsort(scores.relative_l2.sel({"method": EMULATOR}).mean("field").values)
+        errors = scores.relative_l2.sel({"method": EMULATOR}).mean("field").values
+        order = np.argsort(errors)
+        # runs that could not be scored are behind all others
+        order = order[: np.isfinite(errors).sum() or len(order)]
         chosen = [int(order[i]) for i in (0, (len(order) - 1) // 2, -1)]
         loaded = [dict(np.load(folder / f"{run}.npz")) for run in chosen]
         fields = [each.name for each in self.fields]

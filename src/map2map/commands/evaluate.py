@@ -25,6 +25,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from map2map.arrays import Settings
 from map2map.baselines import Baseline, from_training, identity, named, training_files
 from map2map.commands.arguments import WHERE, add_only, files_at, inputs_at
 from map2map.commands.evaluate_runs import open_told, scores_of_runs, show_runs
@@ -74,6 +75,7 @@ def main(argv: Sequence[str]) -> int:
     emulator = Emulator.load(
         options.emulator, trust=tuple(options.trust), callback_at=options.callback_at
     )
+    emulator.settings = Settings(allow_nonfinite=options.allow_nan)
     if options.device is not None:
         try:
             emulator = emulator.to(options.device)
@@ -111,7 +113,9 @@ def main(argv: Sequence[str]) -> int:
 
 def evaluate_told(options: argparse.Namespace, emulator: Emulator) -> int:
     """Evaluate an emulator of labels or parameters."""
-    fields_only = ("metrics", "where", "baseline", "train", "climatology", "simulator_seconds")
+    fields_only = (
+        "metrics", "where", "baseline", "train", "climatology", "simulator_seconds", "allow_nan",
+    )  # fmt: skip
     given = [name for name in fields_only if getattr(options, name)]
     if given:
         raise RecipeError(
@@ -154,6 +158,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="score only these, where there is no truth for the others")
     add("--where", nargs=2, metavar=("FIELD", "ABOVE"),
         help="score only the cells where a field exceeds a value, such as: thk 1")
+    add("--allow-nan", action="store_true",
+        help="let the input hold NaN; outputs that see one are NaN, and not scored")
     add_only(parser, "of labels and parameters: ")
     add("--simulator-seconds", type=float, metavar="S",
         help="what the simulator takes for a run, for the report")

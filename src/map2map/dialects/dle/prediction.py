@@ -81,17 +81,18 @@ def predict(
     try:
         scores = evaluate(emulator, runs, {}, Options(where=where))
     except FieldError as error:
-        # a frame of bare ground, say; fields and figures are there all the same
+        # bare ground in all frames, say; fields and figures are there all the same
         log.warning("scores.nc is not written: %s", error)
         return
     said = about(folder / "emulator.safetensors", emulator, runs)
     save_scores(scores.assign_attrs(attributes(scores.attrs | said)), folder / "scores.nc")
     for name in scores["field"].values:
+        scored = int(np.isfinite(scores.rmse.sel({"method": "emulator", "field": name})).sum())
         mean = {key: float(scores[f"{key}_mean"].sel({"method": "emulator", "field": name}))
                 for key in ("mae", "rmse", "relative_l2")}  # fmt: skip
         log.info(
             "%s: mean absolute error %.4g, RMSE %.4g, relative L2 %.3g, mean over %d frames",
-            *(name, mean["mae"], mean["rmse"], mean["relative_l2"], len(runs)),
+            *(name, mean["mae"], mean["rmse"], mean["relative_l2"], scored),
         )
 
 
