@@ -770,7 +770,8 @@ def test_the_last_line_scores_slices_and_cubes(again):
     assert status == 0
     assert "Test seeds, network of epoch" in out
     assert "per image" in out
-    assert "per group" in out
+    assert "per run" in out
+    assert "group" not in out
     assert "gravity: 24 samples of 4 runs" in out
 
 

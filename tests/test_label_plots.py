@@ -1,10 +1,12 @@
 """Figures of labels and parameters show the numbers that they are given, where they belong."""
 
 import io
+import re
 
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from map2map import label_plots
 from map2map.metrics.labels import label_scores
@@ -73,7 +75,8 @@ def test_roc_and_reliability_are_of_the_second_of_two_classes():
         part = found.sel({"class": "gr", "per": per})
         np.testing.assert_array_equal(line.get_xdata(), part.roc_fpr)
         np.testing.assert_array_equal(line.get_ydata(), part.roc_tpr)
-        assert f"per {per}: AUC {float(part.auc):.3f}" == line.get_label()
+        word = {"image": "image", "group": "run"}[per]
+        assert f"per {word}: AUC {float(part.auc):.3f}" == line.get_label()
     top, bottom = label_plots.reliability(found).axes
     for line, steps, per in zip(top.lines[1:], bottom.patches, ("image", "group"), strict=True):
         part = found.sel({"class": "gr", "per": per})
@@ -81,6 +84,21 @@ def test_roc_and_reliability_are_of_the_second_of_two_classes():
         np.testing.assert_array_equal(steps.get_data().values, counts)
         np.testing.assert_array_equal(line.get_xdata(), part.reliability_predicted[counts > 0])
         np.testing.assert_array_equal(line.get_ydata(), part.reliability_observed[counts > 0])
+
+
+def draw(name, found):
+    more = [["kg"]] if name == "parameters" else []
+    return getattr(label_plots, name)(found, *more)
+
+
+@pytest.mark.parametrize("name", ["confusion", "roc", "reliability", "group_logits", "parameters"])
+def test_figures_say_run_as_tables_do_where_the_file_has_groups(name):
+    truth = np.repeat(np.arange(3.0), 2)[:, None]
+    of_parameters = parameter_scores(truth + 0.1, truth, np.arange(6) // 2, names=["m"])
+    found = of_parameters if name == "parameters" else scores()
+    texts = [text.get_text() for text in draw(name, found).findobj(Text)]
+    assert not [text for text in texts if "group" in text]
+    assert [text for text in texts if re.search(r"\bruns?\b", text)]
 
 
 def test_more_classes_have_a_curve_each():

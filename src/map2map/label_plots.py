@@ -20,8 +20,8 @@ from map2map.typing import Array
 
 __all__ = ["confusion", "group_logits", "parameters", "reliability", "roc", "saliency"]
 
-PER = {"image": ("per image", "-", "o"), "group": ("per group", "--", "s")}
-"""How scores of images and of groups are named, their line and their marker."""
+PER = {"image": ("per image", "-", "o"), "group": ("per run", "--", "s")}
+"""How scores of images and of groups, which are runs, are named, their line and their marker."""
 
 GOLDEN = (5**0.5 - 1) / 2
 FAINT = "0.6"
@@ -174,7 +174,7 @@ def group_logits(scores: xr.Dataset) -> Figure:
                     lw=1.2,
                 )
         axis.axhline(0, color=FAINT, lw=0.8, ls=":")
-        ticks = [f"{plain(name)}\n{(truth == i).sum()} groups" for i, name in enumerate(names)]
+        ticks = [f"{plain(name)}\n{(truth == i).sum()} runs" for i, name in enumerate(names)]
         axis.set_xticks(range(len(names)), ticks)
         axis.set_xlim(-0.6, len(names) - 0.4)
         axis.set_xlabel("truth")
@@ -301,7 +301,7 @@ def parameters(scores: xr.Dataset, units: Sequence[str] = ()) -> Figure:
             told = "undefined" if np.isnan(r2) else f"{r2:.3f}"
             axis.set_title(f"$R^2$ {told}, rmse {rmse:.3g}")
         what = "predicted deviation" if predicted else "spread of samples"
-        figure.supxlabel(f"a dot per group, bars: {what}", fontsize=8)
+        figure.supxlabel(f"a dot per run, bars: {what}", fontsize=8)
     return figure
 
 

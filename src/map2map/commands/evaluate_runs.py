@@ -126,7 +126,8 @@ def show_runs(scores: xr.Dataset) -> None:
     table.add_column("")
     ways = [(m, per) for m in scores.method.values for per in scores.per.values]
     for method, per in ways:
-        table.add_column(f"{method}, per {per}", justify="right")
+        # a group of samples is a run
+        table.add_column(f"{method}, per {'run' if per == 'group' else per}", justify="right")
     for label, row in rows(scores):
         table.add_row(label, *(text(row, method, per) for method, per in ways))
     console.print(table)
