@@ -836,6 +836,22 @@ def test_settings_that_change_what_scores_are_of_are_refused(again, argv, change
     assert {path: path.stat().st_mtime_ns for path in Path("models").rglob("*")} == before
 
 
+def test_the_card_tells_what_newton_was_multiplied_by_and_who_applies_it_is_warned(
+    here, m2m, caplog
+):
+    for factor, said in ((1.0, None), (0.25, {"newton": 0.25})):
+        written(newton_augmentation=factor, epochs=1, train_seeds=2, test_seeds=1)
+        assert m2m("cubes", "temp", "--stride=64")[0] == 0
+        path = Path("models") / NAME.replace("na1.0_ts3", f"na{factor}_ts2") / "last.safetensors"
+        assert Card.read(path).training.get("class_factors") == said
+        place = "potential=data_z1.h5::{gravity}_seed{seed}"
+        for command, output in (("evaluate", "s.nc"), ("apply", "t.nc"), ("saliency", "m.nc")):
+            caplog.clear()
+            assert m2m(command, path, place, "--only", "seed=3", "-o", f"{factor}{output}")[0] == 0
+            words = "that were multiplied: those of newton by 0.25 (class_factors in its card)"
+            assert (words in caplog.text) == (said is not None), command
+
+
 def test_other_data_of_the_same_name_are_refused(again, first):
     Path("data_z1.h5").unlink()
     write_root("data_z1.h5", range(6))
@@ -1034,6 +1050,22 @@ def test_imported_networks_give_what_they_gave(m2m, tmp_path, kind, chan):
     x = torch.randn(3, chan, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(emulator(4 * x + 2), model.eval()(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("run_data_z1_X_lp3_do0.25_na1.0_ts3.pt", None),
+        ("run_data_z1_X_lp3_do0.25_na0.5_ts3.pt", {"newton": 0.5}),
+        ("run_data_z1_X_lp3_do0.0_na1e-05_ts3.pt", {"newton": 1e-5}),
+        ("weights.pt", None),
+    ],
+)
+def test_imported_networks_tell_the_factor_that_is_in_their_name(m2m, name, said):
+    checkpoint(Original(), Path(name), steps=0)
+    assert m2m("import", "--from", "cubes", name)[0] == 0
+    emulator = Emulator.load("emulator.safetensors")
+    assert emulator.training_record.get("class_factors") == said
 
 
 @pytest.mark.parametrize(

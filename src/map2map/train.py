@@ -184,6 +184,12 @@ def train(
         "epochs": trainer.current_epoch,
         "optimizer_steps": trainer.global_step,
         **({} if task.line is None else {"mean_line": task.line.weights()}),
+        # applying the emulator cannot do likewise: it does not know the class
+        **(
+            {"class_factors": dict(data.reading.class_factors)}
+            if data.reading.class_factors
+            else {}
+        ),
         **_commit(),
         **(record or {}),
     }

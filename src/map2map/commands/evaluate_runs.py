@@ -1,5 +1,6 @@
 """What ``m2m evaluate`` does with an emulator of labels or parameters."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,8 @@ from map2map.runs import Runs
 from map2map.told import Told
 
 __all__ = ["open_told", "scores_of_runs", "show_runs"]
+
+log = logging.getLogger(__name__)
 
 OF_LABEL = {
     "accuracy": "accuracy",
@@ -64,7 +67,22 @@ def open_told(
     if truth:
         patterns |= learnt(emulator) | values
     targets = list(emulator.targets) if truth else []
-    return Runs(list(emulator.inputs), targets, patterns, emulator.domain, derived=emulator.derived)
+    runs = Runs(list(emulator.inputs), targets, patterns, emulator.domain, derived=emulator.derived)
+    warn_of_factors(emulator)
+    return runs
+
+
+def warn_of_factors(emulator: Emulator) -> None:
+    """Tell if inputs were multiplied by class in training, which is not done here."""
+    factors = emulator.training_record.get("class_factors") or {}
+    told = [f"those of {name} by {factor:g}" for name, factor in factors.items() if factor != 1]
+    if told:
+        log.warning(
+            "the emulator was trained and tested on normalized inputs that were multiplied: %s "
+            "(class_factors in its card); here they stay as they are, because the class is what is "
+            "to be found out, so that scores may differ",
+            ", ".join(told),
+        )
 
 
 def told_at(text: str) -> str | Told:

@@ -4,7 +4,8 @@ Architecture, width, channels and the size of slices are told by the weights. Wh
 given: --set dropout=0.5 (else what the file's name says, as in _do0.5_, or 0), --set stats=FILE.npy
 ([mean, std, var] or [mean, var] that cubes were standardized with; else they must be standardized
 already), --set field=NAME and --set units=UNITS of the cubes (potential, 1), --set slope=0.2 of the
-activation.
+activation. What Newtonian cubes were multiplied by is told in the card if the file's name says it,
+as in _na0.5_ts100.
 """
 
 import re
@@ -116,6 +117,9 @@ def read(path: Path, settings: Mapping[str, str] | None = None) -> Emulator:
         Domain(ndim=2, planes=[0, 1, 2]),
     )
     emulator.training_record = {"imported": {"from": "cubes", "files": {path.name: digest(path)}}}
+    factor = re.search(r"_na(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)_ts", path.name)
+    if factor and float(factor[1]) != 1:
+        emulator.training_record["class_factors"] = {CLASSES[0]: float(factor[1])}
     if checkpoint.epoch is not None:
         emulator.training_record["epochs"] = int(checkpoint.epoch)
     emulator.versions = {"map2map": version("map2map")}
