@@ -186,7 +186,11 @@ def run_m2m(words: list[str], where: str) -> None:
     line = " ".join(words[1:])
     quick = next((more for key, more in QUICK.items() if line.startswith(key)), [])
     train = words[1] == "train"
-    argv = [*words[1:], *quick, *(ALWAYS if train else [])]
+    own = words[1:]
+    if "--only" in own and any(word.startswith("--only=") for word in quick):
+        # which may be given several times, but name a placeholder once
+        own = own[: own.index("--only")]
+    argv = [*own, *quick, *(ALWAYS if train else [])]
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
