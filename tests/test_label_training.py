@@ -101,6 +101,7 @@ def fit(targets, training=None, validation=None, **options):
         reading=Reading(
             batch_size=options.pop("batch_size", 4),
             class_factors=options.pop("factors", None),
+            mask=options.pop("mask", False),
         ),
         seed=7,
     )
@@ -332,6 +333,39 @@ def test_the_line_in_the_card_is_that_of_the_training_samples_as_they_are(augmen
 
 
 # --- resuming
+
+
+def test_the_line_leaves_out_cells_that_are_masked_and_planes_without_others(here):
+    here["gr_seed1"][2] = np.nan
+    with h5py.File("z1.h5", "r+") as opened:
+        opened["gr_seed1"][2] = np.nan
+    told = {"mass": Told(placeholder="seed")}
+    emulator, _ = fit([MASS], files("0:3") | told, files("3:4") | told, mask=True)
+    found = np.array(emulator.training_record["mean_line"])
+    planes = [
+        (np.nanmean(values.take(i, axis)), int(name[-1]))
+        for name, values in here.items()
+        if int(name[-1]) < 3
+        for axis in (0, 1)
+        for i in range(4)
+        if np.isfinite(values.take(i, axis)).any()
+    ]
+    assert len(planes) == 6 * 2 * 4 - 1
+    mean, seed = np.array(planes).T
+    x = emulator.encode_input(torch.from_numpy(mean.astype(np.float32))[:, None, None, None])
+    phi = np.stack([np.ones(len(mean)), x.numpy().ravel()], axis=1)
+    expected = np.linalg.lstsq(phi, seed, rcond=None)[0]
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_emulator_is_written_and_told_without_a_line_where_no_plane_has_a_finite_cell(caplog):
+    with h5py.File("z1.h5", "r+") as opened:
+        for seed in range(3):
+            for gravity in ("newton", "gr"):
+                opened[f"{gravity}_seed{seed}"][...] = np.nan
+    fit([GRAVITY], mask=True, norms={})
+    assert Card.read("emulator.safetensors").training["mean_line"] is None
+    assert "no mean line is kept" in caplog.text
 
 
 class Broken(BaseException):

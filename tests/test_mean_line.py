@@ -113,3 +113,35 @@ def test_inputs_of_equal_means_tell_nothing(targets):
     found = MeanLine.predict(filled(targets, x, y).weights(), x)
     expected = np.log(7 / 3) if targets == (TWO,) else 0.7
     np.testing.assert_allclose(found, np.full((10, 1), expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("targets", [(TWO,), (MASS,)])
+def test_cells_that_are_not_finite_are_left_out_and_samples_without_finite_ones(targets):
+    labels = np.arange(40) % 2
+    x = fields(8, labels, [[0, 0], [0.3, -0.2]])
+    y = torch.from_numpy(labels[:, None])
+    holed, expected = x.clone(), x.double().numpy().copy()
+    holed[3, 0, 1, 2], holed[5, 1, :, :3], holed[7, 0] = np.nan, np.inf, np.nan
+    expected[3, 0, 1, 2], expected[5, 1, :, :3] = np.nan, np.nan
+    kept = np.arange(40) != 7
+    mean = np.nanmean(expected.reshape(40, 2, 16), axis=2)[kept]
+    found = MeanLine.predict(filled(targets, holed, y).weights(), x)[:, 0]
+    if targets == (TWO,):
+        line = LinearDiscriminantAnalysis(solver="lsqr").fit(mean, labels[kept])
+        truth = line.decision_function(means(x)[:, 1:])
+    else:
+        phi = np.concatenate([np.ones((39, 1)), mean], axis=1)
+        truth = means(x) @ np.linalg.lstsq(phi, labels[kept].astype(float), rcond=None)[0]
+    np.testing.assert_allclose(found, truth, rtol=1e-5, atol=1e-8)
+
+
+def test_where_no_sample_has_finite_means_there_is_no_line():
+    x = torch.full((4, 2, 4, 4), 1.0)
+    x[:, 1] = np.nan
+    assert filled((TWO,), x, torch.tensor([0.0, 1, 0, 1])[:, None]).weights() is None
+
+
+def test_sums_of_an_older_state_that_are_not_finite_make_no_line():
+    line = MeanLine(FieldSet((TWO,)), 1)
+    line.load({"squares": torch.full((2, 2), np.nan), "products": torch.full((2, 1), np.nan)})
+    assert line.weights() is None

@@ -13,9 +13,14 @@ __all__ = ["MeanLine", "means"]
 
 
 def means(x: Tensor) -> NDArray[np.float64]:
-    """One and the means of channels, shape (batch, 1 + channel), of fields (batch, channel, …)."""
-    mean = x.detach().double().flatten(2).mean(2).cpu().numpy()
-    return np.concatenate([np.ones((len(mean), 1)), mean], axis=1)
+    """One and the means of channels, shape (batch, 1 + channel), of fields (batch, channel, …).
+
+    Means are over the finite cells; of a channel without any it is NaN.
+    """
+    cells = x.detach().double().flatten(2)
+    finite = torch.isfinite(cells)
+    mean = torch.where(finite, cells, 0.0).sum(2) / finite.sum(2)
+    return np.concatenate([np.ones((len(mean), 1)), mean.cpu().numpy()], axis=1)
 
 
 class MeanLine:
@@ -37,15 +42,19 @@ class MeanLine:
     def add(self, x: Tensor, y: Tensor) -> None:
         """Take in a batch, normalized: inputs (batch, channel, *space), targets (batch, channel).
 
-        Labels must not be smoothed.
+        Labels must not be smoothed. A sample without a finite cell in some channel does not count.
         """
         phi = means(x)
+        known = np.isfinite(phi).all(axis=1)
+        phi = phi[known]
         self.squares += phi.T @ phi
-        self.products += phi.T @ y.detach().double().cpu().numpy()
+        self.products += phi.T @ y.detach().double().cpu().numpy()[known]
 
     def weights(self) -> list[list[float]] | None:
         """Of one and the means, for each output: (1 + channel, output); None without samples."""
-        if not self.squares[0, 0]:
+        # states from before cells that are not finite were left out may hold such sums
+        finite = np.isfinite(self.squares).all() and np.isfinite(self.products).all()
+        if not self.squares[0, 0] or not finite:
             return None
         columns = [
             self._odds(self.products[:, channels])

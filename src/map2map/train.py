@@ -178,12 +178,18 @@ def train(
         log.info("nothing to do: all %s epochs are done", trainer.max_epochs)
         return emulator.eval()
     emulator.eval()
+    line = None if task.line is None else task.line.weights()
+    if task.line is not None and line is None:
+        log.warning(
+            "no mean line is kept to compare with: no sample of the first epoch has finite means "
+            "in all channels, or that epoch was not trained here"
+        )
     emulator.training_record = {
         "files": _files(data) if trainer.is_global_zero else {},
         "seed": data.seed,
         "epochs": trainer.current_epoch,
         "optimizer_steps": trainer.global_step,
-        **({} if task.line is None else {"mean_line": task.line.weights()}),
+        **({} if task.line is None else {"mean_line": line}),
         # applying the emulator cannot do likewise: it does not know the class
         **(
             {"class_factors": dict(data.reading.class_factors)}
