@@ -202,6 +202,50 @@ def test_the_same_command_trains_as_many_epochs_more_with_the_rate_that_is_asked
     assert "lr is 1e-09, and was 0.001" in caplog.text
 
 
+def test_the_card_of_the_best_network_tells_the_session_that_its_weights_are_of(again):
+    def card(name):
+        return Card.read(Path("models") / NAME / f"{name}.safetensors")
+
+    def rates(name):
+        return card(name).training["recipe"]["model"]["optimizer"]["init_args"]["lr"]
+
+    losses = {e.step: e.value for e in scalars().Scalars("loss/test")}
+    best = min(losses, key=losses.get)
+    before = card("emulator").training
+    steps = read_state(Path("models") / NAME / "best.pt")["global_step"]
+    assert (before["epochs"], before["optimizer_steps"]) == (best, steps)
+    assert before["best_of_epochs"] == 3
+    # no weights survive such a rate, so that the best ones stay those of the first session
+    assert again("--weight-decay=0.5", "--seed=7", epochs=2, lr=10.0)[0] == 0
+    after = card("emulator").training
+    assert after == before | {"best_of_epochs": 5}
+    assert (rates("emulator"), rates("last")) == (0.001, 10.0)
+    assert card("last").training["epochs"] == 5
+    assert card("last").training["optimizer_steps"] > steps
+    assert card("last").training["seed"] == 7
+    # and those of the second session, where they are better
+    state = Path("models") / NAME / "checkpoint.pt"
+    kept = torch.load(state, weights_only=True)
+    torch.save(kept | {"min_loss": 1e9}, state.resolve())
+    assert again("--weight-decay=0.25", "--seed=7", epochs=1, lr=1e-9)[0] == 0
+    assert rates("emulator") == 1e-9
+    assert card("emulator").training["seed"] == 7
+    assert card("emulator").training["epochs"] == 6
+    assert "best_of" not in str(card("last").training)
+
+
+def test_the_report_tells_the_epoch_of_the_best_network_and_its_rate(again, m2m):
+    again("--weight-decay=0.5", epochs=2, lr=10.0)
+    path = Path("models") / NAME / "emulator.safetensors"
+    place = "potential=data_z1.h5::{gravity}_seed{seed}"
+    assert m2m("evaluate", path, place, "--only", "seed=3", "-o", "s.nc")[0] == 0
+    assert m2m("report", "s.nc")[0] == 0
+    page = Path("report.html").read_text()
+    epochs = Card.read(path).training["epochs"]
+    assert f"{epochs} epochs (the best of 5)" in page
+    assert "Adam, learning rate 0.001" in page
+
+
 def test_a_session_that_broke_off_is_ended(again, caplog):
     caplog.set_level("INFO")
     path = Path("models") / NAME / "settings.yaml"

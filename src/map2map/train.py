@@ -22,7 +22,7 @@ from map2map.files import digest
 from map2map.task import Task
 from map2map.tracking import EpochLines, Progress, Tracker
 
-__all__ = ["Output", "make_trainer", "train"]
+__all__ = ["Output", "commit", "make_trainer", "train", "versions"]
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +196,7 @@ def train(
             if data.reading.class_factors
             else {}
         ),
-        **_commit(),
+        **commit(),
         **(record or {}),
     }
     losses: dict[str, list[float | None]] = {}
@@ -206,7 +206,7 @@ def train(
         told = [value if isfinite(value) else None for value in values]
         (measured if "/" in key else losses)[key] = told
     emulator.scores = {"loss": losses} | ({"measures": measured} if measured else {})
-    emulator.versions = _versions()
+    emulator.versions = versions()
     if trainer.is_global_zero:
         emulator.save(target)
         log.info("saved %s", target)
@@ -225,12 +225,13 @@ def _files(data: FieldData) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of the libraries that weights depend on."""
     names = ("map2map", "torch", "lightning", "numpy")
     return {name: version(name) for name in names} | {"python": platform.python_version()}
 
 
-def _commit() -> dict[str, str]:
+def commit() -> dict[str, str]:
     """The commit of the folder that training was started in, if it has one."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False

@@ -277,6 +277,9 @@ def _trained(training: Mapping[str, Any]) -> str:
     for key, noun in (("epochs", "epoch"), ("optimizer_steps", "optimizer step")):
         if isinstance(training.get(key), int):
             words.append(count(training[key], noun))
+            more = training.get(f"best_of_{key}")
+            if isinstance(more, int) and more > training[key]:
+                words[-1] += f" (the best of {more})"
     if training.get("seed") is not None:
         words.append(f"seed {training['seed']}")
     return ", ".join(words)

@@ -57,7 +57,7 @@ def train_session(made: dict[str, Any], session: Any, prog: str) -> int:
     from map2map.commands.train import TRY_AGAIN, make
     from map2map.dialects.cubes.watching import Watcher
     from map2map.memory import keep_freed_memory
-    from map2map.train import train
+    from map2map.train import commit, train, versions
 
     keep_freed_memory()
     resume = session.resume
@@ -71,7 +71,9 @@ def train_session(made: dict[str, Any], session: Any, prog: str) -> int:
         for key, value in made["model"]["optimizer"]["init_args"].items()
     }
     told = {key: shown(value) for key, value in session.record.items()}
-    cli.trainer.callbacks.insert(0, Watcher(session, told, group))  # type: ignore[attr-defined]
+    of_session = {**record, "seed": cli.datamodule.seed, "versions": versions(), **commit()}
+    watcher = Watcher(session, told, group, of_session)
+    cli.trainer.callbacks.insert(0, watcher)  # type: ignore[attr-defined]
     try:
         train(cli.model, cli.datamodule, cli.trainer, cli.output, record=record)
     except Interrupted as interruption:
@@ -98,22 +100,36 @@ def taken_over(made: dict[str, Any], session: Any, prog: str) -> Path:
 
 
 def finish(cli: Any, folder: Path) -> None:
-    """Save the network of the best epoch, and tell how well it does on the test seeds."""
+    """Save the network of the best epoch, and tell how well it does on the test seeds.
+
+    Its card tells how it was trained, in the session that its epoch was of.
+    """
     import torch
 
     from map2map.checkpoints import load_weights, read_state
     from map2map.commands.evaluate_runs import show_runs
-    from map2map.dialects.cubes.watching import tested
+    from map2map.dialects.cubes.watching import RECORD, tested
     from map2map.scores import save_scores
 
     task, data, best = cli.model, cli.datamodule, folder / "best.pt"
     emulator, state = task.built, read_state(best)
     load_weights(emulator.model, state["model"], best, strict=True)
-    emulator.training_record["best_epoch"] = int(state["epoch"])
+    epoch = int(state["epoch"])
+    of_session = dict(state.get(RECORD, {}))
+    emulator.versions = of_session.pop("versions", emulator.versions)
+    # of a folder that is under version control now, and was not then, or the other way round
+    without = {k: v for k, v in emulator.training_record.items() if k != "commit" or not of_session}
+    emulator.training_record = {
+        **without,
+        **of_session,
+        "epochs": epoch,
+        "optimizer_steps": int(state["global_step"]),
+        "best_of_epochs": cli.trainer.current_epoch,
+    }
     emulator.save(folder / "emulator.safetensors")
     task.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     scores = tested(task, data)
     save_scores(scores, folder / "scores.nc")
-    print(f"\nTest seeds, network of epoch {state['epoch']}, the best of all sessions:")
+    print(f"\nTest seeds, network of epoch {epoch}, the best of all sessions:")
     show_runs(scores)
     log.info("%s has emulator.safetensors, of that epoch, and last.safetensors", folder)

@@ -22,13 +22,16 @@ from map2map.metrics.labels import label_scores
 from map2map.predictions import Predictions
 from map2map.task import Task
 
-__all__ = ["Watcher"]
+__all__ = ["RECORD", "Watcher", "tested"]
 
 MEASURES = {
     "accuracy": "Accuracy", "precision": "Precision", "recall": "Recall", "F1_score": "F1 score",
     "TPR": "TPR", "FPR": "FPR",
 }  # fmt: skip
 """Scores of an epoch in the order in which they are told."""
+
+RECORD = "record_of_session"
+"""Where a state keeps what the card tells of its session."""
 
 SPLITS = {"train": "train", "val": "test"}
 
@@ -40,12 +43,18 @@ class Watcher(pl.Callback):
         session: What is trained, and until when.
         hyperparameters: For TensorBoard.
         group: The optimizer's ``lr``, ``betas`` and ``weight_decay``, in place of those of a state.
+        record: What the card of a network tells of the session that it is from; kept in its state.
     """
 
     def __init__(
-        self, session: Session, hyperparameters: Mapping[str, Any], group: Mapping[str, Any]
+        self,
+        session: Session,
+        hyperparameters: Mapping[str, Any],
+        group: Mapping[str, Any],
+        record: Mapping[str, Any],
     ) -> None:
         self.session, self.hyperparameters, self.group = session, hyperparameters, group
+        self.record = record
         self.outputs: list[tuple[list[int], NDArray[np.float64]]] = []
         self.seconds: dict[str, float] = {}
         self._start = self._test = time.perf_counter()
@@ -67,6 +76,12 @@ class Watcher(pl.Callback):
             for summary in summaries:
                 writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
             draw_graph(writer, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep with the weights how they were trained: later sessions may be trained otherwise."""
+        checkpoint[RECORD] = dict(self.record)
 
     # --- epochs ----------------------------------------------------------------------------
 
