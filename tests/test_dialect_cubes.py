@@ -132,6 +132,26 @@ def test_architectures_have_their_names_in_any_case(here, typed, model):
     assert f"_data_z1_{typed}_lp2_" in made["output"]["folder"]
 
 
+@pytest.mark.parametrize("log_dir", ["/proc/foo", "/proc/foo/bar", f"logs/{'x' * 300}"])
+def test_a_folder_of_logs_that_cannot_be_made_is_refused_before_anything_is(here, m2m, log_dir):
+    before = {*written(log_dir=log_dir).parent.iterdir()}
+    for more in ((), ("--print-recipe",)):
+        status, _, err = m2m("cubes", "temp", *QUICK, *more)
+        assert status == 2
+        assert f"log_dir is '{log_dir}', but " in err
+        # who is not root may not even try
+        assert "cannot be made in " in err or "cannot be written to" in err
+        assert "choose another" in err
+        assert {*Path().iterdir()} == before
+
+
+def test_looking_whether_logs_can_be_made_leaves_nothing(here, m2m):
+    Path("some").mkdir()
+    before = {*written(log_dir="some/of/the/logs").parent.rglob("*")}
+    assert m2m("cubes", "temp", "--print-recipe")[0] == 0
+    assert {*Path().rglob("*")} == before
+
+
 @pytest.mark.parametrize("log_dir", ["file", "file/below/it", "logs", "dangling"])
 def test_logs_in_a_file_are_refused_before_anything_is_made(here, m2m, log_dir):
     Path("file").touch()

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import NamedTuple
@@ -75,7 +75,8 @@ def check_folders(settings: Settings) -> None:
     """Refuse a folder of logs that cannot be made or written to.
 
     Raises:
-        RecipeError: If it, or what is above it, is a file or not writable.
+        RecipeError: If it, or what is above it, is a file or not writable, or folders cannot be
+            made in it.
     """
     folder = Path(settings.log_dir) / settings.log_name
     # what cannot be looked into is not there for `exists`, but its parent is
@@ -90,3 +91,30 @@ def check_folders(settings: Settings) -> None:
             f"train_params.log_dir is {settings.log_dir!r}, but {found} cannot be written to; "
             f"choose another"
         )
+    # of several processes, the others must not remove what the first one has begun
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        try:
+            make_and_remove([path for path in (folder, *folder.parents) if not path.exists()])
+        except OSError as error:
+            raise RecipeError(
+                f"train_params.log_dir is {settings.log_dir!r}, but {folder} cannot be made in "
+                f"{found}: {error.strerror or error}; choose another"
+            ) from error
+
+
+def make_and_remove(folders: Sequence[Path]) -> None:
+    """Make folders, the last one first, and remove them again: rights do not tell all.
+
+    Some file systems have folders of their own only, and some names are too long.
+
+    Raises:
+        OSError: If one cannot be made; nothing is left.
+    """
+    made = []
+    try:
+        for path in reversed(folders):
+            path.mkdir()
+            made.append(path)
+    finally:
+        for path in reversed(made):
+            path.rmdir()
