@@ -59,7 +59,24 @@ def test_a_run_that_fails_before_its_first_state_leaves_nothing(here, m2m):
     status, _, err = m2m("cubes", "temp", "--stride=4")
     assert status == 2
     assert "NaN or infinite values" in err
+    assert re.search(r"in nan.h5::(gr|newton)_seed0001, plane \d+ of axis \d holds", err)
+    assert err.strip().endswith("mend the data")
     assert sorted(Path().rglob("*")) == before
+
+
+def test_cubes_of_other_sizes_are_named_with_a_remedy_that_there_is(here, m2m):
+    with h5py.File("sizes.h5", "w") as file:
+        for seed in range(5):
+            for gravity in ("gr", "newton"):
+                size = 128 if (seed, gravity) == (1, "newton") else 64
+                file[f"{gravity}_seed{seed:04d}"] = cube(seed, gravity, size)
+    written(datafile="sizes.h5")
+    status, _, err = m2m("cubes", "temp", "--stride=32")
+    assert status == 2
+    assert "sizes.h5::newton_seed0001, plane 0 of axis 0 has shape (128, 128), but (64, 64)" in err
+    assert "expected from sizes.h5::gr_seed0000, plane 0 of axis 0" in err
+    assert "make those of other shapes anew, or leave them out" in err
+    assert "same_shape" not in err
 
 
 def test_only_what_was_made_is_removed_and_only_before_a_state(tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ __all__ = [
     "SourceError",
     "UserCodeError",
     "near_names",
+    "without_recipe",
 ]
 
 
@@ -61,6 +62,15 @@ class SaveError(M2MError, OSError):
 
 class UserCodeError(M2MError, RuntimeError):
     """Code that the user pointed to has raised."""
+
+
+def without_recipe(text: str) -> str:
+    """A message without what only those who write recipes can do, its last clause.
+
+    >>> without_recipe("the field is NaN; mend the data; in a recipe, mask it")
+    'the field is NaN; mend the data'
+    """
+    return text.partition("; in a recipe, ")[0]
 
 
 def near_names(asked: str, allowed: Iterable[str]) -> str:

@@ -59,6 +59,15 @@ class Run:
             text if self.plane is None else f"{text}, plane {self.plane[1]} of axis {self.plane[0]}"
         )
 
+    def place(self, name: str) -> str:
+        """Where a field is, as file::array with frame and plane; of one without files, another."""
+        found = self.found.get(name) or next(iter(self.found.values()))
+        text = str(found.path) if found.variable is None else f"{found.path}::{found.variable}"
+        text += "" if self.frame is None else f", frame {self.frame}"
+        return text + (
+            "" if self.plane is None else f", plane {self.plane[1]} of axis {self.plane[0]}"
+        )
+
     @property
     def paths(self) -> Mapping[str, Path]:
         """The file of each field that has one."""
@@ -342,9 +351,10 @@ class Runs:
         missing = [name for name in dict.fromkeys((*names, *needs)) if name not in patterns]
         unused = [name for name in patterns if name not in names and name not in needs]
         if missing or unused:
-            computed = f" (and {', '.join(needs)}, to compute others)" if needs else ""
+            computed = f"{', '.join(needs)}, to compute others" if needs else ""
+            fields = f"{', '.join(names)} (and {computed})" if names and needs else computed
             raise FieldError(
-                f"the fields are {', '.join(names)}{computed}, but files are given for "
+                f"the fields are {fields or ', '.join(names)}, but files are given for "
                 f"{', '.join(patterns) or 'none'}"
                 + (f"; missing: {', '.join(missing)}" if missing else "")
                 + (f"; not a field: {', '.join(unused)}" if unused else "")
@@ -405,21 +415,21 @@ class Runs:
         if tuple(stored.shape) != expected:
             scaled = f" (scale factor {self.scale_factor})" if self.scale_factor > 1 else ""
             raise GeometryError(
-                f"field {name!r} in {run.paths.get(name, run.path)} has shape "
+                f"field {name!r} in {run.place(name)} has shape "
                 f"{tuple(stored.shape)}, but {expected} is expected from "
-                f"{like.paths[self.reference]}{scaled}; "
+                f"{like.place(self.reference)}{scaled}; "
                 + (
-                    "all files of all fields must have the same grid (or set "
-                    "data.domain.same_shape to false)"
+                    "all fields of all runs must have the same grid: make those of other shapes "
+                    "anew, or leave them out; in a recipe, data.domain.same_shape: false lets runs "
+                    "differ"
                     if self.domain.same_shape
                     else "all fields of a run must have the same grid"
                 )
             )
         if stored.channels != self._channels[name]:
             raise FieldError(
-                f"field {name!r} in {run.paths.get(name, run.path)} has {stored.channels} "
-                f"channels, but {self._channels[name]} in "
-                f"{self.runs[0].paths.get(name, self.runs[0].path)}"
+                f"field {name!r} in {run.place(name)} has {stored.channels} channels, but "
+                f"{self._channels[name]} in {self.runs[0].place(name)}"
             )
 
 

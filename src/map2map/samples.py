@@ -378,10 +378,9 @@ class SampleDataset:
                         window.start, cell, grid.shape, grid.beyond, strict=True
                     )
                 ]
-                file = self.runs.runs[run].paths.get(name, self.runs.runs[run].path)
                 raise FieldError(
-                    f"field {name!r} in {file} holds {len(bad)} NaN or "
+                    f"field {name!r} in {self.runs.runs[run].place(name)} holds {len(bad)} NaN or "
                     f"infinite values in the window from {window.start} to {window.stop}, the "
-                    f"first at channel {channel}, cell {where}; mend the data, or let such cells "
-                    f"be masked (`data.reading.mask: true` in a recipe)"
+                    f"first at channel {channel}, cell {where}; mend the data; in a recipe, "
+                    f"data.reading.mask: true leaves such cells out"
                 )

@@ -15,6 +15,7 @@ import yaml
 
 from map2map.dialects.cubes.limits import check, check_folders
 from map2map.dialects.cubes.options import locate, parser, read_settings
+from map2map.errors import FieldError, GeometryError, without_recipe
 
 __all__ = ["main", "parser"]
 
@@ -79,6 +80,9 @@ def train_session(made: dict[str, Any], session: Any, prog: str) -> int:
     except Interrupted as interruption:
         log.info("%s; the same command goes on from there", interruption)
         return TRY_AGAIN
+    except (FieldError, GeometryError) as error:
+        # a YAML file of the original's has no such keys
+        raise type(error)(without_recipe(str(error))) from error
     if cli.trainer.is_global_zero:
         finish(cli, session.folder)
     return 0
