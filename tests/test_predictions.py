@@ -1,6 +1,7 @@
 """Predictions and their scores against a loop over samples in memory."""
 
 import csv
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -103,6 +104,25 @@ def test_parameters_are_in_their_units_and_the_truth_is_told(cubes):
     raw = emulator.model((x - 0.5) / 2).detach().numpy()
     np.testing.assert_allclose(found.outputs, 0.5 * raw + 3, rtol=1e-5)
     np.testing.assert_array_equal(found.truth[:, 0], [0] * 4 + [2] * 4 + [0] * 4 + [2] * 4)
+
+
+@pytest.mark.parametrize("front", [(), (1,)])
+def test_one_plane_alone_is_told_as_it_is_in_its_cube(m2m, front):
+    fields = FieldSet((PHI.resolved(1, 2),)), FieldSet((GRAVITY.resolved(1, 2),))
+    model = ResNet(1, 1, width=2, levels=2, ndim=2)
+    Emulator(*fields, {}, model, Domain(ndim=2, planes=[0, 1, 2])).eval().save("e.safetensors")
+    cube = np.random.default_rng(1).normal(size=(8, 8, 8)).astype(np.float32)
+    np.save("cube.npy", cube)
+    np.save("plane.npy", cube[2].reshape(*front, 8, 8))
+    found = {}
+    for name in ("plane", "cube"):
+        assert m2m("apply", "e.safetensors", f"{name}.npy", "-o", f"{name}.csv")[0] == 0
+        with Path(f"{name}.csv").open(newline="") as opened:
+            found[name] = [r for r in csv.DictReader(opened) if r["per"] == "sample"]
+    (alone,), whole = found["plane"], found["cube"]
+    (its,) = (row for row in whole if (row["axis"], row["plane"]) == ("0", "2"))
+    logits = [float(row["gravity_logit"]) for row in (alone, its)]
+    assert logits[0] == pytest.approx(logits[1], rel=1e-5)
 
 
 def test_the_mean_line_of_the_card_is_applied_to_normalized_means(cubes):

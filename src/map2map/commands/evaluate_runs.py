@@ -16,7 +16,8 @@ from map2map.errors import RecipeError
 from map2map.evaluate_runs import evaluate_runs
 from map2map.patterns import Files
 from map2map.predictions import predict_runs
-from map2map.runs import Runs
+from map2map.runs import Runs, variable_of
+from map2map.sources import open_source
 from map2map.told import Told
 
 __all__ = ["open_told", "scores_of_runs", "show_runs"]
@@ -67,9 +68,25 @@ def open_told(
     if truth:
         patterns |= learnt(emulator) | values
     targets = list(emulator.targets) if truth else []
-    runs = Runs(list(emulator.inputs), targets, patterns, emulator.domain, derived=emulator.derived)
+    domain = emulator.domain
+    if domain.planes is not None and planes_alone(patterns, emulator.ndim):
+        domain = replace(domain, planes=None)
+    runs = Runs(list(emulator.inputs), targets, patterns, domain, derived=emulator.derived)
     warn_of_factors(emulator)
     return runs
+
+
+def planes_alone(patterns: Mapping[str, Any], ndim: int) -> bool:
+    """Whether the first array is no cube that planes are taken of, but one plane.
+
+    It has the axes of a plane, or an axis of one cell in front of them.
+    """
+    name, files = next((n, entry) for n, entry in patterns.items() if isinstance(entry, Files))
+    path = files.paths(name)[0]
+    source = open_source(path)
+    found = files.found(name, lambda _: list(source.fields))[0]
+    shape = source.stored(variable_of(name, source, found.variable)).full_shape
+    return len(shape) == ndim or (len(shape) == ndim + 1 and shape[0] == 1)
 
 
 def warn_of_factors(emulator: Emulator) -> None:

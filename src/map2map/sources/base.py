@@ -310,8 +310,9 @@ class Source(ABC):
         ndim = self.ndim or guess or max(1, len(shape) - 1)
         if len(shape) < ndim or not shape:
             return (
-                f"{where} has {len(shape)} axes, {shape}, but {ndim} spatial axes were asked for; "
-                f"give the ndim that it has, or save it with (channels, *cells)"
+                f"{where} has {len(shape)} axes, {shape}, but {ndim} spatial axes were asked for "
+                f"(where planes are taken, one more than these have); save it with (channels, "
+                f"*cells); in a recipe, data.domain tells how many axes there are"
             )
         if 0 in shape:
             return f"{where} of shape {shape} holds no cell; make it again"
