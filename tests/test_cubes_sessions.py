@@ -495,7 +495,9 @@ def test_imported_networks_give_what_they_gave(m2m, tmp_path, kind, chan):
     torch.save({"epoch": 4, "model_state_dict": model.state_dict()}, path)
     write_moments(tmp_path / "s.npy", 2.0, 4.0)
     argv = ("--set", "units=c^2", "--set", "stats=s.npy", "--set", "field=phi")
-    assert m2m("import", "--from", "cubes", path, *argv)[0] == 0
+    status, out, _ = m2m("import", "--from", "cubes", path, *argv)
+    assert status == 0
+    assert "sees      the whole of a sample; it has 64 x 64 cells" in out
     emulator = Emulator.load(tmp_path / "emulator.safetensors")
     assert type(emulator.model).__name__ == kind
     assert emulator.model.dropout == 0.25

@@ -108,10 +108,16 @@ def _told(emulator: Emulator, path: Path) -> list[str]:
         title: ", ".join(f"{f.name} [{f.units}] ({emulator.norm(f.name).found()})" for f in fields)
         for title, fields in (("takes", emulator.inputs), ("gives", emulator.targets))
     }
+    sees = f"{rule.margin} cells on each side; sizes are multiples of {rule.multiple}"
+    if rule.reduces:
+        size = getattr(emulator.model, "size", None)
+        cells = " x ".join([str(size)] * emulator.ndim)
+        least = f"sizes are multiples of {rule.multiple}, and at least {rule.minimum}"
+        sees = f"the whole of a sample; it has {cells} cells" if size else f"the whole; {least}"
     parameters = sum(p.numel() for p in emulator.model.parameters())
     return [
         f"{path} ({path.stat().st_size / 1e6:.1f} MB)",
         *(f"  {title:9} {text}" for title, text in sides.items()),
         f"  network   {type(emulator.model).__name__} of {parameters} parameters",
-        f"  sees      {rule.margin} cells on each side; sizes are multiples of {rule.multiple}",
+        f"  sees      {sees}",
     ]
