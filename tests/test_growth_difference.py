@@ -1,10 +1,15 @@
 """The growth difference against universes whose growth is known, and tables made by hand."""
 
+import re
+
 import numpy as np
 import pytest
 
 from map2map.derived import Box, GrowthDifference
 from map2map.errors import FieldError, RecipeError, SourceError
+from map2map.fields import Field
+from map2map.grids import Domain
+from map2map.runs import Runs
 from map2map.specs import build, describe
 
 BOX = Box((1.0, 1.0))
@@ -111,6 +116,23 @@ def test_a_redshift_outside_the_table_is_refused(tmp_path):
 def test_growth_of_no_or_two_origins_and_impossible_numbers_are_refused(arguments, says):
     with pytest.raises(RecipeError, match=says):
         GrowthDifference("a", "b", **{"z": (10, 1)} | arguments)
+
+
+def test_a_wrong_name_of_a_potential_is_refused_with_those_that_are_needed(tmp_path):
+    files = {}
+    for name in ("p10", "p1"):
+        files[name] = str(tmp_path / f"{name}.npy")
+        np.save(files[name], np.zeros((4, 4)))
+    diff = GrowthDifference("p11", "p1", z=(10, 1), Om=0.3)
+    said = (
+        "the fields are p11, p1, to compute others, but files are given for p10, p1; missing: p11; "
+        "not a field: p10"
+    )
+    with pytest.raises(FieldError, match=re.escape(said)):
+        Runs([Field("diff")], [], files, Domain(ndim=2), derived={"diff": diff})
+    files["rho"] = files["p1"]
+    with pytest.raises(FieldError, match=re.escape("rho (and p11, p1, to compute others), but")):
+        Runs([Field("diff"), Field("rho")], [], files, Domain(ndim=2), derived={"diff": diff})
 
 
 def test_other_channels_than_asked_for_are_refused():

@@ -1,6 +1,7 @@
 """Training of labels and parameters: what is learnt, counted, smoothed, blanked and resumed."""
 
 import json
+from pathlib import Path
 from typing import ClassVar
 
 import h5py
@@ -499,6 +500,23 @@ def test_a_recipe_of_labels_trains_and_its_emulator_is_scored(m2m, tmp_path):
         assert scores.g.values.tolist() == ["gr", "newton"]
         told = json.loads(scores.attrs["data"])["phi"]
         assert [entry["array"] for entry in told] == ["gr_seed2", "newton_seed2"]
+
+
+def test_a_rate_that_is_no_number_is_refused_without_names_of_networks(m2m):
+    Path("r.yaml").write_text(
+        """
+        model:
+          inputs: [{name: phi, channels: 1}]
+          targets: [{name: gravity, kind: label, classes: [newton, gr]}]
+          model: {class_path: ResNet, init_args: {width: 2, levels: 2}}
+          optimizer: {class_path: torch.optim.Adam, init_args: {lr: abc}}
+        data:
+          train: {phi: {pattern: z1.h5, variable: "{gravity}_seed{seed}"}}
+        """
+    )
+    status, _, err = m2m("train", "r.yaml")
+    assert status == 2
+    assert err.strip().endswith("model.optimizer.lr: expected a number, not 'abc'")
 
 
 @pytest.mark.parametrize("said", ["1:3", "0:2"])

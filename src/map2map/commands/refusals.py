@@ -45,6 +45,10 @@ def one_sentence(text: str, keys: Iterable[str]) -> str:
     parts = dict.fromkeys(
         part for line in text.splitlines() if (part := NOISE.sub(note, line).strip(" -"))
     )
+    values = [part for part in parts if part.startswith("Expected a <class")]
+    if values:
+        # what is a number or a text may also be some object, which nobody means
+        parts = dict.fromkeys(part for part in parts if not NO_PATH.search(part))
     said = " or ".join(_with_near(part, found["class"], list(keys)) for part in parts)
     where = ".".join(dict.fromkeys(found["key"]))
     given = f", not {value[1]!r}" if value and parts and "xpected" in said else ""
