@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -261,6 +262,21 @@ def test_the_report_tells_the_epoch_of_the_best_network_and_its_rate(again, m2m)
     epochs = Card.read(path).training["epochs"]
     assert f"{epochs} epochs (the best of 5)" in page
     assert "Adam, learning rate 0.001" in page
+
+
+def test_the_scores_of_a_session_are_those_of_m2m_evaluate_and_make_a_report(again, m2m):
+    assert again(epochs=1)[0] == 0
+    folder = Path("models") / NAME
+    place = "potential=data_z1.h5::{gravity}_seed{seed}"
+    argv = ("evaluate", folder / "emulator.safetensors", place, "--only", "seed=3:5", "-o", "s.nc")
+    assert m2m(*argv)[0] == 0
+    with xr.open_dataset("s.nc") as expected, xr.open_dataset(folder / "scores.nc") as found:
+        assert found.attrs == expected.attrs
+        assert found.method.values.tolist() == ["emulator", "mean_line"]
+        xr.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    status, _, err = m2m("report", folder / "scores.nc")
+    assert status == 0, err
+    assert "Of 4 runs (24 images)" in (folder / "report.html").read_text()
 
 
 def test_a_session_that_broke_off_is_ended(again, caplog):

@@ -111,9 +111,10 @@ def finish(cli: Any, folder: Path) -> None:
     import torch
 
     from map2map.checkpoints import load_weights, read_state
+    from map2map.commands.evaluate import about
     from map2map.commands.evaluate_runs import show_runs
     from map2map.dialects.cubes.watching import RECORD, tested
-    from map2map.scores import save_scores
+    from map2map.scores import attributes, save_scores
 
     task, data, best = cli.model, cli.datamodule, folder / "best.pt"
     emulator, state = task.built, read_state(best)
@@ -133,6 +134,9 @@ def finish(cli: Any, folder: Path) -> None:
     emulator.save(folder / "emulator.safetensors")
     task.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     scores = tested(task, data)
+    # as m2m evaluate writes them, so that m2m report takes them
+    known = about(folder / "emulator.safetensors", emulator, data.dataset("val").runs)
+    scores = scores.assign_attrs(attributes(scores.attrs | known))
     save_scores(scores, folder / "scores.nc")
     print(f"\nTest seeds, network of epoch {epoch}, the best of all sessions:")
     show_runs(scores)

@@ -18,6 +18,7 @@ from map2map.batches import Batch
 from map2map.dialects.cubes.sessions import Session
 from map2map.evaluate_runs import evaluate_runs
 from map2map.imports.cubes import CLASSES
+from map2map.mean_line import MeanLine
 from map2map.metrics.labels import label_scores
 from map2map.predictions import Predictions
 from map2map.task import Task
@@ -199,18 +200,24 @@ def scores_of(dataset: Any, outputs: Outputs) -> xr.Dataset:
 def tested(task: Task, data: Any) -> xr.Dataset:
     """Scores of the network on the test seeds, per slice and per cube.
 
-    Newtonian cubes are multiplied as they were in training.
+    Newtonian cubes are multiplied as they were in training; for the mean line they stay as they
+    are, as it was found.
 
     Args:
         task: In evaluation mode, on its device.
         data: Whose validation split has the test seeds.
     """
     dataset = data.dataset("val")
-    logits = np.empty((len(dataset), 1))
+    logits, lines = np.empty((len(dataset), 1)), np.empty((len(dataset), 1))
+    weights = task.built.training_record.get("mean_line")
     for batch in data.in_order("val"):
         _, _, output, _ = task.step(batch.to(task.device))
         logits[batch.indices] = output.double().cpu().numpy()
+        if weights:
+            x = task.built.encode_input(batch.settle()[0])
+            lines[batch.indices] = MeanLine.predict(weights, x)
     runs = dataset.runs
     groups = np.array([run.group for run in runs], np.int64)
     truth = runs.numbers[groups].astype(np.float64)
-    return evaluate_runs(Predictions(runs, runs.targets, logits, groups, truth))
+    line = lines if weights else None
+    return evaluate_runs(Predictions(runs, runs.targets, logits, groups, truth, line))
