@@ -302,6 +302,27 @@ def test_whether_parameters_beat_the_mean_line_is_said_of_each():
     assert "These runs cannot tell" in alone
 
 
+def test_how_many_times_larger_the_rmse_is_has_a_paired_bootstrap_interval():
+    data = parameters(error=0.1, line_error=1.0)
+    (said,) = (s for s in run_words.headline(held(data)) if s.startswith("The emulator beats"))
+    value, low, high = map(
+        float, re.search(r"is (\S+) times as large \[(\S+), (\S+)\]", said).groups()
+    )
+    own, other = (
+        ((part.group_output - part.group_truth) ** 2).values
+        for part in (
+            data.sel({"parameter": "omega", "method": m}) for m in ("emulator", "mean_line")
+        )
+    )
+    rng = np.random.default_rng(5)
+    drawn = rng.integers(len(own), size=(4000, len(own)))
+    expected = np.sqrt(own[drawn].mean(axis=1) / other[drawn].mean(axis=1))
+    assert value == pytest.approx(np.sqrt(own.mean() / other.mean()), rel=0.05)
+    assert [low, high] == pytest.approx(np.percentile(expected, [2.5, 97.5]), rel=0.1)
+    alone = " ".join(run_words.headline(held(parameters(groups=1))))
+    assert "times as large (of one run there is no interval)." in alone
+
+
 def test_all_is_told_from_nearly_all():
     assert run_scores.percent(1.0) == "100 %"
     assert run_scores.percent(0.99999) == "> 99.9 %"

@@ -106,6 +106,10 @@ def _compared(scores: RunScores, name: str) -> str:
         squares.append(((mine.group_output - mine.group_truth) ** 2).values.astype(float))
     value, low, high = (np.sqrt(part) for part in ratio(*squares))
     factor = f"its RMSE over runs is {number(1 / value)} times as large" if value > 0 else ""
+    if factor and math.isfinite(high) and low > 0:
+        factor += f" [{number(1 / high)}, {number(1 / low)}]"
+    elif factor and scores.groups < 2:
+        factor += " (of one run there is no interval)"
     if math.isfinite(low) and low > 1:
         return f"The emulator beats the {LINE} of {name}: {factor}."
     if math.isfinite(high) and high < 1:
