@@ -323,6 +323,16 @@ def test_how_many_times_larger_the_rmse_is_has_a_paired_bootstrap_interval():
     assert "times as large (of one run there is no interval)." in alone
 
 
+def test_a_table_that_is_wider_than_the_page_scrolls_and_shows_that_there_is_more():
+    page = runs.render(runs.content(held(parameters())))
+    table = page.index('<table class="tight">', page.index('<section id="runs">'))
+    assert page[:table].rstrip().endswith('aria-label="Runs one by one">')
+    (rule,) = re.findall(r"^\.scroll \{(.*?)^\}", page, re.M | re.S)
+    assert "overflow-x: auto" in rule
+    # covers that scroll along hide the shade where the table ends
+    assert rule.count(" local") == rule.count(" scroll") == 2
+
+
 def test_all_is_told_from_nearly_all():
     assert run_scores.percent(1.0) == "100 %"
     assert run_scores.percent(0.99999) == "> 99.9 %"
