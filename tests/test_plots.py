@@ -72,3 +72,13 @@ def test_spectra_show_power_its_ratio_and_the_correlation():
 def test_a_learning_curve_has_a_line_per_split():
     figure = plots.history({"train": [3.0, 2.0], "val": [4.0, 3.0]})
     assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[3, 2], [4, 3]]
+
+
+@pytest.mark.parametrize("hole", [None, float("nan")])
+def test_epochs_with_a_value_are_joined_over_those_without_and_marked(hole):
+    figure = plots.history({"train": [3.0, 2.0, 1.5, 1.0], "val": [hole, 3.0, hole, 2.0]})
+    train, val = figure.axes[0].lines
+    assert list(train.get_xdata()) == [1, 2, 3, 4]
+    assert train.get_marker() == "None"
+    assert (list(val.get_xdata()), list(val.get_ydata())) == ([2, 4], [3, 2])
+    assert (val.get_linestyle(), val.get_marker()) == ("-", "o")

@@ -389,6 +389,29 @@ def test_learning_is_drawn_from_the_card():
     assert "no accuracy or other measure" in text
 
 
+def test_validation_of_every_second_epoch_is_a_line_of_marks_as_the_caption_says():
+    data = labels()
+    told = json.loads(data.attrs["card"])
+    told["scores"] = {
+        "loss": {"train": [0.9, 0.8, 0.7, 0.6], "val": [None, 0.8, None, 0.5]},
+        "measures": {
+            "accuracy/train": [0.5, 0.6, 0.7, 0.8],
+            "accuracy/val": [None, 0.6, None, 0.9],
+        },
+    }
+    data.attrs["card"] = json.dumps(told)
+    made = runs.content(held(data))
+    for name, ends in (("learning", (0.8, 0.5)), ("measures", (0.6, 0.9))):
+        (picture,) = (p for p in made.pictures if p.name == name)
+        with REPORT["mpl"].rc_context():
+            lines = picture.draw(PAPER).axes[0].lines
+        (solid,) = (line for line in lines if line.get_linestyle() == "-")
+        assert (list(solid.get_xdata()), list(solid.get_ydata())) == ([2, 4], list(ends))
+        assert solid.get_marker() == "o"
+        assert [line.get_linestyle() for line in lines].count("--") == 1
+        assert f"val: {ends[0]:g}00 to {ends[1]:g}00" in picture.alt, picture.alt
+
+
 def test_the_same_scores_make_the_same_page(tmp_path):
     data = labels()
     assert reported(data, tmp_path) == reported(data, tmp_path)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from map2map.physics.spectra import cross_correlation, power_spectrum
 from map2map.typing import Array
 
-__all__ = ["Panel", "slices", "spectra"]
+__all__ = ["Panel", "draw_epochs", "history", "slices", "spectra"]
 
 Panel = tuple[str, Array]
 """A title and values of shape (channel, *space)."""
@@ -198,13 +198,31 @@ def _limits(*axes: Axes) -> None:
         axis.set_ylim(low - pad, high + pad)
 
 
-def history(losses: Mapping[str, Sequence[float]]) -> Figure:
+def draw_epochs(axis: Axes, values: Sequence[float | None] | Array, **how: Any) -> None:
+    """Draw a number per epoch, from 1 on: the epochs that have one are joined.
+
+    Where some have none, such as those that were not validated, and where there are few, each that
+    has is marked.
+
+    Args:
+        axis: Where.
+        values: One per epoch; NaN or None for one without.
+        **how: The look of the line.
+    """
+    numbers = np.array([np.nan if value is None else value for value in values], np.float64)
+    there = np.isfinite(numbers)
+    marked = there.sum() < len(numbers) or len(numbers) < 3
+    how = {"marker": "o" if marked else None, "markersize": 3, **how}
+    axis.plot(1 + np.flatnonzero(there), numbers[there], **how)
+
+
+def history(losses: Mapping[str, Sequence[float | None]]) -> Figure:
     """Learning curves: a loss per epoch and split."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.2, 2.8))
         axis = figure.subplots()
         for color, (name, values) in zip(COLORS[1:], losses.items(), strict=False):
-            axis.plot(np.arange(1, len(values) + 1), values, color=color, label=name)
+            draw_epochs(axis, values, color=color, label=name)
         axis.set_xlabel("epoch")
         axis.set_ylabel("loss")
         axis.set_yscale("log")

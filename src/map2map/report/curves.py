@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from map2map.plots import draw_epochs
 from map2map.report.drawing import (
     MARKERS,
     Inks,
@@ -25,7 +26,7 @@ from map2map.report.drawing import (
 from map2map.report.scores import HEADLINE, Scores, column_means, quantiles
 from map2map.report.wording import count, number
 
-__all__ = ["bispectrum", "error_by_scale", "learning", "runs", "spectra"]
+__all__ = ["bispectrum", "error_by_scale", "first_to_last", "learning", "runs", "spectra"]
 
 NAMED_RUNS = 16
 """Most runs that are named below an axis."""
@@ -319,12 +320,18 @@ def learning(losses: Mapping[str, Sequence[float]], loss: str, name: str) -> Pic
     if not losses:
         return None
     shown = {split: np.asarray(values, np.float64) for split, values in losses.items()}
-    said = ", ".join(f"{split}: {number(v[0])} to {number(v[-1])}" for split, v in shown.items())
+    said = ", ".join(f"{split}: {first_to_last(v)}" for split, v in shown.items())
     low = "; the ring is the lowest value of validation" if "val" in shown else ""
     caption = f"Learning curve: {loss or 'loss'} of normalized fields after each epoch{low}."
     return Picture(
         name, caption, f"Lines, from the first epoch to the last, {said}.", partial(_learn, shown)
     )
+
+
+def first_to_last(values: Sequence[float] | NDArray[np.float64]) -> str:
+    """The first and the last number of a curve, for those who do not see it."""
+    there = [float(value) for value in values if np.isfinite(value)]
+    return f"{number(there[0])} to {number(there[-1])}"
 
 
 def _learn(losses: Mapping[str, NDArray[np.float64]], inks: Inks) -> Figure:
@@ -336,8 +343,7 @@ def _learn(losses: Mapping[str, NDArray[np.float64]], inks: Inks) -> Figure:
         how: dict[str, Any] = (
             {"ls": "--", "lw": 1.2} if split == "train" else {"ls": "-", "lw": 1.8}
         )
-        few = "o" if len(values) < 3 else None
-        axis.plot(np.arange(1, len(values) + 1), values, color=color, marker=few, **how)
+        draw_epochs(axis, values, color=color, **how)
     if "val" in losses and np.isfinite(losses["val"]).any():
         best = int(np.nanargmin(losses["val"]))
         axis.plot(best + 1, losses["val"][best], "o", mfc="none", mec=inks.ink, ms=9)

@@ -1,6 +1,7 @@
 """What pages of all kinds share: the frame ``base.html``, the card, and places for pictures."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from map2map.report.scores import Held
 from map2map.report.tables import card_rows
 from map2map.report.wording import count
 
-__all__ = ["NOT_SCORED", "Shown", "filled", "losses_of"]
+__all__ = ["NOT_SCORED", "Shown", "by_epoch", "filled", "losses_of"]
 
 NOT_SCORED = {
     "slices": "The scores hold no slices; fields on one axis have none.",
@@ -44,13 +45,31 @@ def losses_of(card: Mapping[str, Any]) -> tuple[dict[str, list[float]], str]:
     found = held.get("loss") if isinstance(held, Mapping) else None
     losses = {}
     for split, values in found.items() if isinstance(found, Mapping) else ():
-        if isinstance(values, list) and values and all(isinstance(v, int | float) for v in values):
-            losses[str(split)] = [float(v) for v in values]
+        numbers = by_epoch(values)
+        if numbers is not None:
+            losses[str(split)] = numbers
     try:
         loss = str(card["training"]["recipe"]["model"]["loss"]["class_path"]).rpartition(".")[2]
     except (KeyError, TypeError):
         loss = ""
     return losses, loss
+
+
+def by_epoch(values: Any) -> list[float] | None:
+    """Numbers of a card, one per epoch; NaN for epochs without, such as those not validated.
+
+    JSON has null for these.
+
+    >>> by_epoch([None, 0.5]), by_epoch([None]), by_epoch("0.5")
+    ([nan, 0.5], None, None)
+
+    Returns:
+        The numbers; None if there are none, or something else.
+    """
+    if not isinstance(values, list) or not all(isinstance(v, int | float | None) for v in values):
+        return None
+    numbers = [math.nan if value is None else float(value) for value in values]
+    return numbers if any(map(math.isfinite, numbers)) else None
 
 
 def filled(name: str, scores: Held, **values: Any) -> str:

@@ -4,13 +4,15 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from map2map import label_plots
+from map2map.plots import draw_epochs
+from map2map.report.curves import first_to_last
 from map2map.report.drawing import Inks, Picture, shorten, text
+from map2map.report.filling import by_epoch
 from map2map.report.run_scores import LINE, RunScores, percent, rate
 from map2map.report.wording import count, listed, number
 
@@ -110,15 +112,16 @@ def measures(card: Mapping[str, Any], name: str) -> Picture | None:
     families: dict[str, dict[str, list[float]]] = {}
     for key, values in every.items() if isinstance(every, Mapping) else ():
         measure, _, split = str(key).rpartition("/")
-        if isinstance(values, list) and values and all(isinstance(v, int | float) for v in values):
-            families.setdefault(measure, {})[split] = [float(v) for v in values]
+        numbers = by_epoch(values)
+        if numbers is not None:
+            families.setdefault(measure, {})[split] = numbers
     # of two classes, recall is TPR
     families = {k: v for k, v in families.items() if k != "TPR" or "recall" not in families}
     shown = dict(list(families.items())[:PANELS])
     if not shown:
         return None
     said = "; ".join(
-        f"{measure}, {split}: {number(values[0])} to {number(values[-1])}"
+        f"{measure}, {split}: {first_to_last(values)}"
         for measure, parts in shown.items()
         for split, values in parts.items()
     )
@@ -145,8 +148,7 @@ def _draw_measures(shown: Mapping[str, Mapping[str, list[float]]], inks: Inks) -
             how: dict[str, Any] = (
                 {"ls": "--", "lw": 1.2} if split == "train" else {"ls": "-", "lw": 1.8}
             )
-            few = "o" if len(values) < 3 else None
-            axis.plot(np.arange(1, len(values) + 1), values, color=inks.ink, marker=few, **how)
+            draw_epochs(axis, values, color=inks.ink, **how)
         axis.set_title(text(shorten(measure)))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if measure.rpartition("_")[2] not in ("rmse", "mae", "bias"):
