@@ -189,6 +189,50 @@ def test_a_network_is_its_layers_one_after_the_other(kind, training, slope):
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
+TORCHS = {
+    "leaky_relu": nn.LeakyReLU(0.2), "relu": nn.ReLU(), "relu6": nn.ReLU6(), "elu": nn.ELU(),
+    "selu": nn.SELU(), "celu": nn.CELU(), "silu": nn.SiLU(), "gelu": nn.GELU(), "mish": nn.Mish(),
+    "softplus": nn.Softplus(), "softsign": nn.Softsign(), "tanh": nn.Tanh(),
+    "sigmoid": nn.Sigmoid(), "logsigmoid": nn.LogSigmoid(), "hardswish": nn.Hardswish(),
+    "hardtanh": nn.Hardtanh(), "hardsigmoid": nn.Hardsigmoid(), "softshrink": nn.Softshrink(),
+    "hardshrink": nn.Hardshrink(), "tanhshrink": nn.Tanhshrink(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TORCHS)
+@pytest.mark.parametrize("kind", TWINS)
+def test_any_activation_is_torchs_and_changes_no_weights(kind, name, tmp_path):
+    small = {} if kind is not Paco else {"levels": 2, "size": 16}
+    small = small or {"size": 64}
+    model = unlike(kind(1, 1, width=1, activation=name, **small)).eval()
+    before = kind(1, 1, width=1, **small)
+    assert list(model.state_dict()) == list(before.state_dict())
+    shapes = [p.shape for p in model.parameters()]
+    assert shapes == [p.shape for p in before.parameters()]
+    # everywhere where the default has one, in place of it
+    twin = kind(1, 1, width=1, **small).double().eval()
+    twin.load_state_dict(model.state_dict())
+    for parent in list(twin.modules()):
+        for child, module in parent.named_children():
+            if isinstance(module, nn.LeakyReLU):
+                setattr(parent, child, TORCHS[name])
+    x = torch.randn(2, 1, *[small["size"]] * 2, dtype=torch.float64)
+    torch.testing.assert_close(model(x), twin(x))
+    if name != "leaky_relu":
+        assert not torch.allclose(model(x), before.double().eval()(x))
+    model(x).sum().backward()  # not in place where the gradient needs what was before
+
+
+def test_an_activation_is_in_the_card(tmp_path):
+    model = unlike(Racoon(1, 2, width=2, size=64, activation="gelu")).float()
+    path = tmp_path / "e.safetensors"
+    made(model).save(path)
+    loaded = Emulator.load(path).model
+    assert loaded.activation == "gelu"
+    x = torch.randn(2, 1, 64, 64)
+    torch.testing.assert_close(loaded.eval()(x), model.eval()(x))
+
+
 def test_a_relu_is_not_the_default():
     assert Racoon(1, 1).slope == Penguin(1, 1).slope == 0.2
 
@@ -392,6 +436,13 @@ def test_an_input_of_another_size_is_refused_with_the_sizes_and_the_remedy(model
         (Racoon, {"head": "mean"}, "`head` is 'mean', but must be 'flatten' or 'pool'"),
         (Racoon, {"width": 0}, "`width` is 0"),
         (Racoon, {"slope": 2.0}, "`slope` is 2.0"),
+        (Penguin, {"activation": "gelo"}, "`activation` is 'gelo'.*did you mean 'gelu'"),
+        (Paco, {"activation": "zzzzzz"}, "`activation` is 'zzzzzz'.*there are .*elu.*tanhshrink"),
+        (
+            Paco,
+            {"activation": "elu", "slope": 0.1},
+            "`slope` is 0.1, but is of .*'leaky_relu' only",
+        ),
         (Penguin, {"dropout": 1.0}, "`dropout` is 1.0"),
         (ResNet, {"dropout": -0.1}, "`dropout` is -0.1"),
         (Racoon, {"ndim": 4}, "`ndim` is 4"),

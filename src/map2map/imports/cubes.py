@@ -3,9 +3,9 @@
 Architecture, width, channels and the size of slices are told by the weights. What is not may be
 given: --set dropout=0.5 (else what the file's name says, as in _do0.5_, or 0), --set stats=FILE.npy
 ([mean, std, var] or [mean, var] that cubes were standardized with; else they must be standardized
-already), --set field=NAME and --set units=UNITS of the cubes (potential, 1), --set slope=0.2 of the
-activation. What Newtonian cubes were multiplied by is told in the card if the file's name says it,
-as in _na0.5_ts100.
+already), --set field=NAME and --set units=UNITS of the cubes (potential, 1), --set
+activation=leaky_relu and --set slope=0.2 of it. What Newtonian cubes were multiplied by is told in
+the card if the file's name says it, as in _na0.5_ts100.
 """
 
 import re
@@ -31,7 +31,7 @@ __all__ = ["CLASSES", "SETTINGS", "Checkpoint", "read", "read_checkpoint"]
 CLASSES = ("newton", "gr")
 """The classes, the positive one last."""
 
-SETTINGS = ("dropout", "stats", "field", "units", "slope")
+SETTINGS = ("dropout", "stats", "field", "units", "activation", "slope")
 """What ``--set`` takes."""
 
 FIRST = {"Racoon": "conv2d1.0.weight", "Penguin": "conv2d1.0.weight", "Paco": "C01.weight"}
@@ -104,6 +104,7 @@ def read(path: Path, settings: Mapping[str, str] | None = None) -> Emulator:
         path,
         dropout=number("dropout", given.get("dropout", named[1] if named else "0")),
         slope=number("slope", given.get("slope", "0.2")),
+        activation=given.get("activation", "leaky_relu"),
     )
     name = given.get("field", "potential")
     norms: dict[str, Norm] = {}
@@ -135,7 +136,7 @@ def number(key: str, text: str) -> float:
 
 
 def model_of(
-    weights: Mapping[str, Tensor], path: Path, *, dropout: float, slope: float
+    weights: Mapping[str, Tensor], path: Path, *, dropout: float, slope: float, activation: str
 ) -> nn.Module:
     """The network that weights are of, with them.
 
@@ -151,7 +152,7 @@ def model_of(
     first, head, last = (weights[names[kind]] for names in (FIRST, HEAD, LAST))
     chan, classes = int(first.shape[1]), int(last.shape[0])
     width = int(first.shape[0])
-    options: dict[str, Any] = {"dropout": dropout, "slope": slope}
+    options: dict[str, Any] = {"dropout": dropout, "slope": slope, "activation": activation}
     try:
         if kind == "Paco":
             levels = (

@@ -7,7 +7,7 @@ A model is a class ``Model(in_chan, out_chan, *, ndim, …)`` that keeps every a
 attribute of the same name, from which an emulator's card is written. It has a `footprint`, or one
 is measured. The blocks that models are built of are in `map2map.models.conv`; those of
 the models that pad in `map2map.models.padded`, and of those that reduce in
-`map2map.models.reducing`.
+`map2map.models.reducing`, with the activations of `map2map.models.activations`.
 """
 
 from map2map.models.conv import ConvBlock as ConvBlock

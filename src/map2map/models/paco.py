@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from map2map.models.conv import BATCH_NORM, CONV
-from map2map.models.padded import activated, check_padded
+from map2map.models.padded import check_padded
 from map2map.models.reducing import Reducing
 
 __all__ = ["Paco"]
@@ -27,12 +27,14 @@ class Paco(Reducing):
         ndim: Number of axes.
         width: Half of the channels of the first group; every group has twice as many.
         dropout: Share of the values before both linear layers that training sets to zero.
-        slope: What activations multiply negative values by; 0 is a ReLU.
+        slope: What leaky ReLUs multiply negative values by; 0 is a ReLU.
         size: Cells of the input on every axis, for the head "flatten": a multiple of 2^levels,
             at least 4 of them. From k of them the first linear layer gets k - 3 cells.
         head: "flatten", for one size; or "pool", for any size from 4·2^levels on: the mean of the
             features over all cells, so that the weights are those of 4·2^levels.
         levels: Number of groups; fewer take smaller inputs, 4·2^levels cells at least.
+        activation: Behind every layer but the last: "leaky_relu", "relu", "elu", "silu", "gelu",
+            "tanh" and others of PyTorch that have no weights, see `ACTIVATIONS`.
 
     Raises:
         RecipeError: If an argument is out of range.
@@ -53,6 +55,7 @@ class Paco(Reducing):
         size: int = 256,
         head: str = "flatten",
         levels: int = 6,
+        activation: str = "leaky_relu",
     ) -> None:
         check_padded(ndim, slope, levels=levels)
         self.levels, self.step = levels, 2**levels
@@ -65,7 +68,9 @@ class Paco(Reducing):
             slope=slope,
             size=size,
             head=head,
+            activation=activation,
         )
+        self.act = self.activated()
         self.names = []
         for name, conv in self._convolutions():
             self.names.append(name)
@@ -104,9 +109,9 @@ class Paco(Reducing):
         for name in self.names:
             x = layers[f"C{name}"](x)
             # the first is not normalized
-            x = activated(x if name == "01" else layers[f"B{name}"](x), self.slope)
+            x = self.act(x if name == "01" else layers[f"B{name}"](x))
         x = self.pool(x).flatten(1)
         x = F.dropout(x, self.dropout, self.training)
-        x = activated(self.FC1(x), self.slope)
+        x = self.act(self.FC1(x))
         y: Tensor = self.FC2(F.dropout(x, self.dropout, self.training))
         return y

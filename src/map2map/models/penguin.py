@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from map2map.models.conv import BATCH_NORM, CONV
-from map2map.models.reducing import Reducing, leaky
+from map2map.models.reducing import Reducing
 
 __all__ = ["Penguin"]
 
@@ -21,17 +21,19 @@ class Penguin(Reducing):
         width: Channels behind the first convolution; 2, 4, 6, 8 and 10 times as many behind the
             next.
         dropout: Share of the values between the linear layers that training sets to zero.
-        slope: What activations multiply negative values by; 0 is a ReLU.
+        slope: What leaky ReLUs multiply negative values by; 0 is a ReLU.
         size: Cells of the input on every axis, for the head "flatten": a multiple of 64, which
             leaves a 64th of the cells to the first linear layer.
         head: "flatten", for one size; or "pool", for any size from 64 on: averages of the features
             in 4^ndim cells, whatever their number, so that the weights are those of 256.
+        activation: Behind every layer but the last: "leaky_relu", "relu", "elu", "silu", "gelu",
+            "tanh" and others of PyTorch that have no weights, see `ACTIVATIONS`.
 
     Raises:
         RecipeError: If an argument is out of range.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         in_chan: int,
         out_chan: int,
@@ -42,6 +44,7 @@ class Penguin(Reducing):
         slope: float = 0.2,
         size: int = 256,
         head: str = "flatten",
+        activation: str = "leaky_relu",
     ) -> None:
         super().__init__(
             in_chan,
@@ -52,15 +55,16 @@ class Penguin(Reducing):
             slope=slope,
             size=size,
             head=head,
+            activation=activation,
         )
 
         def block(before: int, after: int) -> nn.Sequential:
             conv = CONV[ndim](before, after, 4, stride=2, padding=1, bias=False)
-            return nn.Sequential(conv, BATCH_NORM[ndim](after), leaky(slope))
+            return nn.Sequential(conv, BATCH_NORM[ndim](after), self.activated())
 
         def dense(before: int, after: int) -> list[nn.Module]:
             linear = nn.Linear(before, after)
-            return [linear, nn.BatchNorm1d(after), leaky(slope), nn.Dropout(dropout)]
+            return [linear, nn.BatchNorm1d(after), self.activated(), nn.Dropout(dropout)]
 
         self.conv2d1 = block(in_chan, width)
         self.conv2d2 = block(width, 2 * width)

@@ -9,17 +9,13 @@ from torch import Tensor, nn
 
 from map2map.errors import GeometryError, RecipeError
 from map2map.footprints import Footprint
+from map2map.models.activations import activation_of, check_activation
 from map2map.models.padded import check_padded
 
-__all__ = ["AVERAGE", "Reducing", "check_batch", "check_dropout", "leaky"]
+__all__ = ["AVERAGE", "Reducing", "check_batch", "check_dropout"]
 
 AVERAGE = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 HEADS = "flatten", "pool"
-
-
-def leaky(slope: float) -> nn.Module:
-    """An activation that multiplies what is negative by ``slope``, in place."""
-    return nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
 
 
 def check_dropout(dropout: float) -> None:
@@ -68,6 +64,7 @@ class Reducing(nn.Module):
         slope: What activations multiply negative values by; 0 is a ReLU.
         size: Cells of the input on every axis, for the head "flatten".
         head: "flatten" or "pool".
+        activation: One of `ACTIVATIONS`; ``slope`` is of "leaky_relu" only.
 
     Raises:
         RecipeError: If an argument is out of range, or the steps do not divide ``size``.
@@ -77,7 +74,7 @@ class Reducing(nn.Module):
     less = 0
     pooled = 4
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         in_chan: int,
         out_chan: int,
@@ -88,14 +85,17 @@ class Reducing(nn.Module):
         slope: float,
         size: int,
         head: str,
+        activation: str,
     ) -> None:
         super().__init__()
         check_padded(ndim, slope, in_chan=in_chan, out_chan=out_chan, width=width)
         check_dropout(dropout)
+        check_activation(activation, slope)
         if head not in HEADS:
             raise RecipeError(f"`head` is {head!r}, but must be {' or '.join(map(repr, HEADS))}")
         self.in_chan, self.out_chan, self.ndim, self.width = in_chan, out_chan, ndim, width
         self.dropout, self.slope, self.size, self.head = dropout, slope, size, head
+        self.activation = activation
         if head == "flatten" and (size < self.smallest or size % self.step):
             raise RecipeError(
                 f"`size` is {size}, but the features of {type(self).__name__} have cells "
@@ -108,6 +108,10 @@ class Reducing(nn.Module):
         self.pool = AVERAGE[ndim](cells) if head == "pool" else nn.Identity()
         smallest = self.smallest if head == "pool" else size
         self.footprint = Footprint(margin=0, minimum=smallest, reduces=True)
+
+    def activated(self) -> nn.Module:
+        """A new activation."""
+        return activation_of(self.activation, self.slope)
 
     @property
     def smallest(self) -> int:

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from map2map.errors import RecipeError
 from map2map.footprints import Footprint
+from map2map.models.activations import leaky
 from map2map.models.conv import BATCH_NORM, CONV
 from map2map.models.padded import check_padded
-from map2map.models.reducing import AVERAGE, check_batch, check_dropout, leaky
+from map2map.models.reducing import AVERAGE, check_batch, check_dropout
 
 __all__ = ["ResNet"]
 
