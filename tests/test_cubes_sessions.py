@@ -294,6 +294,8 @@ def test_a_session_that_broke_off_is_ended(again, caplog):
     [
         ((), {"test_seeds": 1}, "was trained with test_seeds 2, not 1"),
         (("--stride=64",), {}, "was trained with stride 32, not 64"),
+        (("--activation=gelu",), {}, "was trained with activation leaky_relu, not gelu"),
+        (("--head=pool",), {}, "was trained with head flatten, not pool"),
         (("--stats=s.npy",), {}, r"was trained with stats None, not \[2.0, 4.0\]"),
     ],
 )
@@ -305,6 +307,33 @@ def test_settings_that_change_what_scores_are_of_are_refused(again, argv, change
     assert re.search(match, err)
     assert "or another model_params.name" in err
     assert {path: path.stat().st_mtime_ns for path in Path("models").rglob("*")} == before
+
+
+def test_settings_from_before_the_head_could_be_chosen_are_gone_on_with(again):
+    record = Path("models") / NAME / "settings.yaml"
+    kept = yaml.safe_load(record.read_text())
+    del kept["activation"], kept["head"]
+    record.write_text(yaml.safe_dump(kept))
+    assert again(epochs=1)[0] == 0
+    assert yaml.safe_load(record.read_text())["head"] == "flatten"
+
+
+def test_activation_and_head_reach_the_network_and_its_card(here, m2m):
+    small = h5py.File("data_z2.h5", "w")
+    with small:
+        for seed in range(3):
+            for gravity in ("gr", "newton"):
+                small[f"{gravity}_seed{seed:04d}"] = cube(seed, gravity, 20)
+    written(
+        datafile="data_z2.h5", architecture="PACO", epochs=1, train_seeds=2, test_seeds=1,
+        layer_param=1,
+    )  # fmt: skip
+    argv = ("cubes", "temp", "--stride=8", "--head=pool", "--activation=tanh")
+    assert m2m(*argv)[0] == 0
+    (path,) = Path("models").glob("*/last.safetensors")
+    model = Emulator.load(path).model
+    assert (model.head, model.activation, model.levels) == ("pool", "tanh", 2)
+    assert m2m(*argv)[0] == 0  # and it goes on
 
 
 def test_the_card_tells_what_newton_was_multiplied_by_and_who_applies_it_is_warned(
@@ -468,6 +497,14 @@ def test_an_original_checkpoint_is_gone_on_from(m2m, here, place, caplog):
             torch.testing.assert_close(value, state["model"][name], rtol=0, atol=1e-6)
     assert [event.step for event in scalars("1e-09").Scalars("loss/train")] == [8, 9]
     assert f"going on with the original's {place}/{NAME}.pt after epoch 7" in caplog.text
+
+
+def test_an_original_checkpoint_is_not_gone_on_from_with_another_activation(m2m, here):
+    checkpoint(Original(), Path("models") / f"{NAME}.pt")
+    written()
+    status, _, err = m2m("cubes", "temp", *QUICK, "--activation=gelu")
+    assert status == 2
+    assert "the original's, was trained with activation leaky_relu, not gelu" in err
 
 
 def test_the_optimizers_state_goes_to_the_weights_it_is_of_whatever_their_order(tmp_path):

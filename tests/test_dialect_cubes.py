@@ -19,7 +19,7 @@ from map2map.errors import GeometryError, RecipeError, SourceError
 from map2map.fields import Field
 from map2map.grids import Domain
 from map2map.memory import bytes_of
-from map2map.models import Paco
+from map2map.models import Paco, Penguin, Racoon
 from map2map.moment_files import write_moments
 from map2map.runs import Files, Runs
 from map2map.windows import Window
@@ -209,7 +209,8 @@ def test_options_are_what_the_original_has_in_code(here):
     assert options == {
         "config": "temp", "print_recipe": False, "redshift": None, "stats": None, "stride": 1,
         "augment": True, "smoothing": 0.0, "memory": None, "workers": None, "batch_size": None,
-        "weight_decay": None, "betas": [0.5, 0.999], "test_every": 2, "seed": 42,
+        "activation": "leaky_relu", "head": "flatten", "weight_decay": None,
+        "betas": [0.5, 0.999], "test_every": 2, "seed": 42,
         "devices": "auto",
     }  # fmt: skip
 
@@ -574,8 +575,39 @@ def test_paco_halves_small_slices_less_often(size, levels):
 
 def test_slices_of_other_sizes_are_refused():
     settings = SimpleNamespace(layer_param=1, dropout=0.0, architecture="p", model="Penguin")
-    with pytest.raises(GeometryError, match="100 x 100 cells, but p takes 64, 128"):
+    with pytest.raises(GeometryError, match=r"100 x 100 cells, but p takes 64, 128.*--head pool"):
         network(settings, 100)
+    # pooling does not help where no cell of features is left
+    with pytest.raises(GeometryError, match=r"multiples of 64\)$"):
+        network(settings, 63)
+
+
+@pytest.mark.parametrize(
+    ("model", "sizes", "least"),
+    [
+        (Racoon, (64, 65, 100, 300), 64),
+        (Penguin, (64, 65, 100, 300), 64),
+        (Paco, (8, 12, 31, 48, 100, 250, 300), 8),
+    ],
+)
+def test_with_the_pooling_head_slices_of_any_size_from_the_least_on_are_taken(model, sizes, least):
+    settings = SimpleNamespace(
+        layer_param=1, dropout=0.0, architecture=model.__name__.upper(), model=model.__name__
+    )
+    for size in sizes:
+        made = network(settings, size, "pool", "elu")["init_args"]
+        y = model(1, 1, **made).eval()(torch.randn(2, 1, size, size))
+        assert (y.shape, bool(y.isfinite().all())) == ((2, 1), True), size
+        assert (made["head"], made["activation"]) == ("pool", "elu")
+    with pytest.raises(GeometryError, match=f"takes at least {least}, with --head pool"):
+        network(settings, least - 1, "pool")
+
+
+def test_an_unknown_activation_is_refused_before_the_data_are_looked_at(here, m2m):
+    written(datafile="nowhere.h5")
+    status, _, err = m2m("cubes", "temp", "--activation", "gelo")
+    assert status == 2
+    assert "--activation: `activation` is 'gelo', which is none; did you mean 'gelu'" in err
 
 
 def test_what_is_kept_in_memory_is_enough_for_all_of_a_split(here):

@@ -15,7 +15,7 @@ import yaml
 
 from map2map.dialects.cubes.limits import check, check_folders
 from map2map.dialects.cubes.options import locate, parser, read_settings
-from map2map.errors import FieldError, GeometryError, without_recipe
+from map2map.errors import FieldError, GeometryError, RecipeError, without_recipe
 
 __all__ = ["main", "parser"]
 
@@ -35,7 +35,12 @@ def main(argv: Sequence[str], prog: str = "m2m cubes") -> int:
     from map2map.dialects.cubes.cubes import find
     from map2map.dialects.cubes.sessions import begin, nothing_left, resolved
     from map2map.dialects.cubes.translation import recipe
+    from map2map.models.activations import check_activation
 
+    try:
+        check_activation(options.activation)
+    except RecipeError as error:
+        raise RecipeError(f"--activation: {error}") from error
     cubes = find(Path(settings.datafile), options.redshift)
     cubes.check_seeds(settings.train_seeds, settings.test_seeds, settings.datafile)
     cubes.check_stride(options.stride)

@@ -234,6 +234,14 @@ def parser(prog: str = "m2m cubes") -> argparse.ArgumentParser:
         "in memory, such as 8GiB; default: 0.7 of what is free")
     add("--workers", type=int, metavar="N",
         help="threads that read ahead; default: as many as GPUs, at least 1")
+    add = made.add_argument_group("network").add_argument
+    add("--activation", default="leaky_relu", metavar="NAME",
+        help="behind every layer but the last: leaky_relu (of slope 0.2), relu, elu, silu, gelu, "
+        "tanh or another of PyTorch; default: leaky_relu")
+    add("--head", default="flatten", choices=("flatten", "pool"),
+        help="in front of the linear layers: features as they are, for slices of 64, 128, … cells "
+        "a side; or averaged to those of 256 cells, for any size from 64 on (PACO: from 8 on); "
+        "default: flatten")
     add = made.add_argument_group("training").add_argument
     add("--batch-size", "--slices-per-batch", type=int, metavar="N",
         help="slices per step and device, at least 2; default: as many as give the steps of "

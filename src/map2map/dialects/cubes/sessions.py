@@ -33,8 +33,12 @@ CONVERTED = "from_original.pt"
 ORIGINALS = (MODELS, Path("cnn_storage/models"))
 """Where the original's checkpoints are."""
 
-MUST_BE = ("data", "test_seeds", "stats", "redshift", "stride")
-"""Settings that change what scores are of, so that they cannot change between sessions."""
+MUST_BE = ("data", "test_seeds", "stats", "redshift", "stride", "activation", "head")
+"""Settings that change what scores or weights are of, so that they cannot change between sessions.
+"""
+
+ALWAYS_WAS = {"activation": "leaky_relu", "head": "flatten"}
+"""What the original has, and settings that were kept before these could be chosen."""
 
 MAY_BE = ("batch_size", "smoothing", "weight_decay", "betas", "augment", "test_every", "seed")
 """Settings whose changes are told."""
@@ -81,6 +85,8 @@ def resolved(settings: Settings, options: argparse.Namespace, cubes: Cubes) -> d
         "redshift": options.redshift,
         "stats": None if stats is None else list(read_moments(stats)),
         "stride": options.stride,
+        "activation": options.activation,
+        "head": options.head,
         "batch_size": batch_size(settings, options, cubes),
         "smoothing": options.smoothing,
         "weight_decay": weight_decay(settings, options),
@@ -95,7 +101,8 @@ def begin(settings: Settings, record: Mapping[str, Any]) -> Session:
     """The session of a model: its first one, or one that goes on.
 
     Raises:
-        RecipeError: If settings that its name does not tell differ from those before.
+        RecipeError: If settings that its name does not tell differ from those before, or from the
+            original's.
     """
     folder = run_folder(settings)
     state, kept = folder / "checkpoint.pt", folder / RECORD
@@ -121,6 +128,12 @@ def begin(settings: Settings, record: Mapping[str, Any]) -> Session:
     for place in ORIGINALS:
         original = place / f"{settings.model_name}.pt"
         if original.is_file():
+            for key, was in ALWAYS_WAS.items():
+                if record[key] != was:
+                    raise RecipeError(
+                        f"{original}, the original's, was trained with {key} {was}, not "
+                        f"{record[key]}; give the same, or another model_params.name"
+                    )
             epoch = read_checkpoint(original).epoch or 0
             log.info("going on with the original's %s after epoch %d", original, epoch)
             return Session(folder, epoch, epoch + settings.epochs, original, record)
@@ -162,11 +175,12 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> Non
         RecipeError: If there are any.
     """
     for key in MUST_BE:
-        if before.get(key) != now[key]:
+        was = before.get(key, ALWAYS_WAS.get(key))
+        if was != now[key]:
             raise RecipeError(
-                f"{name} was trained with {key} {before.get(key)}, not {now[key]}, which its name "
-                f"does not tell and which would make its scores another thing; give the same, or "
-                f"another model_params.name"
+                f"{name} was trained with {key} {was}, not {now[key]}, which its name "
+                f"does not tell and which would make it or its scores another thing; give the "
+                f"same, or another model_params.name"
             )
     for key in MAY_BE:
         if before.get(key) != now[key]:

@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-from math import ceil
+from math import ceil, log2
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from map2map.dialects.cubes.options import Settings
 from map2map.errors import GeometryError
 from map2map.imports.cubes import CLASSES
 from map2map.memory import bytes_of, free_memory
+from map2map.models.activations import SLOPE
 from map2map.moment_files import read_moments
 
 __all__ = ["MODELS", "batch_size", "recipe", "run_folder", "weight_decay"]
@@ -30,6 +31,10 @@ SYMMETRIES = 8
 """Steps that the original makes of the same cubes, one for each symmetry of a square."""
 
 PACO_AT_ONCE = 150
+
+LEAST_POOLED = {"Racoon": 64, "Penguin": 64, "Paco": 8}
+"""Fewest cells a side that leave some behind the convolutions: three quarterings, six halvings, and
+one halving with four cells for the last convolution."""
 
 
 def run_folder(settings: Settings) -> Path:
@@ -62,23 +67,41 @@ def weight_decay(settings: Settings, options: argparse.Namespace) -> float:
     return 1e-8 if settings.model == "Paco" else 1e-11
 
 
-def network(settings: Settings, size: int) -> dict[str, Any]:
+def network(
+    settings: Settings, size: int, head: str = "flatten", activation: str = "leaky_relu"
+) -> dict[str, Any]:
     """The network for slices of so many cells, as a recipe writes it.
+
+    Args:
+        settings: What the YAML file says.
+        size: Cells of a slice on every axis.
+        head: "flatten", which takes multiples of 64 cells, or "pool", which takes any number from
+            the least on: RACOON and PENGUIN have cells of features 64 times as wide, PACO can halve
+            less often.
+        activation: Its name.
 
     Raises:
         GeometryError: If there is none.
     """
     arguments: dict[str, Any] = {
-        "width": settings.layer_param, "dropout": settings.dropout, "slope": 0.2, "size": size,
+        "width": settings.layer_param, "dropout": settings.dropout, "slope": SLOPE, "size": size,
+        "head": head, "activation": activation,
     }  # fmt: skip
-    if size < 64 or size % 64:
+    least = LEAST_POOLED[settings.model]
+    if head == "pool" and size < least:
+        raise GeometryError(
+            f"slices have {size} x {size} cells, but {settings.architecture} takes at least "
+            f"{least}, with --head pool, too"
+        )
+    if head == "flatten" and (size < 64 or size % 64):
+        remedy = f"; --head pool takes any number from {least} on" if size >= least else ""
         raise GeometryError(
             f"slices have {size} x {size} cells, but {settings.architecture} takes 64, 128, … "
-            f"(multiples of 64)"
+            f"(multiples of 64){remedy}"
         )
     if settings.model == "Paco" and size < 256:
-        # 4 cells are left for the last convolution
-        arguments["levels"] = {64: 4, 128: 5, 192: 5}[size]
+        # at least 4 cells are left for the last convolution
+        arguments["levels"] = int(log2(size // 4))
         log.info("slices of %d cells are halved %d times, not 6", size, arguments["levels"])
     return {"class_path": f"map2map.models.{settings.model}", "init_args": arguments}
 
@@ -181,7 +204,7 @@ def recipe(
             "inputs": [{"name": "potential", "channels": 1, "kind": "scalar"}],
             "targets": [{"name": "gravity", "kind": "label", "classes": list(CLASSES)}],
             "norms": {} if scale is None else {"potential": scale},
-            "model": network(settings, cubes.size),
+            "model": network(settings, cubes.size, options.head, options.activation),
             "loss": {"class_path": "torch.nn.BCEWithLogitsLoss"},
             "optimizer": {
                 "class_path": "torch.optim.Adam",
