@@ -224,12 +224,12 @@ def test_any_activation_is_torchs_and_changes_no_weights(kind, name, tmp_path):
 
 
 def test_an_activation_is_in_the_card(tmp_path):
-    model = unlike(Racoon(1, 2, width=2, size=64, activation="gelu")).float()
+    model = unlike(Racoon(1, 1, ndim=1, width=2, size=64, activation="gelu")).float()
     path = tmp_path / "e.safetensors"
     made(model).save(path)
     loaded = Emulator.load(path).model
     assert loaded.activation == "gelu"
-    x = torch.randn(2, 1, 64, 64)
+    x = torch.randn(2, 1, 64)
     torch.testing.assert_close(loaded.eval()(x), model.eval()(x))
 
 
