@@ -90,12 +90,22 @@ def test_what_is_no_configuration_is_told(here, text, match):
         read_settings(Path("temp.yaml"))
 
 
-def test_values_are_cast_as_before_and_a_truncated_one_is_told(here, caplog):
-    caplog.set_level("WARNING")
-    settings = read_settings(written(layer_param=6.9, lr="1e-5", dropout=0, train_seeds="2"))
+def test_values_are_cast_as_before(here):
+    settings = read_settings(written(layer_param=6.0, lr="1e-5", dropout=0, train_seeds="2"))
     assert (settings.layer_param, settings.lr, settings.train_seeds) == (6, 1e-5, 2)
     assert isinstance(settings.dropout, float)
-    assert caplog.messages == ["model_params.layer_param is 6.9, which is taken as 6"]
+    assert isinstance(settings.layer_param, int)
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_lines(here):
+    path = written()
+    text = path.read_text()
+    path.write_text(text.replace("  name: run\n", "  name: run\n  architecture: PACO\n"))
+    with pytest.raises(RecipeError, match=r"temp.yaml: the key architecture stands twice .*lines "):
+        read_settings(path)
+    path.write_text(text + "train_params: {epochs: 2}\n")
+    with pytest.raises(RecipeError, match="the key train_params stands twice"):
+        read_settings(path)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +116,9 @@ def test_values_are_cast_as_before_and_a_truncated_one_is_told(here, caplog):
         ({"lr": float("inf")}, "must be finite"),
         ({"lr": 0}, "lr is 0.0; it must be above 0"),
         ({"epochs": True}, "train_params.epochs is True, but must be a whole number"),
+        ({"layer_param": 6.9}, "layer_param is 6.9, but must be a whole number; give 6 or 7"),
+        ({"epochs": 1.7}, "train_params.epochs is 1.7, but must be a whole number; give 1 or 2"),
+        ({"train_seeds": "2.5"}, "train_seeds is '2.5', but must be a whole number"),
         ({"epochs": 0}, "epochs is 0; it must be at least 1"),
         ({"test_seeds": 0}, "test_seeds is 0; it must be at least 1"),
         ({"dropout": 1}, "dropout is 1.0; it must be at least 0 and below 1"),

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from map2map.errors import RecipeError, near_names
+from map2map.yaml_files import load_yaml
 
 __all__ = [
     "Choice",
@@ -30,6 +31,7 @@ FORMS = (
     "int:LOW:HIGH, int:LOW:HIGH:log, int:LOW:HIGH:STEP, the same with float, or choices "
     "separated by commas"
 )
+RANGE_LIKE = re.compile(r"\w+(:[-+.\deE]+){2}(:[-+.\w]+)?")
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
@@ -217,10 +219,10 @@ def read_space(path: Path) -> dict[str, Range | Choice]:
         RecipeError: If there is no such file, or it cannot be understood.
     """
     try:
-        found = yaml.safe_load(path.read_text())
+        found = load_yaml(path.read_text(), path)
     except OSError as error:
         raise RecipeError(f"cannot read the search space {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict) or not found:
         what = "empty" if not found else f"a {type(found).__name__}"
@@ -252,6 +254,11 @@ def _from_text(text: str) -> Range | Choice:
             raise RecipeError(f"{text!r} is no range; it is {FORMS}")
         step = more[0] if more and more[0] != "log" else None
         return _range(kind, low, high, log=more == ["log"], step=step)
+    if RANGE_LIKE.fullmatch(text):
+        raise RecipeError(
+            f"{text!r} is no range, which begins with int or float"
+            f"{near_names(kind, ('int', 'float'))}"
+        )
     try:
         values = yaml.safe_load(f"[{text}]")
     except yaml.YAMLError as error:

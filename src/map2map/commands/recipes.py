@@ -6,9 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from map2map.errors import RecipeError, near_names
+from map2map.yaml_files import load_yaml
 
 __all__ = ["find", "main", "read", "shipped"]
 
@@ -42,13 +41,13 @@ def read(path: Path) -> dict[str, Any]:
     """The keys and values of a recipe's file, unchecked.
 
     Raises:
-        RecipeError: If it is no YAML, or has no keys.
+        RecipeError: If it is no YAML, has no keys, or one twice.
     """
     try:
-        found = yaml.safe_load(path.read_text())
+        found = load_yaml(path.read_text(), path)
     except FileNotFoundError as error:
         raise RecipeError(f"there is no recipe {path}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
         what = "empty" if found is None else f"a {type(found).__name__}"

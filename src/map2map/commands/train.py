@@ -112,9 +112,9 @@ def _use_callbacks(args: Sequence[str] | dict[str, Any]) -> None:
         early.add_argument("--callback_at")
         known, _ = early.parse_known_args(args)
         folder = known.callback_at
-        if folder is None and known.config is not None:
+        if known.config is not None:
             recipe = read(Path(known.config))
-            folder = recipe.get("callback_at")
+            folder = recipe.get("callback_at") if folder is None else folder
             _check_keys(recipe)
     if folder is not None:
         use_folder(Path(folder))

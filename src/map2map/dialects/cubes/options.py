@@ -1,20 +1,16 @@
 """The configuration of the gravity classifiers, and what they have in code only, as options."""
 
 import argparse
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
+from math import floor, isfinite
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from map2map.errors import RecipeError, near_names
+from map2map.yaml_files import load_yaml
 
 __all__ = ["ARCHITECTURES", "Settings", "locate", "parser", "read_settings"]
-
-log = logging.getLogger(__name__)
 
 DESCRIPTION = """\
 Train a network that tells cubes of Newton's gravity from those of general relativity, slice by
@@ -136,11 +132,12 @@ def read_settings(path: Path) -> Settings:
     """Read a YAML file, in which every key must be, and no other.
 
     Raises:
-        RecipeError: If a section or key is missing or unknown, or a value is not allowed.
+        RecipeError: If a section or key is missing, unknown or there twice, or a value is not
+            allowed.
     """
     try:
-        entries = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        entries = load_yaml(path.read_text(), path)
+    except UnicodeDecodeError as error:
         raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(entries, dict):
         raise RecipeError(f"{path} has no sections; there must be {', '.join(SECTIONS)}")
@@ -177,7 +174,7 @@ def near(key: str, section: str) -> str:
 
 
 def cast(key: str, value: Any, kind: type) -> Any:
-    """A value as the original takes it.
+    """A value as the original takes it; but a number is not cut off to a whole one.
 
     Raises:
         RecipeError: If it cannot be one.
@@ -186,13 +183,21 @@ def cast(key: str, value: Any, kind: type) -> Any:
     try:
         if isinstance(value, bool | list | dict):
             raise TypeError
-        made = kind(value)
+        made = whole(value) if kind is int else kind(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise RecipeError(f"{key} is {value!r}, but must be {names[kind]}") from error
+        fraction = isinstance(value, float) and isfinite(value)
+        near = f"; give {floor(value)} or {floor(value) + 1}" if kind is int and fraction else ""
+        raise RecipeError(f"{key} is {value!r}, but must be {names[kind]}{near}") from error
     if isinstance(made, float) and not isfinite(made):
         raise RecipeError(f"{key} is {value!r}, but must be finite")
-    if kind is int and made != float(value):
-        log.warning("%s is %s, which is taken as %d", key, value, made)
+    return made
+
+
+def whole(value: Any) -> int:
+    """A whole number; one with a fraction is none."""
+    made = int(value)
+    if made != float(value):
+        raise ValueError(value)
     return made
 
 
