@@ -14,6 +14,7 @@ import torch
 import xarray as xr
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch import nn
 
 from map2map.checkpoints import States, read_state
@@ -142,12 +143,10 @@ def test_a_session_leaves_states_emulators_scores_and_a_log(first, monkeypatch):
     events = scalars()
     found = {tag: [e.step for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
     names = "loss", "accuracy", "precision", "recall", "F1_score", "TPR", "FPR"
-    assert {tag: found[tag] for tag in found if tag.split("/")[1:] == ["train"]} == {
-        f"{name}/train": [1, 2, 3] for name in names
-    }
-    # every second epoch, and the last
-    assert {tag: found[tag] for tag in found if tag.split("/")[1:] == ["test"]} == {
-        f"{name}/test": [2, 3] for name in names
+    # tests are every second epoch, and the last; there is nothing else but the loggers' own
+    assert {tag: steps for tag, steps in found.items() if tag != "hp_metric"} == {
+        **{f"{name}/train": [1, 2, 3] for name in names},
+        **{f"{name}/test": [2, 3] for name in names},
     }
     assert [image.step for image in events.Images("confusion/test")] == [2, 3]
     assert events.Tags()["graph"]
@@ -277,6 +276,22 @@ def test_the_scores_of_a_session_are_those_of_m2m_evaluate_and_make_a_report(aga
     status, _, err = m2m("report", folder / "scores.nc")
     assert status == 0, err
     assert "Of 4 runs (24 images)" in (folder / "report.html").read_text()
+
+
+def test_the_network_is_drawn_once_and_not_in_every_session(again):
+    assert again(epochs=1)[0] == 0
+    (logs,) = Path("logs").iterdir()
+    files = sorted(logs.glob("events.*"))
+    graphs = [
+        event
+        for path in files
+        for event in EventFileLoader(str(path)).Load()
+        if event.WhichOneof("what") == "graph_def"
+    ]
+    assert (len(files) > 1, len(graphs)) == (True, 1)
+    # at another rate, the log is another one
+    assert again(epochs=1, lr=0.5)[0] == 0
+    assert scalars("0.5").Tags()["graph"]
 
 
 def test_a_session_that_broke_off_is_ended(again, caplog):

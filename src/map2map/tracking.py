@@ -33,17 +33,18 @@ class Tracker(pl.Callback):
 
     Every ``interval`` optimizer steps: ``loss/batch/train``, ``grad/first`` and ``grad/last`` (norm
     of the gradient of the first and last weights), ``grad/all``, ``lr``, ``samples/s``. After every
-    epoch: ``loss/epoch/train`` and ``/val``; figures ``fig/train`` and ``fig/val`` (slices), and
+    epoch: ``loss/epoch/train`` and ``/val``, and the same of measures; figures ``fig/train`` and ``fig/val`` (slices), and
     their power spectra ``/power/lag``; for displacements also in Eulerian space, ``/power/eul``.
 
     Args:
         interval: Optimizer steps between scalars.
         figures: Epochs between figures; 0: none. Where these would take more than a fiftieth of
             the time, most are left out; those of the first epoch and the last are drawn.
+        epochs: Whether to write scalars of epochs; somebody else may under other tags.
     """
 
-    def __init__(self, interval: int = 100, figures: int = 1) -> None:
-        self.interval, self.figures = max(1, interval), figures
+    def __init__(self, interval: int = 100, figures: int = 1, *, epochs: bool = True) -> None:
+        self.interval, self.figures, self.epochs = max(1, interval), figures, epochs
         self._samples, self._since = 0, time.perf_counter()
         self._due = {"train": 0.0, "val": 0.0}
 
@@ -103,7 +104,7 @@ class Tracker(pl.Callback):
             return
         losses = pl_module.close_epoch()
         writer = self._writer(trainer)
-        if writer is not None:
+        if writer is not None and self.epochs:
             for split, loss in losses.items():
                 writer.add_scalar(f"loss/epoch/{split}", loss, trainer.current_epoch + 1)
             for key, value in pl_module.epoch_measures.items():

@@ -63,6 +63,7 @@ def train_session(made: dict[str, Any], session: Any, prog: str) -> int:
     from map2map.commands.train import TRY_AGAIN, make
     from map2map.dialects.cubes.watching import Watcher
     from map2map.memory import keep_freed_memory
+    from map2map.tracking import Tracker
     from map2map.train import commit, train, versions
 
     keep_freed_memory()
@@ -78,8 +79,14 @@ def train_session(made: dict[str, Any], session: Any, prog: str) -> int:
     }
     told = {key: shown(value) for key, value in session.record.items()}
     of_session = {**record, "seed": cli.datamodule.seed, "versions": versions(), **commit()}
-    watcher = Watcher(session, told, group, of_session)
-    cli.trainer.callbacks.insert(0, watcher)  # type: ignore[attr-defined]
+    where = made["trainer"]["logger"]["init_args"]
+    graph = not any(Path(where["save_dir"], where["name"]).glob("events.out.tfevents.*"))
+    callbacks = cli.trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        if isinstance(callback, Tracker):
+            # the watcher writes the original's
+            callback.epochs = False
+    callbacks.insert(0, Watcher(session, told, group, of_session, graph=graph))
     try:
         train(cli.model, cli.datamodule, cli.trainer, cli.output, record=record)
     except Interrupted as interruption:

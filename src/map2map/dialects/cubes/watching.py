@@ -45,6 +45,7 @@ class Watcher(pl.Callback):
         hyperparameters: For TensorBoard.
         group: The optimizer's ``lr``, ``betas`` and ``weight_decay``, in place of those of a state.
         record: What the card of a network tells of the session that it is from; kept in its state.
+        graph: Whether TensorBoard is to show the network; an earlier session may have drawn it.
     """
 
     def __init__(
@@ -53,7 +54,10 @@ class Watcher(pl.Callback):
         hyperparameters: Mapping[str, Any],
         group: Mapping[str, Any],
         record: Mapping[str, Any],
+        *,
+        graph: bool = True,
     ) -> None:
+        self.graph = graph
         self.session, self.hyperparameters, self.group = session, hyperparameters, group
         self.record = record
         self.outputs: list[tuple[list[int], NDArray[np.float64]]] = []
@@ -76,7 +80,8 @@ class Watcher(pl.Callback):
             summaries = hparams(known, dict.fromkeys(tags, 0))  # type: ignore[no-untyped-call]
             for summary in summaries:
                 writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
-            draw_graph(writer, pl_module)
+            if self.graph:
+                draw_graph(writer, pl_module)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
