@@ -17,6 +17,7 @@ import yaml
 from map2map.commands import tune_trials
 from map2map.commands.tune import main, tune
 from map2map.errors import ArtefactError, GeometryError, RecipeError, SaveError
+from map2map.points import count_of, number_of, point_of, untried
 from map2map.search_figure import draw_search
 from map2map.spaces import Choice, Range, Trial, label, read_space, short_names, vary
 from map2map.tuning import Search, Watch, best_of, open_study
@@ -403,6 +404,55 @@ def test_a_full_disk_ends_the_search_and_the_trial_is_done_again(monkeypatch):
     assert [row["state"] for row in table()] == ["completed"]
 
 
+# --- spaces with finitely many points ------------------------------------------------------------
+
+
+def test_a_small_space_is_tried_point_by_point_and_then_the_search_ends(caplog):
+    caplog.set_level("INFO")
+    two = ("--vary=model.model.init_args.width=int:1:2", f"--vary={LR}=0.01,0.1")
+    assert search(*two, trials=9, epochs=1) == 0
+    keys = ("model.model.init_args.width", LR)
+    had = [tuple(row[key] for key in keys) for row in table()]
+    assert sorted(had) == [("1", "0.01"), ("1", "0.1"), ("2", "0.01"), ("2", "0.1")]
+    assert "all 4 combinations of the values have been tried" in caplog.text
+    # broken off and gone on with, it is the same
+    for trials in (2, 3, 9, 9):
+        assert search(*two, trials=trials, epochs=1, out="again") == 0
+    assert table("again") == table()
+
+
+def test_a_space_without_end_goes_on_though_a_choice_repeats():
+    assert search(RATE, "--vary=model.model.init_args.depth=1,2", trials=4, epochs=1) == 0
+    assert len(table()) == 4
+
+
+@pytest.mark.parametrize(
+    ("space", "points"),
+    [
+        ({"a": Range(2, 8, whole=True, step=3)}, [{"a": 2}, {"a": 5}, {"a": 8}]),
+        ({"a": Range(3, 5, whole=True, log=True)}, [{"a": 3}, {"a": 4}, {"a": 5}]),
+        ({"a": Range(0, 0.3, step=0.1)}, [{"a": 0.0}, {"a": 0.1}, {"a": 0.2}, {"a": 0.3}]),
+        (
+            {"a": Choice((True, None)), "b": Choice(([1], "x"))},
+            [{"a": a, "b": b} for a in (True, None) for b in ([1], "x")],
+        ),
+        ({"a": Range(0, 1), "b": Choice((1, 2))}, None),
+    ],
+)
+def test_points_are_numbered_and_every_one_is_found_once(space, points):
+    if points is None:
+        assert count_of(space) is None
+        return
+    assert count_of(space) == len(points)
+    assert [point_of(space, i) for i in range(len(points))] == points
+    assert [number_of(space, point) for point in points] == list(range(len(points)))
+    rng, tried = np.random.default_rng(0), []
+    while (point := untried(space, tried, rng)) is not None:
+        assert point not in tried
+        tried.append(point)
+    assert len(tried) == len(points)
+
+
 # --- what to vary ------------------------------------------------------------------------------
 
 
@@ -460,6 +510,14 @@ BAD = [
     (["--vary", f"{LR}=float:0:inf"], "both ends must be finite"),
     (["--vary", f"{SIZE}=int:1.5:4"], "an int range needs whole numbers"),
     (["--vary", f"{SIZE}=4"], "4: a choice needs at least two values"),
+    (["--vary", f"{LR}=flot:1:2"], "begins with int or float; did you mean 'float'?"),
+    (["--vary", f"{LR}=integer:1e-3:2:log"], "begins with int or float; did you mean 'int'?"),
+    (
+        ["--vary", "model.model.init_args.width=int:0:1"],
+        "it cannot have model.model.init_args.width=0: `width` (0) and",
+    ),
+    (["--vary", "model.model.init_args.kernel_size=3,2"], "kernel_size=2: "),
+    (["--vary", f"{LR}=float:-1:1"], "lr=-1.0: Invalid learning rate: -1"),
     (["--vary", f"{SIZE}=4,4"], "the choice 4 is given twice"),
     (["--vary", f"{SIZE}=[4,"], "is no list of choices"),
     (["--vary", f"{SIZE}=4,8", "--vary", f"{SIZE}=4,8"], "data.crops.size is varied twice"),

@@ -18,6 +18,7 @@ import numpy as np
 
 from map2map.errors import ArtefactError, RecipeError, SaveError
 from map2map.files import replacing
+from map2map.points import count_of, number_of, untried
 from map2map.spaces import Choice, Range, Space, Trial, label
 from map2map.task import Task
 
@@ -151,9 +152,34 @@ class Study:
         number = len(self.trials()) + 1
         seed = np.random.SeedSequence([self.search.seed, number]).generate_state(1)[0]
         self._study.sampler = optuna.samplers.TPESampler(seed=int(seed))
+        trial, values = self._drawn()
+        tried = [done.values for done in self.trials()]
+        if count_of(self.space) is not None and values in tried:
+            # training the same again tells nothing: another point is tried instead
+            rng = np.random.default_rng([self.search.seed, number])
+            point = untried(self.space, tried, rng)
+            if point is not None:
+                _close(self._study, trial.number, None)
+                self._study.enqueue_trial(
+                    {
+                        key: label(point[key]) if isinstance(what, Choice) else point[key]
+                        for key, what in self.space.items()
+                    }
+                )
+                trial, values = self._drawn()
+        return trial, number, values
+
+    def _drawn(self) -> tuple["optuna.Trial", dict[str, Any]]:
         trial = self._study.ask()
         drawn = {key: _draw(trial, key, what) for key, what in self.space.items()}
-        return trial, number, {key: self._value(key, value) for key, value in drawn.items()}
+        return trial, {key: self._value(key, value) for key, value in drawn.items()}
+
+    def all_tried(self) -> bool:
+        """Whether the space has finitely many points, and all were tried."""
+        count = count_of(self.space)
+        if count is None:
+            return False
+        return len({number_of(self.space, done.values) for done in self.trials()}) == count
 
     def tell(self, trial: "optuna.Trial", done: Trial) -> None:
         """Keep what came of a trial."""

@@ -1,24 +1,34 @@
 """Recipes of a search: what is varied in them, checked; and as they are written."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 import yaml
 
 from map2map.commands.train import RecipeCLI, make
-from map2map.errors import RecipeError, near_names
+from map2map.errors import M2MError, RecipeError, near_names
+from map2map.runs import Runs
 from map2map.spaces import Space, label
+from map2map.task import Task
+
+log = logging.getLogger(__name__)
 
 __all__ = ["check_values", "flags", "flat", "most_epochs", "recipe_of"]
 
 
-def check_values(arguments: Sequence[str], space: Space, keys: Sequence[str]) -> None:
+def check_values(arguments: Sequence[str], space: Space, keys: Sequence[str], runs: Runs) -> None:
     """Refuse keys and values that a recipe does not take, with every class that is a choice.
+
+    Networks, optimizers and schedules are made, but take no memory and are not trained. Whether
+    crops fit them, and they the memory, is left to the trials.
 
     Args:
         arguments: The recipe and its overrides.
         space: What is varied.
         keys: Keys that there are, for the message.
+        runs: Which tell the channels and axes.
 
     Raises:
         RecipeError: With the key, the value and what is near.
@@ -34,13 +44,41 @@ def check_values(arguments: Sequence[str], space: Space, keys: Sequence[str]) ->
             for value in what.ends():
                 values = {**before, key: value}
                 try:
-                    make([*arguments, *flags(values)], "m2m tune RECIPE")
+                    cli = make([*arguments, *flags(values)], "m2m tune RECIPE")
+                    if key.startswith("model."):
+                        check_objects(cli.model, runs)
                 except RecipeError as error:
                     if "unrecognized arguments" in str(error):
                         near = near_names(key, keys)
                         raise RecipeError(f"the recipe has no key {key}{near}") from None
                     said = ", ".join(f"{k}={label(v)}" for k, v in values.items())
                     raise RecipeError(f"it cannot have {said}: {error}") from error
+
+
+def check_objects(task: Task, runs: Runs) -> None:
+    """Refuse a network, an optimizer or a schedule that cannot be made.
+
+    Args:
+        task: Which makes them.
+        runs: Which tell the channels and axes.
+
+    Raises:
+        RecipeError: If one refuses its arguments.
+    """
+    outputs = int(getattr(task.loss, "outputs", 1))
+    try:
+        with torch.device("meta"):
+            model = task.make_model(
+                runs.inputs.channels, outputs * runs.targets.channels, ndim=runs.ndim
+            )
+            optimizer = task.make_optimizer(model.parameters())
+            if task.schedule.scheduler is not None:
+                task.schedule.scheduler(optimizer)
+    except (M2MError, ValueError, TypeError, ArithmeticError) as error:
+        raise RecipeError(" ".join(str(error).split())) from error
+    except RuntimeError as error:
+        # without memory not all can be made that can be with it
+        log.debug("left to the trials: %s", error)
 
 
 def recipe_of(cli: RecipeCLI, *, nulls: bool = False) -> dict[str, Any]:

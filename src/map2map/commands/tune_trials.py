@@ -138,7 +138,8 @@ class _Job:
         # reading a recipe takes time, and what was begun has been checked
         if not (self.folder / "study.db").exists():
             keys = list(flat(recipe_of(cli, nulls=True)))
-            check_values([*self.base, *self.quick], self.space, keys)
+            runs = cli.datamodule.open(cli.model.inputs, cli.model.targets)
+            check_values([*self.base, *self.quick], self.space, keys, runs)
 
     def _asked(self) -> dict[str, Any]:
         """What makes it another search."""
@@ -163,6 +164,9 @@ class _Job:
                 log.info("going on after %d trials in %s", before, self.folder)
             try:
                 while (done := len(study.trials())) < search.trials:
+                    if study.all_tried():
+                        log.info("all %d combinations of the values have been tried", done)
+                        break
                     spent = time.perf_counter() - start
                     if search.timeout is not None and spent > search.timeout:
                         log.info("%s are over after %d trials", clock(search.timeout), done)
