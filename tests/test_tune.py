@@ -649,3 +649,29 @@ def test_the_figure_has_a_panel_for_all_and_one_for_each_key():
         places = {c.get_label(): c.get_offsets().tolist() for c in axis.collections}
         assert places["completed"] == [[x, 2], [x, 3], [x, 1]]
     assert draw_search(trials, space, "loss", maximize=True).axes[0].lines[0].get_ydata()[-1] == 3
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0.668, 0.712, [0.67, 0.68, 0.69, 0.7, 0.71]),
+        (0.11, 0.19, [0.12, 0.14, 0.16, 0.18]),
+        (0.02, 0.13, [0.02, 0.05, 0.1]),
+        (0.011, 0.9, [0.03, 0.1, 0.3]),
+        (0.5, 0.5, [0.5]),
+    ],
+)
+def test_scores_of_few_decades_have_ticks_at_round_numbers_in_even_steps(low, high, ticks):
+    space = {"a": Range(1, 3)}
+    trials = [Trial(k, "completed", {"a": k}, score) for k, score in ((1, low), (2, high))]
+    axis = draw_search(trials, space, "loss").axes[0].yaxis
+    shown = [tick for tick in axis.get_majorticklocs() if low <= tick <= high]
+    assert shown == pytest.approx(ticks)
+    labels = [axis.get_major_formatter()(tick, 0) for tick in shown]
+    assert labels == [f"{tick:g}" for tick in ticks]
+
+
+def test_whole_numbers_that_vary_have_whole_ticks():
+    space = {"a": Range(4, 12, whole=True, log=True)}
+    axis = draw_search([Trial(1, "completed", {"a": 4}, 0.5)], space, "loss").axes[1].xaxis
+    assert list(axis.get_majorticklocs()) == [4, 6, 8, 10, 12]

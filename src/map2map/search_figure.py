@@ -1,5 +1,6 @@
 """The figure of a search: the scores of its trials, against their order and what was varied."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -115,10 +116,26 @@ def _plain_ticks(axis: Axis, low: float, high: float, *, whole: bool = False) ->
     """Ticks of a logarithmic axis within two decades, where the powers of ten are too few."""
     if high / low >= 100:
         return
-    ticks = np.geomspace(low, high, 4)
-    axis.set_ticks(sorted({round(t) if whole else float(f"{t:.2g}") for t in ticks}))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_ticks(_round_ticks(low, high, whole=whole))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.10g}"))
     axis.set_minor_locator(NullLocator())
+
+
+def _round_ticks(low: float, high: float, *, whole: bool) -> list[float]:
+    """Round numbers from low to high: in equal steps where these are near, else by digits."""
+    if high / low < 4:
+        steps = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], integer=whole).tick_values(low, high)
+        found = [float(f"{step:.10g}") for step in steps]
+    else:
+        digits = (1, 2, 5) if high / low < 10 else (1, 3)
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        found = [float(f"{digit}e{decade}") for decade in decades for digit in digits]
+        if whole:
+            found = [tick for tick in found if tick.is_integer()]
+    edge = 1e-9 * high
+    inside = sorted({tick for tick in found if low - edge <= tick <= high + edge})
+    # of one score there is only one tick
+    return inside or [float(f"{low:.3g}")]
 
 
 def _place(what: Range | Choice, value: Any) -> float:
