@@ -34,7 +34,8 @@ class Tracker(pl.Callback):
     Every ``interval`` optimizer steps: ``loss/batch/train``, ``grad/first`` and ``grad/last`` (norm
     of the gradient of the first and last weights), ``grad/all``, ``lr``, ``samples/s``. After every
     epoch: ``loss/epoch/train`` and ``/val``, and the same of measures; figures ``fig/train`` and
-    ``fig/val`` (slices), and their power spectra ``/power/lag``; for displacements also in Eulerian space, ``/power/eul``.
+    ``fig/val`` (slices), and their power spectra ``/power/lag``; for displacements also in Eulerian
+    space, ``/power/eul``.
 
     Args:
         interval: Optimizer steps between scalars.
