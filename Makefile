@@ -35,4 +35,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:                    ## remove what was built, but not the environment
-	rm -rf build dist site demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist site demo .pytest_cache .mypy_cache .ruff_cache .coverage* coverage.xml

@@ -290,6 +290,7 @@ def test_simulators_are_listed_and_run(tmp_path, m2m):
 def test_inspect_measures_the_footprint_of_any_network(tmp_path, m2m, capsys):
     (tmp_path / "mine.py").write_text(
         "import torch\n"
+        "from map2map.footprints import Footprint\n"
         "class Dilated(torch.nn.Conv2d):\n"
         "    def __init__(self, a, b):\n"
         "        super().__init__(a, b, 3, dilation=4)\n"
@@ -299,6 +300,10 @@ def test_inspect_measures_the_footprint_of_any_network(tmp_path, m2m, capsys):
         "        self.norm = torch.nn.InstanceNorm2d(a)\n"
         "    def forward(self, x):\n"
         "        return self.norm(x)\n"
+        "class Here(torch.nn.Conv2d):\n"
+        "    def __init__(self, a, b):\n"
+        "        super().__init__(a, b, 1)\n"
+        "        self.footprint = Footprint(0, sizes=(4, 5))\n"
         "class Odd(torch.nn.Module):\n"
         "    def __init__(self, a, b, c, d):\n"
         "        super().__init__()\n"
@@ -312,6 +317,9 @@ def test_inspect_measures_the_footprint_of_any_network(tmp_path, m2m, capsys):
     assert found["parameters"] == 2 * 3 * 9 + 3
     out = m2m("inspect", "map2map_callback.mine.Mean", *at)[1]
     assert "InstanceNorm2d ('norm')" in json.loads(out)["measured"]["whole"]
+    out = m2m("inspect", "map2map_callback.mine.Here", *at)[1]
+    assert json.loads(out)["stated"]["sizes"] == [4, 5]
+    assert json.loads(out)["measured"] is None
     assert "cannot be made" in m2m("inspect", "map2map_callback.mine.Odd", *at)[2]
     assert "no network of that name" in m2m("inspect", "map2map.models.UNt")[2]
     out = m2m("inspect", "map2map.models.VNet", "--ndim", "1")[1]

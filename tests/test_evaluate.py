@@ -12,7 +12,8 @@ import torch
 import xarray as xr
 
 from map2map import metrics
-from map2map.baselines import Means, constant, identity, training_files
+from map2map.baselines import Means, computed, constant, identity, training_files
+from map2map.derived import GradientNorm
 from map2map.emulator import Emulator
 from map2map.errors import FieldError, GeometryError, RecipeError
 from map2map.evaluate import Options, evaluate, metrics_available, placed
@@ -399,9 +400,41 @@ def test_the_command_writes_what_the_function_gives(folder, m2m, caplog, name):
     assert [path.name for path in (folder / name).parent.glob(".*part*")] == []
 
 
+def test_the_json_beside_the_scores_has_what_is_one_number_with_its_interval(folder, m2m):
+    status, _, err = m2m("evaluate", "e.safetensors", *data(), "-o", "new/scores.nc")
+    assert status == 0, err
+    found = read_scores("new/scores.nc").data
+    told = json.loads(Path("new/scores.json").read_text(), parse_constant=pytest.fail)
+    assert (told["format"], told["all"], told["emulator"]) == (1, "scores.nc", "e.safetensors")
+    assert told["emulator_digest"] == found.attrs["emulator_digest"]
+    assert list(told["scores"]) == ["emulator", "identity", "training mean"]
+    rmse = told["scores"]["emulator"]["w"]["rmse"]
+    emulator = Emulator.load("e.safetensors")
+    by_hand = [
+        np.sqrt(((outputs(emulator, run)["w"] - np.load(f"w_{run}.npy")) ** 2).mean())
+        for run in (2, 3, 4)
+    ]
+    assert rmse["mean"] == pytest.approx(np.mean(by_hand), rel=1e-5)
+    assert min(by_hand) <= rmse["low"] * (1 + 1e-5) < rmse["mean"] < rmse["high"]
+    assert (rmse["units"], rmse["runs"]) == ("m", 3)
+    assert told["scores"]["emulator"]["t"]["rmse"]["units"] == "K"
+    assert told["scores"]["emulator"]["w"]["r2"]["units"] == "1"
+    # no input predicts t, and a scalar has no curl
+    assert told["scores"]["identity"]["t"] == {}
+    assert "curl_error" in told["scores"]["emulator"]["w"]
+    assert "curl_error" not in told["scores"]["emulator"]["t"]
+    assert "divergence" not in " ".join(told["scores"]["emulator"]["t"])
+    # of one run there is no interval
+    one = ("--metrics", "pointwise", "--no-training-mean", "-o", "one.nc")
+    assert m2m("evaluate", "e.safetensors", *data("2"), *one)[0] == 0
+    only = json.loads(Path("one.json").read_text())["scores"]["emulator"]["w"]["rmse"]
+    assert (only["low"], only["high"], only["runs"]) == (None, None, 1)
+    assert only["mean"] == pytest.approx(by_hand[0], rel=1e-5)
+
+
 def test_what_is_there_is_replaced_only_if_asked_for(folder, m2m):
     few = ("--metrics", "pointwise", "--no-training-mean")
-    for name in ("s.nc", "s.zarr"):
+    for name in ("s.nc", "z.zarr"):
         assert m2m("evaluate", "e.safetensors", *data("2"), "-o", name, *few)[0] == 0
         status, _, err = m2m("evaluate", "e.safetensors", *data("3"), "-o", name, *few)
         assert (status, "exists already" in err, "--overwrite" in err) == (2, True, True)
@@ -409,6 +442,13 @@ def test_what_is_there_is_replaced_only_if_asked_for(folder, m2m):
         again = m2m("evaluate", "e.safetensors", *data("3"), "-o", name, "--overwrite", *few)
         assert again[0] == 0
         assert read_scores(name).data.run.values == ["w_3"]
+        assert json.loads(Path(name).with_suffix(".json").read_text())["all"] == name
+    # the JSON beside it is not replaced, either
+    Path("mine.json").write_text("{}")
+    status, _, err = m2m("evaluate", "e.safetensors", *data("3"), "-o", "mine.nc", *few)
+    assert (status, "mine.json, where the scores go as JSON, exists already" in err) == (2, True)
+    assert not Path("mine.nc").exists()
+    assert Path("mine.json").read_text() == "{}"
     (folder / "mine.zarr").mkdir()
     (folder / "mine.zarr" / "thesis.tex").touch()
     status, _, err = m2m("evaluate", "e.safetensors", *data(), "-o", "mine.zarr", "--overwrite")
@@ -448,6 +488,24 @@ def test_a_full_disk_leaves_what_was_there(folder, m2m, name):
         ([*data("2"), "--baseline", "identity:w=v_2.npy"], "a baseline 'identity' already"),
         ([*data("2"), "--baseline", "emulator:w=v_2.npy"], "cannot be called 'emulator'"),
         ([*data("2"), "--baseline", "a:w=v_2.npy", "--baseline", "a:w=v_2.npy"], "given twice"),
+        ([*data("2"), "--formula", "a=GradientNorm(of=s)"], "is not NAME:FIELD=CLASS(…), such"),
+        ([*data("2"), "--formula", "a:t=GradientNorm"], "not a class with named arguments"),
+        ([*data("2"), "--formula", "a:t=GradientNorm(s)"], "not a class with named arguments"),
+        ([*data("2"), "--formula", "a:t=Gradient(of=s, axis=f())"], "'f()' is no number, word"),
+        ([*data("2"), "--formula", "a:t=Gradient(of="], "cannot be read"),
+        ([*data("2"), "--formula", "a:t=GradientNrm(of=s)"], "did you mean 'GradientNorm'"),
+        ([*data("2"), "--formula", "a:t=os.system(of=s)"], "refusing to import 'os.system'"),
+        ([*data("2"), "--formula", "a:t=Gradient(like=s)"], "does not take the arguments"),
+        ([*data("2"), "--formula", "a:x=GradientNorm(of=s)"], "predicts 'x', which is no target"),
+        ([*data("2"), "--formula", "a:w=GradientNorm(of=s)"], "1 channels, but the target 2"),
+        ([*data("2"), "--formula", "a:t=GradientNorm(of=q)"], "(and q, to compute others)"),
+        ([*data("2"), "--formula", "identity:t=GradientNorm(of=s)"], "'identity' already"),
+        ([*data("2"), "--formula", "a:t=GradientNorm(of=v)"], "'v' has 2 channels"),
+        ([*data("2"), *["--formula", "a:t=GradientNorm(of=s)"] * 2], "given twice"),
+        (
+            [*data("2"), "--formula", "a:t=GradientNorm(of=s)", "--baseline", "a:t=s_2.npy"],
+            "a baseline 'a' already",
+        ),
         ([*data(), "--train", "w=none.npy", "t=t_0.npy"], "no file matches 'none.npy'"),
         ([*data(), "--train", "w=w_0.npy"], "the fields t are missing"),
         ([*data(), "--train", "w=w_0.npy", "t=t_0.npy", "--climatology"], "several training runs"),
@@ -511,3 +569,43 @@ def test_a_baseline_in_a_file_of_many_fields_is_found_by_the_target_s_name(folde
 def test_options_are_checked(folder):
     with pytest.raises(RecipeError, match="no metric 'x'"):
         Options(["x"])
+
+
+def test_a_formula_is_a_baseline_computed_with_the_grid_s_cells_and_edges(folder, m2m):
+    given = [*data("[23]"), "--metrics", "pointwise", "--no-training-mean"]
+    given += ["--formula", "slope:t=GradientNorm(of=s)"]
+    given += [
+        "--formula",
+        "more:t=map2map.derived.Charlette(of=s, width=3e0, cutoff=1.0, beta=0.5)",
+    ]
+    given += ["--formula", "speed:t=Magnitude(of=[v, s])"]
+    assert m2m("evaluate", "e.safetensors", *given)[0] == 0
+    found = read_scores("scores.nc").data.rmse.sel(field="t")
+    for run in (2, 3):
+        s, t, v = (np.load(f"{name}_{run}.npy").astype(float) for name in "stv")
+        wide = np.pad(s[0], 1, mode="wrap")
+        slope = np.hypot(*np.gradient(wide, 0.5, 0.7))[1:-1, 1:-1]
+        speed = np.sqrt((v**2).sum(axis=0) + s[0] ** 2)
+        for name, predicted in (("slope", slope), ("more", 2 * slope), ("speed", speed)):
+            score = float(found.sel({"method": name, "run": f"w_{run}"}))
+            assert score == pytest.approx(np.sqrt(((predicted - t[0]) ** 2).mean()), rel=1e-5)
+
+
+def test_a_formula_on_a_coarser_grid_than_its_target_is_refused(folder):
+    emulator = Emulator.load("e.safetensors")
+    runs = runs_of(emulator)
+    runs.scale_factor = 2
+    with pytest.raises(GeometryError, match="computed on the grid of the inputs, but targets have"):
+        computed({"a": {"t": GradientNorm("s")}}, patterns(), runs)
+
+
+def test_runs_of_other_shapes_have_no_profiles(folder):
+    emulator = Emulator.load("e.safetensors")
+    same = evaluate(emulator, runs_of(emulator, "2"), {})
+    assert same.profile.dims == ("method", "run", "field", "layer")
+    assert same.profile_error_mean.dims == ("method", "field")
+    domain = Domain(2, same_shape=False)
+    runs = Runs(list(emulator.inputs), list(emulator.targets), patterns("2"), domain)
+    other = evaluate(emulator, runs, {})
+    assert "profile" not in other
+    assert "integral_error" in other

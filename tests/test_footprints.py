@@ -336,8 +336,67 @@ def test_measuring_works_where_values_matter_and_changes_nothing():
     assert torch.equal(torch.get_rng_state(), draw)
 
 
+class Mean(nn.Module):
+    """Weighted means of neighbors, by how many neighbors these have: fewer at the edges."""
+
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Conv2d(2, 3, 1)
+
+    def forward(self, x):
+        kernel = torch.ones(1, 1, 3, 3)
+        count = F.conv2d(torch.ones_like(x[:, :1]), kernel, padding=1)
+        return F.conv2d(self.mix(x).sum(1, keepdim=True) / count, kernel, padding=1)
+
+
+def test_an_edge_that_is_seen_from_further_away_than_values_are_is_hidden():
+    assert measure(Mean(), 2, 2) == Footprint(2, cut=0)
+
+
+class Ranked(nn.Module):
+    """Leaves out what is below the middle value, which a single NaN hardly moves."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(2, 3, 3, padding=1)
+
+    def forward(self, x):
+        y = self.conv(x)
+        middle = y.sort(dim=-1).values[..., y.shape[-1] // 2, None]
+        return torch.where(y < middle, 0, y)
+
+
+def test_a_model_that_ranks_cells_sees_the_whole_domain():
+    found = measure(Ranked(), 2, 1)
+    assert found.whole is not None
+    with pytest.raises(GeometryError, match="whole domain"):
+        found.require_local("Ranked")
+
+
 def test_a_stated_footprint_goes_before_a_measured_one():
     module = nn.Conv1d(2, 2, 3)
     assert footprint_of(module, 2, 1) == Footprint(1)
     module.footprint = Footprint(7)
     assert footprint_of(module, 2, 1) == Footprint(7)
+
+
+def test_a_model_of_one_grid_takes_that_one_and_is_not_tiled():
+    f = Footprint(0, sizes=(24, 48))
+    assert (f.minimum, f.whole) == (24, "its weights know positions")
+    assert [f.accepts(n) for n in (24, 48, 36, 96)] == [True, True, False, False]
+    assert f.sizes_near(36) == "it takes 24 x 48 cells only"
+    assert f.halo_for((24, 48)) == Halo((0, 0), (0, 0))
+    f.check_input((5, 1, 24, 48), ndim=2, who="Net")
+    with pytest.raises(GeometryError, match=r"Net cannot take 48 x 24 cells.*24 x 48 cells only"):
+        f.check_input((5, 1, 48, 24), ndim=2, who="Net")
+    with pytest.raises(GeometryError, match="Net takes"):
+        f.check_input((1, 24, 48), ndim=2, who="Net")
+    with pytest.raises(GeometryError, match="Net cannot be tiled exactly"):
+        f.require_local("Net")
+
+
+@pytest.mark.parametrize("bad", [{"margin": 1, "sizes": (3, 4)}, {"sizes": ()}, {"sizes": (0, 3)},
+                                 {"multiple": 2, "sizes": (4, 4)}])  # fmt: skip
+def test_a_footprint_of_one_grid_that_contradicts_itself_is_refused(bad):
+    with pytest.raises(GeometryError, match="inputs of one shape"):
+        Footprint(**({"margin": 0} | bad))

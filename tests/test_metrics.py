@@ -14,6 +14,7 @@ from map2map.metrics import (
     conservation_scores,
     distribution_scores,
     pointwise_scores,
+    profile_scores,
     spectral_scores,
     vector_scores,
 )
@@ -77,7 +78,7 @@ def test_without_cells_scores_are_not_defined():
 
 def test_scores_of_cells_are_numpys(monkeypatch):
     # several parts
-    monkeypatch.setattr("map2map.metrics.pointwise.SLAB", 10)
+    monkeypatch.setattr("map2map.metrics.base.SLAB", 10)
     prediction, truth = pair(5.0)
     found, error = pointwise_scores(prediction, truth), prediction - truth
     assert float(found.rmse) == pytest.approx(np.sqrt((error**2).mean()))
@@ -242,3 +243,38 @@ def test_uneven_coordinates_give_no_spacing():
     assert base.spacing_of(values) is None
     even = values.assign_coords(x=[0.0, 2.0, 4.0], y=[0.0, -1.0, -2.0, -3.0])
     assert base.spacing_of(even) == (2.0, 1.0)
+
+
+# --- profiles ------------------------------------------------------------------------------------
+
+
+def test_the_profile_is_the_integral_over_the_layers_across_the_first_axis():
+    rng = np.random.default_rng(0)
+    truth = rng.gamma(2.0, size=(1, 5, 4, 3))
+    prediction = truth + 0.1
+    found = profile_scores(prediction, truth, (9.0, 0.5, 0.2))
+    expected = np.array([layer.sum() for layer in truth[0]]) * 0.5 * 0.2
+    np.testing.assert_allclose(found.profile_truth, expected)
+    np.testing.assert_allclose(found.profile, expected + 0.1 * 12 * 0.1)
+    assert found.profile.attrs["units"] == "field L^2"
+    norm = np.sqrt((expected**2).sum())
+    assert float(found.profile_error) == pytest.approx(np.sqrt(5 * 0.12**2) / norm)
+
+
+def test_errors_within_a_layer_are_none_of_the_profile_and_lost_layers_are():
+    truth = np.zeros((1, 4, 6))
+    truth[0, 1] = 1
+    shuffled = np.zeros_like(truth)
+    shuffled[0, 1, ::2] = 2
+    assert float(profile_scores(shuffled, truth).profile_error) == 0
+    assert float(profile_scores(0 * truth, truth).profile_error) == 1
+    elsewhere = np.roll(truth, 1, axis=1)
+    assert float(profile_scores(elsewhere, truth).profile_error) == pytest.approx(np.sqrt(2))
+
+
+def test_a_vector_has_an_error_but_no_profile():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(2, 4, 6))
+    found = profile_scores(truth + 1, truth, vector=True)
+    assert np.isnan(found.profile).all()
+    assert float(found.profile_error) > 0.1

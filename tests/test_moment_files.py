@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
+import xarray as xr
 
 from map2map.errors import FieldError, SourceError
 from map2map.moment_files import read_moments, write_moments
+from map2map.norms import Standardize
+from map2map.specs import build, describe
 
 # of the published cubes, by redshift
 PUBLISHED = {
@@ -77,3 +81,61 @@ def test_files_that_are_none_of_numpys_arrays_are_refused(tmp_path):
     np.save(tmp_path / "c.npy", np.array([{}]), allow_pickle=True)
     with pytest.raises(SourceError, match=r"cannot be read as a \.npy file"):
         read_moments(tmp_path / "c.npy")
+
+
+def by_level(folder, kind):
+    levels = [500, 850]
+    mean = xr.Dataset({"t": ("level", [250.0, 280.0]), "p": ((), 1e5)}, {"level": levels})
+    std = xr.Dataset({"t": ("level", [8.0, 9.5]), "p": ((), 1200.0)}, {"level": levels})
+    for name, data in (("mean", mean), ("std", std)):
+        if kind == "nc":
+            data.to_netcdf(folder / f"{name}.nc")
+        else:
+            data.to_zarr(folder / f"{name}.zarr", zarr_format=2, consolidated=True)
+    return {"mean_file": str(folder / f"mean.{kind}"), "std_file": str(folder / f"std.{kind}")}
+
+
+@pytest.mark.parametrize("kind", ["nc", "zarr"])
+def test_a_norm_takes_the_moments_of_each_level_from_files_by_the_variables_name(tmp_path, kind):
+    files = by_level(tmp_path, kind)
+    norm = Standardize(**files, variable="t")
+    assert norm.fitted
+    x = torch.tensor([[[258.0], [270.5]]], dtype=torch.float64)
+    np.testing.assert_allclose(norm(x)[0, :, 0], [1.0, -1.0])
+    np.testing.assert_allclose(norm.inverse(norm(x)), x)
+    assert Standardize(**files, variable="p").std.tolist() == [1200.0]
+    # the files are forgotten
+    spec = describe(norm)
+    assert not any(
+        "mean." in str(entry) or "std." in str(entry) for entry in spec["init_args"].values()
+    )
+    again = build(spec)
+    again.load_state_dict(norm.state_dict())
+    np.testing.assert_array_equal(again(x), norm(x))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"variable": "q"}, FieldError, "has no moments of 'q'"),
+        ({"variable": None}, FieldError, "all of them and nothing else"),
+        ({"mean": 1.0}, FieldError, "all of them and nothing else"),
+        ({"mean_file": "nowhere.nc"}, SourceError, "no such file or store"),
+        ({"mean_file": __file__}, SourceError, "cannot read moments"),
+    ],
+)
+def test_files_that_do_not_tell_the_moments_are_refused(tmp_path, change, error, message):
+    with pytest.raises(error, match=message):
+        Standardize(**(by_level(tmp_path, "nc") | {"variable": "t"} | change))
+
+
+def test_numbers_that_are_no_moments_are_refused(tmp_path):
+    files = by_level(tmp_path, "nc")
+    xr.Dataset({"t": ("level", [0.0, 1.0]), "p": ("x", [1.0, 2.0]), "m": (("x", "y"), [[1.0]] * 2)}
+               ).to_netcdf(files["std_file"])  # fmt: skip
+    with pytest.raises(FieldError, match="must be positive"):
+        Standardize(**files, variable="t")
+    with pytest.raises(FieldError, match=r"1 means in .* but 2 deviations"):
+        Standardize(**files, variable="p")
+    with pytest.raises(FieldError, match=r"has shape \(2, 1\)"):
+        Standardize(**files | {"mean_file": files["std_file"]}, variable="m")

@@ -122,6 +122,39 @@ def test_a_channel_that_does_not_vary_is_refused():
         Affine(scale=[1.0, 0.0])
 
 
+def test_channels_that_do_not_vary_are_named_or_become_zero():
+    values = np.random.default_rng(0).normal(size=(5, 9))
+    values[[1, 3]] = 7.0
+    with pytest.raises(FieldError, match=r"channel 1, 3 \(of 5\)"):
+        Standardize().fit(chunks_of(values))
+    norm = Standardize(constants=True)
+    norm.fit(chunks_of(values))
+    x = torch.tensor(values)[None]
+    assert not norm(x)[0, [1, 3]].any()
+    np.testing.assert_allclose(norm(x)[0, [0, 2, 4]].std(dim=1, correction=0), 1)
+    np.testing.assert_allclose(norm.inverse(norm(x)), x, rtol=1e-12)
+
+
+def test_levels_share_the_moments_of_their_feature():
+    values = np.random.default_rng(0).normal(size=(4, 3, 50)) * [[[1], [10], [3]]] + 5
+    values += np.arange(4)[:, None, None]
+    norm = Standardize(features=3)
+    norm.fit(chunks_of(values.reshape(12, 50)))
+    for feature in range(3):
+        mine = values[:, feature]
+        np.testing.assert_allclose(norm.mean[feature::3], mine.mean())
+        np.testing.assert_allclose(norm.std[feature::3], mine.std())
+    with pytest.raises(FieldError, match="12 channels are no whole number of levels with 5"):
+        Standardize(features=5).fit(chunks_of(values.reshape(12, 50)))
+
+
+def test_a_field_is_divided_by_the_largest_deviation_of_its_channels():
+    values = np.random.default_rng(0).normal(size=(3, 500)) * np.array([[1], [10], [5]]) + 100
+    norm = Scale(by="largest_std")
+    norm.fit(chunks_of(values))
+    np.testing.assert_allclose(norm.typical, [values.std(axis=1).max()], rtol=1e-12)
+
+
 def test_logarithms_are_undone_exactly_down_to_zero():
     """map2map's undo returned x + eps."""
     x = torch.tensor([0.0, 1e-9, 1.0, 1e3], dtype=torch.float64).reshape(1, 1, -1)

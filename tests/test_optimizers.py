@@ -7,7 +7,7 @@ from torch import nn
 
 from map2map.errors import RecipeError
 from map2map.losses import LogCosh
-from map2map.optimizers import KerasAdam
+from map2map.optimizers import AdamP, KerasAdam
 
 
 def by_formula(start, gradients, lr, eps, clip=0.0, b1=0.9, b2=0.999):
@@ -67,6 +67,102 @@ def test_every_tensor_is_clipped_by_itself_and_kernels_but_the_last_are_kept_sma
         torch.testing.assert_close(p.grad, gradient)
     with pytest.raises(RecipeError, match="`l2` is -1"):
         KerasAdam(net.parameters(), l2=-1)
+
+
+def adamp_by_formula(start, gradients, lr, decay, nesterov, b1=0.9, b2=0.999, eps=1e-8):
+    """Trajectory of a tensor, channel by channel in loops; and which rule each step took."""
+    w, m, v, rules = start.copy(), np.zeros_like(start), np.zeros_like(start), []
+    for t, g in enumerate(gradients, 1):
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        top = b1 * m + (1 - b1) * g if nesterov else m
+        # in Heo et al. the first moment's correction is part of the rate
+        step = top / (np.sqrt(v / (1 - b2**t)) + eps)
+        rule, ratio = "none", 1.0
+        if w.ndim > 1:
+            for name, parts in (("channel", list(range(len(w)))), ("layer", [slice(None)])):
+                cosines = [
+                    abs((w[i] * g[i]).sum()) / np.linalg.norm(w[i]) / np.linalg.norm(g[i])
+                    for i in parts
+                ]
+                if max(cosines) < 0.1 / np.sqrt(w[parts[0]].size):
+                    for i in parts:
+                        along = w[i] / np.linalg.norm(w[i])
+                        step[i] = step[i] - along * (along * step[i]).sum()
+                    rule, ratio = name, 0.1
+                    break
+        w = w * (1 - lr * decay * ratio)
+        w = w - lr / (1 - b1**t) * step
+        rules.append(rule)
+    return w, rules
+
+
+def orthogonal(gradient, weight):
+    return gradient - weight * (gradient * weight).sum() / (weight**2).sum()
+
+
+def gradients_that_are(kind, weight, rng, count):
+    """Gradients that are as `kind` says towards the weight as it was at the beginning."""
+    for _ in range(count):
+        g = rng.normal(size=weight.shape)
+        if kind == "channel":
+            yield np.stack([orthogonal(a, w) for a, w in zip(g, weight, strict=True)])
+        elif kind == "layer":
+            # the channels' own products are large and cancel
+            pull = np.ones(len(weight))
+            pull[: len(pull) // 2] = -1
+            pull *= 1 / (weight.reshape(len(weight), -1) ** 2).sum(1)
+            rows = np.stack([orthogonal(a, w) for a, w in zip(g, weight, strict=True)])
+            yield rows + pull.reshape(-1, *(1,) * (weight.ndim - 1)) * weight
+        else:
+            yield g + 3 * weight
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+@pytest.mark.parametrize("kind", ["channel", "layer", "none", "bias"])
+def test_adamp_leaves_out_what_is_parallel_to_weights_by_channel_then_by_layer(
+    kind, decay, nesterov
+):
+    rng = np.random.default_rng(3)
+    start = rng.normal(size=(5,) if kind == "bias" else (4, 3, 2, 2))
+    gradients = list(gradients_that_are(kind, start, rng, 4))
+    # a rate so small that what is orthogonal at the beginning stays about so
+    arguments = {"lr": 1e-4, "weight_decay": decay, "nesterov": nesterov}
+    p = nn.Parameter(torch.from_numpy(start.copy()))
+    optimizer = AdamP([p], **arguments)
+    for k, g in enumerate(gradients):
+        p.grad = torch.from_numpy(g.copy())
+        optimizer.step()
+        if k == 1:  # it goes on from its state
+            state = optimizer.state_dict()
+            optimizer = AdamP([p], **arguments)
+            optimizer.load_state_dict(state)
+    expected, rules = adamp_by_formula(start, gradients, 1e-4, decay, nesterov)
+    assert set(rules) == {"none" if kind == "bias" else kind}
+    moved = p.detach().numpy() - start
+    np.testing.assert_allclose(moved, expected - start, rtol=1e-5)
+    if kind in ("channel", "layer"):
+        plain, _ = adamp_by_formula(start.reshape(-1), [g.ravel() for g in gradients], 1e-4, decay,
+                                    nesterov)  # fmt: skip
+        assert np.abs(plain.reshape(start.shape) - expected).max() > 1e-6
+
+
+def test_adamp_with_delta_zero_is_adam_with_decoupled_decay():
+    rng = np.random.default_rng(0)
+    start, gradients = rng.normal(size=(3, 4)), rng.normal(size=(5, 3, 4))
+    ends = []
+    for make in (lambda p: AdamP(p, delta=0.0), torch.optim.Adam):
+        p = nn.Parameter(torch.from_numpy(start.copy()))
+        optimizer = make([p])
+        for g in gradients:
+            p.grad = torch.from_numpy(g.copy())
+            optimizer.step()
+        ends.append(p.detach())
+    torch.testing.assert_close(*ends)
+    with pytest.raises(RecipeError, match="`delta` is -1"):
+        AdamP([p], delta=-1)
+    with pytest.raises(RecipeError, match="`betas` are"):
+        AdamP([p], betas=(0.9, 1.0))
 
 
 def test_log_cosh_is_what_it_is_called_and_does_not_overflow():

@@ -74,6 +74,16 @@ def test_a_learning_curve_has_a_line_per_split():
     assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[3, 2], [4, 3]]
 
 
+def test_single_cells_are_drawn_channel_by_channel():
+    truth, output = np.arange(6.0).reshape(6, 1), np.ones((6, 1))
+    figure = plots.columns([("target", truth), ("output", output)], "m/s")
+    (axis,) = figure.axes
+    assert [line.get_label() for line in axis.lines] == ["target", "output"]
+    np.testing.assert_array_equal(axis.lines[0].get_xdata(), truth[:, 0])
+    np.testing.assert_array_equal(axis.lines[1].get_ydata(), np.arange(6))
+    assert axis.get_xlabel() == "[m/s]"
+
+
 @pytest.mark.parametrize("hole", [None, float("nan")])
 def test_epochs_with_a_value_are_joined_over_those_without_and_marked(hole):
     figure = plots.history({"train": [3.0, 2.0, 1.5, 1.0], "val": [hole, 3.0, hole, 2.0]})

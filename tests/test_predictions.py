@@ -1,6 +1,7 @@
 """Predictions and their scores against a loop over samples in memory."""
 
 import csv
+import json
 from pathlib import Path
 
 import h5py
@@ -395,6 +396,19 @@ def test_evaluate_writes_the_scores_of_the_command_line(saved, cubes, m2m, tmp_p
     with xr.open_dataset(tmp_path / "s.nc") as scores:
         np.testing.assert_allclose(scores.accuracy, expected.accuracy)
         np.testing.assert_allclose(scores.auc, expected.auc)
+    told = json.loads((tmp_path / "s.json").read_text(), parse_constant=pytest.fail)
+    assert (told["kind"], told["samples"]) == ("label", 16)
+    for method in expected.method.values:
+        row = expected.sel({"method": method})
+        mine = told["scores"][str(method)]["gravity"]
+        for per in ("image", "group"):
+            assert mine["accuracy"][per] == pytest.approx(float(row.accuracy.sel(per=per)))
+            for name, value in mine["recall"][per].items():
+                assert value == pytest.approx(float(row.recall.sel({"per": per, "class": name})))
+        # images have no interval, runs do
+        assert mine["accuracy_low"]["image"] is None
+        assert 0 <= mine["accuracy_low"]["group"] <= mine["accuracy"]["group"]
+        assert mine["accuracy"]["units"] == "1"
     assert "16 samples of 4 runs" in out
     assert m2m("report", "s.nc")[0] == 0
     status, _, err = m2m("evaluate", saved, place, "--metrics", "pointwise", "-o", "q.nc")

@@ -19,8 +19,9 @@ import xarray as xr
 from PIL import Image
 
 from map2map.errors import SaveError, SourceError
-from map2map.report import curves, headline, maps, report, tables, wording
-from map2map.report.drawing import PAPER, SCREEN, VARIABLES, tint, with_palette
+from map2map.inks import PAPER, tint
+from map2map.report import curves, headline, maps, profiles, report, tables, wording
+from map2map.report.drawing import SCREEN, VARIABLES, with_palette
 from map2map.report.page import content, render
 from map2map.report.scores import NAMES, Score, Scores, read_scores
 
@@ -238,6 +239,56 @@ def test_names_of_users_are_text_and_nothing_else(tmp_path):
     assert {path.suffix for path in (tmp_path / "pdf").iterdir()} == {".pdf"}
     assert len({*(tmp_path / "pdf").iterdir()}) == text.count("<figure")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pdf", "report.html", "some.nc"]
+
+
+def with_levels(dataset, levels=7):
+    """Scores per level; of one field fewer than another has, the rest is NaN."""
+    rng = np.random.default_rng(0)
+    dims = ("method", "run", "field", "level")
+    shape = (3, 4, 1, levels + 2)
+    found = {}
+    for name in ("level_bias", "level_mae", "level_rmse", "level_r2"):
+        values = rng.uniform(0.1, 0.9, size=shape) * np.array([1, 2, 80])[:, None, None, None]
+        values[..., levels:] = np.nan
+        found[name] = (dims, values)
+    bands = np.sort(rng.normal(size=(3, 4, 1, 5, levels + 2)), axis=3)
+    bands[..., levels:] = np.nan
+    found["level_bands"] = (("method", "run", "field", "band", "level"), bands)
+    return dataset.assign(found).assign_coords(band=[5.0, 25.0, 50.0, 75.0, 95.0])
+
+
+def test_scores_per_level_are_a_section_if_there_are_any(dataset, page, tmp_path):
+    assert 'id="profiles"' not in page.read_text(encoding="utf-8")
+    text = reported(with_levels(dataset), tmp_path, pdf=tmp_path / "pdf")
+    assert '<a href="#profiles">' in text
+    assert '<section id="profiles">' in text
+    assert (tmp_path / "pdf" / "profiles-displacement.pdf").exists()
+    said = words(text)
+    assert "per level, the first of 7 at the top" in said
+    assert "Lines are means over 4 runs; the dark band holds the middle 50 %" in said
+
+
+def test_profiles_are_means_over_runs_with_the_first_level_at_the_top(dataset, tmp_path):
+    data = with_levels(dataset)
+    picture = profiles.profiles(Scores(data, tmp_path, CARD, {}), "displacement", "x")
+    axes = picture.draw(PAPER).axes
+    labels = ["bias [Mpc/h]", "MAE [Mpc/h]", "RMSE [Mpc/h]", "R²"]
+    assert [axis.get_xlabel() for axis in axes] == labels
+    assert axes[0].get_ylim() == (6.5, -0.5)
+    for axis, name in zip(axes, ("bias", "mae", "rmse", "r2"), strict=True):
+        expected = data[f"level_{name}"].values[:, :, 0, :7].mean(axis=1)
+        lines = axis.lines[-3:]
+        for line, values in zip(lines, expected[::-1], strict=True):
+            np.testing.assert_allclose(line.get_xdata(), values)
+            np.testing.assert_array_equal(line.get_ydata(), range(7))
+        assert lines[-1].get_color() == tint(PAPER, 0)
+    # a baseline far beyond does not press the emulator flat
+    assert axes[0].get_xlim()[1] < 20
+    assert axes[1].get_xscale() == "log"
+    light, dark = (c.get_paths()[0].get_extents() for c in axes[0].collections)
+    bands = data.level_bands.values[0, :, 0].mean(axis=0)[:, :7]
+    assert (light.x0, light.x1) == (bands[0].min(), bands[4].max())
+    assert (dark.x0, dark.x1) == (bands[1].min(), bands[3].max())
 
 
 def test_fields_on_one_axis_are_drawn_as_lines(dataset, tmp_path):

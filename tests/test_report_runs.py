@@ -14,9 +14,9 @@ from scipy import stats
 from map2map.errors import SaveError, SourceError
 from map2map.evaluate_runs import evaluate_runs
 from map2map.fields import Field, FieldSet
+from map2map.inks import PAPER
 from map2map.predictions import Predictions
 from map2map.report import report, run_origin, run_scores, run_words, runs, wording
-from map2map.report.drawing import PAPER
 
 REPORT = runpy.run_path(str(Path(__file__).with_name("test_report.py")))
 Elements, words, plain = REPORT["Elements"], REPORT["words"], REPORT["plain"]

@@ -34,6 +34,7 @@ from map2map.emulator import Emulator
 from map2map.engine import NonFiniteError, Running
 from map2map.errors import FieldError, RecipeError
 from map2map.grids import Domain
+from map2map.patterns import learnt_files
 from map2map.physics.spacing import step_of
 from map2map.runs import Files, Runs, distinct_names
 from map2map.sources import NpySource, Stored, open_source
@@ -227,6 +228,9 @@ class Work:
             frames = replace(frames, values=frames.values[taken])
         about = grid_attributes(self.grid) | {"emulator": self.job.emulator.name}
         dtype = np.dtype(numpy_dtype(self.engine)).name
+        # frames are those of the input; what is given is valid so much later
+        learnt = learnt_files(self.emulator.training_record)
+        later = {n: {"later": e.later} for n, e in learnt.items() if e.later is not None}
         return [
             Stored(
                 entry.name,
@@ -235,7 +239,7 @@ class Work:
                 dtype,
                 None if entry.units == "1" and not axes else entry.units,
                 axes,
-                about,
+                about | later.get(entry.name, {}),
                 frames=None if self.runs.runs[0].frame is None else len(self.runs),
                 frame_axis=frames,
             )

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from map2map.derived import Derived
 from map2map.errors import FieldError, GeometryError, M2MError, near_names
 from map2map.fields import FieldSet, field_channels
 from map2map.grids import Domain
+from map2map.patterns import learnt_files
 from map2map.runs import Files, Patterns, Runs
 from map2map.sources import open_source
 from map2map.typing import Array, Shape
@@ -24,6 +26,7 @@ from map2map.windows import Window, slabs
 __all__ = [
     "Baseline",
     "Means",
+    "computed",
     "constant",
     "from_training",
     "identity",
@@ -49,23 +52,43 @@ def read_field(runs: Runs, name: str, run: int, shape: Shape) -> NDArray[np.floa
     return values
 
 
+def same_arrays(runs: Runs) -> dict[str, str]:
+    """For each target that is a later frame of an input's array, that input."""
+    arrays = {}
+    for name in runs.inputs.names:
+        reader, variable = runs.source(name, 0)
+        arrays[reader.path, variable] = name
+    found = {}
+    for name in runs.runs[0].later:
+        reader, variable = runs.source(name, 0)
+        if (reader.path, variable) in arrays and name in runs.targets.names:
+            found[name] = arrays[reader.path, variable]
+    return found
+
+
 def identity(
-    inputs: FieldSet, targets: FieldSet, scale_factor: int = 1
+    inputs: FieldSet,
+    targets: FieldSet,
+    scale_factor: int = 1,
+    earlier: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, str], Baseline]:
     """Each target is predicted by an input of the same units, kind and channels, if there is one.
 
-    Of several, the one of the same name is taken, else the first.
+    Of several, the one of the same name is taken, else the first; of a later frame, its earlier.
 
     Args:
         inputs: Fields that the emulator takes.
         targets: Fields that it gives.
         scale_factor: Target cells per input cell and axis; unless 1, the grids differ.
+        earlier: For targets that are later frames, the inputs that are (`same_arrays`).
 
     Returns:
         The input for each target that has one, and the baseline.
     """
-    partners = {}
+    partners = dict(earlier or {})
     for target in targets:
+        if target.name in partners:
+            continue
         alike = [
             field.name
             for field in inputs
@@ -109,14 +132,7 @@ def named(
         GeometryError: If shapes differ.
     """
     targets = like.targets
-    for name, files in places.items():
-        for target in files:
-            if target not in targets.names:
-                raise FieldError(
-                    f"the baseline {name!r} predicts {target!r}, which is no target of the "
-                    f"emulator{near_names(target, targets.names)}"
-                )
-    labels = {(name, target): f"{name}:{target}" for name in places for target in places[name]}
+    labels = labels_of(places, targets)
     found = Runs(
         list(like.inputs),
         [
@@ -131,16 +147,82 @@ def named(
         scale_factor=like.scale_factor,
         derived=like.derived,
     )
+    found = found if like.chosen is None else found.some(like.chosen)
+    return {name: reading(found, {t: labels[name, t] for t in places[name]}) for name in places}
 
-    def reader(name: str) -> Baseline:
-        def predict(run: int, fields: Mapping[str, Array]) -> Mapping[str, Array]:
-            del fields
-            shape = tuple(n * like.scale_factor for n in like.shape_of(run))
-            return {t: read_field(found, labels[name, t], run, shape) for t in places[name]}
 
-        return predict
+def computed(
+    formulas: Mapping[str, Mapping[str, Derived]], patterns: Patterns, like: Runs
+) -> dict[str, Baseline]:
+    """Derived fields as predictions.
 
-    return {name: reader(name) for name in places}
+    Args:
+        formulas: For each baseline, for each target that it predicts, how it is computed from the
+            emulator's fields and what they are derived from.
+        patterns: Where the files of those are.
+        like: The runs of those.
+
+    Raises:
+        FieldError: If the field is no target, has other channels, or a formula needs others.
+        GeometryError: If the emulator's targets are on a finer grid, or the cell size is needed and
+            not known.
+    """
+    targets = like.targets
+    labels = labels_of(formulas, targets)
+    if like.scale_factor != 1:
+        raise GeometryError(
+            f"{', '.join(formulas)} would be computed on the grid of the inputs, but targets have "
+            f"{like.scale_factor} cells for one of them; compute the fields before, and name their "
+            f"files (--baseline)"
+        )
+    for (name, target), label in labels.items():
+        if formulas[name][target].channels != field_channels(targets[target]):
+            raise FieldError(
+                f"the baseline {label!r} has {formulas[name][target].channels} channels, but the "
+                f"target {field_channels(targets[target])}"
+            )
+    made = {label: formulas[name][target] for (name, target), label in labels.items()}
+    found = Runs(
+        list(like.inputs),
+        [
+            *targets,
+            *(replace(targets[target], name=label) for (_, target), label in labels.items()),
+        ],
+        patterns,
+        like.domain,
+        derived={**like.derived, **made},
+    )
+    found = found if like.chosen is None else found.some(like.chosen)
+    return {name: reading(found, {t: labels[name, t] for t in formulas[name]}) for name in formulas}
+
+
+def labels_of(
+    baselines: Mapping[str, Mapping[str, Any]], targets: FieldSet
+) -> dict[tuple[str, str], str]:
+    """A name for each field that is predicted, by baseline and target.
+
+    Raises:
+        FieldError: If one is no target.
+    """
+    for name, fields in baselines.items():
+        for target in fields:
+            if target not in targets.names:
+                raise FieldError(
+                    f"the baseline {name!r} predicts {target!r}, which is no target of the "
+                    f"emulator{near_names(target, targets.names)}"
+                )
+    return {(name, target): f"{name}:{target}" for name in baselines for target in baselines[name]}
+
+
+def reading(runs: Runs, labels: Mapping[str, str]) -> Baseline:
+    """Predicts targets by fields that are read, named by ``labels``."""
+
+    def predict(run: int, fields: Mapping[str, Array]) -> Mapping[str, Array]:
+        del fields
+        shape = tuple(n * runs.scale_factor for n in runs.shape_of(run))
+        return {target: read_field(runs, label, run, shape) for target, label in labels.items()}
+
+    return predict
 
 
 def variable_of(files: Files, target: str) -> Files:
@@ -159,8 +241,9 @@ def training_files(record: Mapping[str, Any], targets: FieldSet) -> dict[str, Fi
         FieldError: If the card does not say, or files are not there any more, or others are.
     """
     runs = record.get("files", {}).get("train", [])
-    patterns = record.get("recipe", {}).get("data", {}).get("train", {})
-    found = {}
+    learnt, found = learnt_files(record), {}
+    # one field may say for all of which dates frames are
+    dates = {key: wanted for files in learnt.values() for key, wanted in files.dates.items()}
     for name in targets.names:
         entries = [run[name] for run in runs if name in run]
         if not entries:
@@ -171,9 +254,9 @@ def training_files(record: Mapping[str, Any], targets: FieldSet) -> dict[str, Fi
                 raise FieldError(f"the training file {path} is not there")
             if "bytes" in entry and path.stat().st_size != entry["bytes"]:
                 raise FieldError(f"{path} is not the file of the training: it has another size")
-        recipe = patterns.get(name)
-        variable = recipe.get("variable") if isinstance(recipe, dict) else None
-        found[name] = Files([escape(entry["path"]) for entry in entries], variable)
+        recipe = learnt.get(name, Files([]))
+        paths = [escape(entry["path"]) for entry in entries]
+        found[name] = Files(paths, recipe.variable, {**dates} or None, recipe.later)
     return found
 
 

@@ -67,7 +67,7 @@ class Batch:
 
     def to(self, device: Any, *, non_blocking: bool = True, **_: Any) -> "Batch":
         """Copy to a device."""
-        moved = object.__new__(Batch)
+        moved = object.__new__(type(self))
         moved.__dict__ = self.__dict__ | {
             "input": self.input.to(device, non_blocking=non_blocking),
             "target": self.target.to(device, non_blocking=non_blocking),

@@ -19,9 +19,14 @@ __all__ = ["main", "main_map2map", "run"]
 
 COMMANDS = {
     "train": ("map2map.commands.train", "train an emulator from a recipe"),
+    "fit": ("map2map.commands.fit:fit", "train any LightningModule, or a recipe, from a file"),
+    "validate": ("map2map.commands.fit:validate", "score it on the validation split"),
+    "test": ("map2map.commands.fit:test", "score it on the test split"),
+    "predict": ("map2map.commands.fit:predict", "let a LightningModule predict"),
     "tune": ("map2map.commands.tune", "search for the best values in a recipe"),
     "apply": ("map2map.commands.apply", "apply an emulator to fields of any size"),
     "evaluate": ("map2map.commands.evaluate", "score an emulator beside its baselines"),
+    "rollout": ("map2map.commands.rollout", "apply an emulator of one step again and again"),
     "report": ("map2map.commands.report", "make a page of an emulator's scores"),
     "saliency": ("map2map.commands.saliency", "see which cells a label or parameter hangs on"),
     "export": ("map2map.commands.export", "write an emulator for other programs and languages"),
@@ -29,6 +34,7 @@ COMMANDS = {
     "inspect": ("map2map.commands.inspect", "say what is in a field file, recipe or emulator"),
     "stats": ("map2map.commands.stats", "stream statistics of fields of any size"),
     "pack": ("map2map.commands.pack", "convert field files to Zarr, laid out for reading crops"),
+    "prepare": ("map2map.commands.prepare", "bring files of several models to one grid"),
     "simulate": ("map2map.commands.simulate", "make data with a small, honest simulator"),
     "recipes": ("map2map.commands.recipes", "list the recipes that come with map2map"),
 }
@@ -77,7 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     module = f"map2map.dialects.{options.command}"
     if options.command in COMMANDS:
         module, _ = COMMANDS[options.command]
-    return run(f"m2m {options.command}", lambda: import_module(module).main(options.arguments))
+    path, _, name = module.partition(":")
+    call = lambda: getattr(import_module(path), name or "main")(options.arguments)  # noqa: E731
+    return run(f"m2m {options.command}", call)
 
 
 def run(program: str, command: Callable[[], int | None]) -> int:

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Iterator
+from itertools import combinations
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,18 +13,22 @@ import torch
 from map2map.batches import Batch, Batches
 from map2map.crops import Augment, Crops
 from map2map.derived import Derived
-from map2map.errors import GeometryError
+from map2map.errors import GeometryError, RecipeError
 from map2map.fields import Field
 from map2map.footprints import Footprint
 from map2map.grids import Domain
+from map2map.mixed import CellBatches
 from map2map.order import Order, Share
 from map2map.patterns import some
 from map2map.runs import Files, Runs
 from map2map.samples import SampleDataset
+from map2map.splits import Split
 from map2map.told import Told
 from map2map.windows import Halo, per_axis, slabs
 
 __all__ = ["FieldData", "Reading"]
+
+SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +49,8 @@ class Reading:
             memory (of each process), as float32; 0: every crop is read from the files.
         class_factors: What normalized inputs are multiplied by, by the class of their run: 0 blanks
             one, to test what a network of labels sees at all.
+        cells: For networks that see one cell, such as a column: `batch_size` crops are read
+            together, their cells mixed, and given out so many at a time, each as a sample.
     """
 
     batch_size: int = 1
@@ -53,6 +60,7 @@ class Reading:
     mask: bool = False
     in_memory: int | str = "256MiB"
     class_factors: dict[str, float] | None = None
+    cells: int | None = None
 
 
 class FieldData(pl.LightningDataModule):
@@ -62,15 +70,19 @@ class FieldData(pl.LightningDataModule):
         train: For each field, the files of the training split: a pattern, several, or a pattern
             with the variable's name; or a value that it has everywhere.
         val: Likewise of the validation split; none, no validation.
+        test: Likewise of the test split, which training never sees.
         crops: Where the crops are.
         augment: What is varied from epoch to epoch in training.
         domain: What the grids have in common.
         reading: Batches, threads, order and mask.
         seed: Of the order and of everything drawn; in a recipe by default `seed_everything`.
         derived: How fields without files are computed from others, by name.
+        split: How the runs of ``train`` are shared out among the splits, if ``val`` and ``test``
+            are not given.
+        overlap: Whether a run may be in several splits; refused otherwise.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of a recipe
         self,
         train: dict[str, str | list[str] | Files | Told | float],
         val: dict[str, str | list[str] | Files | Told | float] | None = None,
@@ -80,9 +92,19 @@ class FieldData(pl.LightningDataModule):
         reading: Reading | None = None,
         seed: int | None = None,
         derived: dict[str, Derived] | None = None,
+        test: dict[str, str | list[str] | Files | Told | float] | None = None,
+        split: Split | None = None,
+        overlap: bool = False,
     ) -> None:
         super().__init__()
-        self.patterns = {"train": train} | ({"val": val} if val else {})
+        if split is not None and (val or test):
+            raise RecipeError(
+                "data.split shares out the runs of data.train, so data.val and data.test are not "
+                "given; leave out one or the others"
+            )
+        self.patterns = {"train": train}
+        self.patterns |= {side: of for side, of in (("val", val), ("test", test)) if of}
+        self.split, self.overlap = split, overlap
         self.crops, self.augment = crops or Crops(), augment or Augment()
         self.domain, self.reading, self.seed = domain or Domain(), reading or Reading(), seed
         self.derived = derived or {}
@@ -101,35 +123,38 @@ class FieldData(pl.LightningDataModule):
                 scale_factor=self.crops.scale_factor,
                 derived=self.derived,
             )
-        train, val = self.runs["train"], self.runs.get("val")
-        if val is not None and (val.inputs, val.targets) != (train.inputs, train.targets):
-            raise GeometryError(
-                f"the fields of the validation split, {val.inputs} and {val.targets}, are not "
-                f"those of the training split, {train.inputs} and {train.targets}"
-            )
-        if val is not None:
-            self._tell_shared(train, val)
+        if self.split is not None:
+            self.runs = self.runs["train"].split(self.split)
+        train = self.runs["train"]
+        for split, runs in self.runs.items():
+            if (runs.inputs, runs.targets) != (train.inputs, train.targets):
+                raise GeometryError(
+                    f"the fields of the {SPLITS[split]} split, {runs.inputs} and {runs.targets}, "
+                    f"are not those of the training split, {train.inputs} and {train.targets}"
+                )
+        for first, second in combinations(self.runs, 2):
+            self._tell_shared(first, second)
         return train
 
-    @staticmethod
-    def _tell_shared(train: Runs, val: Runs) -> None:
-        """Warn of runs that are in both splits."""
-        known = {str(run) for run in train.groups}
-        both = [str(run) for run in val.groups if str(run) in known]
-        if both:
-            log.warning(
-                "%d of %d runs of the validation split are in the training split, too, so its "
-                "scores flatter: %s",
-                len(both),
-                len(val.groups),
-                some(both, 3),
-            )
+    def _tell_shared(self, first: str, second: str) -> None:
+        """Refuse runs that are in both splits, or warn of them."""
+        known = {str(run) for run in self.runs[first].groups}
+        both = [str(run) for run in self.runs[second].groups if str(run) in known]
+        if not both:
+            return
+        message = (
+            f"{len(both)} of {len(self.runs[second].groups)} runs of the {SPLITS[second]} split "
+            f"are in the {SPLITS[first]} split, too, so its scores flatter: {some(both, 3)}"
+        )
+        if not self.overlap:
+            raise RecipeError(f"{message}; take others, or say data.overlap: true")
+        log.warning("%s", message)
 
     def resolve(self, footprint: Footprint) -> None:
         """Settle the crops' halo for a model, and make the batches."""
         self.aligned, gpu = self.crops.halo == "auto", torch.cuda.is_available()
-        for split, runs in self.runs.items():
-            crops = self.crops
+        for split in [split for split in self.runs if split != "test"]:
+            runs, crops = self.runs[split], self.crops
             if self.aligned:
                 size = per_axis(crops.size, runs.shape, "crop")
                 crops = dataclasses.replace(crops, halo=sides(footprint.halo_for(size)))
@@ -144,22 +169,22 @@ class FieldData(pl.LightningDataModule):
                 in_memory=self.reading.in_memory,
                 factors=self.reading.class_factors,
             )
-            self._batches[split] = Batches(
-                dataset,
-                Order(
-                    shuffle=training,
-                    local=self.reading.local_order,
-                    distance=self.reading.distance,
-                    seed=self.seed or 0,
-                ),
-                self.reading.batch_size,
-                self._share(),
-                vary=training,
-                # copying from memory takes less than a thread's competing with a step on the CPU
-                threads=0 if dataset.in_memory and not gpu else self.reading.threads,
-                pin=gpu,
-                join_last=training and footprint.reduces,
+            order = Order(
+                shuffle=training,
+                local=self.reading.local_order,
+                distance=self.reading.distance,
+                seed=self.seed or 0,
             )
+            # copying from memory takes less than a thread's competing with a step on the CPU
+            threads = 0 if dataset.in_memory and not gpu else self.reading.threads
+            number, cells, share = self.reading.batch_size, self.reading.cells, self._share()
+            how: dict[str, Any] = {"vary": training, "threads": threads, "pin": gpu}
+            if cells is None:
+                joined = training and footprint.reduces
+                batches = Batches(dataset, order, number, share, join_last=joined, **how)
+            else:
+                batches = CellBatches(dataset, order, number, cells, share, **how)
+            self._batches[split] = batches
 
     def _share(self) -> Share:
         trainer = self.trainer

@@ -401,8 +401,8 @@ def check_footprint(path: Path | str, told: Any, found: Footprint) -> None:
     """
     known = json.loads(json.dumps(asdict(found)))
     if isinstance(told, dict):
-        # cards from before there were models that reduce do not say that theirs does not
-        told = {"reduces": False} | told
+        # cards from before there were such models do not say so
+        told = {"reduces": False, "sizes": None, "ragged": False} | told
     agrees = isinstance(told, dict) and all(known.get(key) == told.get(key) for key in known)
     if not agrees:
         raise ArtefactError(

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -271,11 +272,12 @@ class Engine:
         spare = FRAGMENTED if self.device.type == "cpu" else 1.0
         most = float("inf")
         for rings, n in shapes.items():
-            peak, largest = self.needs(channels, (n,) * self.ndim, rings)
+            space = self.footprint.sizes or (n,) * self.ndim
+            peak, largest = self.needs(channels, space, rings)
             # a large tile keeps more of what its halo gives than this small one
-            per_cell = spare * (1.1 * peak / n**self.ndim + around)
-            most = min(most, memory / per_cell, MOST_ELEMENTS / (1.1 * largest / n**self.ndim))
-        return int(most)
+            per_cell = spare * (1.1 * peak / prod(space) + around)
+            most = min(most, memory / per_cell, MOST_ELEMENTS / (1.1 * largest / prod(space)))
+        return max(1, int(most))
 
 
 class NonFiniteError(FieldError):
@@ -298,10 +300,10 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, and take its results into account."""
         output = func(*args, **(kwargs or {}))
-        results = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        results = dense_parts(output)
         for result in results:
             self.add(result)
-        touched = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)] + results
+        touched = dense_parts(args) + results
         self.largest_call = max(self.largest_call, sum(t.nbytes for t in touched))
         return output
 
@@ -318,6 +320,21 @@ class Tally(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _remove(self, key: int) -> None:
         self.live -= self._known.pop(key)
+
+
+def dense_parts(values: Any) -> list[Tensor]:
+    """The tensors in nested values; instead of sparse ones, what those are made of."""
+    found: list[Tensor] = []
+    for leaf in tree_leaves(values):
+        if not isinstance(leaf, Tensor):
+            continue
+        if leaf.layout is torch.sparse_csr:
+            found += [leaf.crow_indices(), leaf.col_indices(), leaf.values()]
+        elif leaf.layout is torch.sparse_coo:
+            found += [leaf._indices(), leaf._values()]
+        elif leaf.layout is torch.strided:
+            found.append(leaf)
+    return found
 
 
 def fold_batch_norms(module: nn.Module) -> int:

@@ -24,6 +24,7 @@ from map2map.crops import Where
 from map2map.emulator import Emulator
 from map2map.errors import FieldError, GeometryError, M2MError, RecipeError, SaveError, near_names
 from map2map.fields import Field
+from map2map.figures import Case
 from map2map.grids import Grid
 from map2map.runs import Runs, distinct_names
 from map2map.scores import Joint, Table, middle, with_summary
@@ -39,6 +40,9 @@ EXAMPLES = ("best", "median", "worst")
 SPECTRAL = ("spectral", "bispectrum")
 """Metrics of periodic fields, whose number of wavenumbers depends on the grid."""
 
+LAYERED = ("profile",)
+"""Metrics with as many numbers as an axis has cells."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -50,6 +54,7 @@ class Options:
         seed: Of these draws.
         track: Shows the progress over so many runs.
         where: Which cells are scored; default: all that are finite.
+        watch: Is shown every field of every run that is scored, with what was predicted; figures.
     """
 
     metrics: Sequence[str] | None = None
@@ -57,6 +62,7 @@ class Options:
     seed: int = 0
     track: Callable[[Iterable[int], int], Iterable[int]] = field(default=lambda runs, _: runs)
     where: Where | None = None
+    watch: Callable[[Case], None] | None = None
 
     def __post_init__(self) -> None:
         for name in self.metrics or ():
@@ -161,6 +167,8 @@ class Evaluation:
         if not runs.domain.same_shape and not all(self.wraps):
             # there would be none, and of another length for every shape
             chosen = {name: None for name in chosen if name not in SPECTRAL}
+        if not runs.domain.same_shape:
+            chosen = {name: None for name in chosen if name not in LAYERED}
         self.metrics = [available[name] for name in chosen]
         self.seconds: list[float] = []
         self.joints: dict[str, Joint] = {}
@@ -276,6 +284,18 @@ class Evaluation:
                     mask=None if counts.all() else counts,
                 )
                 self.table.add(method, run, name, scores)
+        if self.options.watch is not None:
+            self.options.watch(
+                Case(
+                    scored,
+                    self.names[run],
+                    truth,
+                    found,
+                    counts,
+                    tuple(self.methods),
+                    self.grid.spacing,
+                )
+            )
         joint = self.joints.setdefault(name, Joint.like(truth, found[EMULATOR], counts))
         joint.add(truth, found[EMULATOR], counts)
 

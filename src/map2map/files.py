@@ -3,14 +3,14 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from map2map.errors import M2MError, SaveError
 
-__all__ = ["digest", "link", "replacing"]
+__all__ = ["digest", "link", "make_way", "replacing", "slug"]
 
 ZIP_WRITER = re.compile("PytorchStreamWriter|inline_container|iostream error")
 """What torch's messages contain when it cannot write."""
@@ -46,6 +46,41 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def make_way(
+    folder: Path, patterns: Sequence[str], record: Path, *, overwrite: bool = False
+) -> None:
+    """Refuse to write a simulation where there is something; remove an old one if that is allowed.
+
+    Files of another simulation would be read as if they were of this one.
+
+    Args:
+        folder: Where it shall be.
+        patterns: What its files are called, relative to the folder.
+        record: The file that says that all of them are simulated. Without it, they might be data
+            that nobody can make again, and are never removed.
+        overwrite: Whether they may be removed.
+
+    Raises:
+        SaveError: If there are such files.
+    """
+    old = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    if not old:
+        return
+    if not (overwrite and record.exists()):
+        remedy = (
+            f"choose another folder, since without {record.name} they may be no simulation, and "
+            f"are not removed"
+            if overwrite
+            else "choose another folder, or allow to overwrite, which removes them"
+        )
+        raise SaveError(f"{folder} holds {len(old)} files, such as {old[0]}, already; {remedy}")
+    try:
+        for path in old:
+            path.unlink()
+    except OSError as error:
+        raise SaveError(f"cannot remove the old simulation: {error}") from error
+
+
 def link(path: Path, target: str) -> None:
     """Make ``path`` a symbolic link to ``target``, replacing what it was at once."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.link")
@@ -77,3 +112,22 @@ def digest(path: Path, whole: int = 1 << 26) -> dict[str, Any]:
                 hashed.update(file.read(65536))
     kind = "blake2b" if size <= whole else "blake2b_of_64_blocks"
     return {"path": str(path), "bytes": size, kind: hashed.hexdigest()}
+
+
+def slug(name: str, used: set[str]) -> str:
+    """A part of a file name for a field, a letter first, that no other field has.
+
+    >>> used = set()
+    >>> slug("T (2 m)", used), slug("t 2 M", used)
+    ('t-2-m', 't-2-m-2')
+
+    Args:
+        name: Of the field.
+        used: Those that are taken, to which this is added.
+    """
+    start = re.sub(r"[^a-z0-9]+", "-", name.casefold()).strip("-")[:40] or "field"
+    found, number = start, 2
+    while found in used:
+        found, number = f"{start}-{number}", number + 1
+    used.add(found)
+    return found

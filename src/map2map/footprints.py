@@ -27,6 +27,9 @@ __all__ = ["Footprint", "footprint_of", "measure"]
 MOST_CELLS = 1 << 20
 """Of an input that is computed only to name the layer that spreads every cell."""
 
+MANY = 32
+"""Outputs on an axis that are looked at to tell whether far cells change one."""
+
 
 @dataclass(frozen=True)
 class Footprint:
@@ -50,6 +53,11 @@ class Footprint:
         reduces: Whether the output is numbers for the whole input, without axes, (batch, channel).
             Nothing can be tiled then, or is read around a crop: the cause in ``whole`` is this if
             no other is given.
+        sizes: Not None if there is one input only that the model takes, so many cells per axis:
+            then its weights know positions, which is the cause in ``whole`` if no other is given.
+        ragged: Whether sizes that are no multiples are taken, too, and what the model makes up for
+            the last, smaller block is on its high side alone: then a field that ends there, where
+            the model pads, is read to its end and no further.
 
     >>> unet = Footprint(margin=20, multiple=4)
     >>> unet.halo_for((32, 30))
@@ -67,6 +75,8 @@ class Footprint:
     whole: str | None = None
     ring: int | None = field(default=None, compare=False)
     reduces: bool = False
+    sizes: Shape | None = None
+    ragged: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.margin < 0 or self.multiple < 1 or self.scale < 1:
@@ -83,10 +93,24 @@ class Footprint:
             )
         if self.reduces and self.whole is None:
             object.__setattr__(self, "whole", "its output is numbers for all of the input")
+        if self.sizes is not None:
+            self._check_sizes()
         if not 0 <= self.remainder < self.multiple:
             raise GeometryError(f"{self}: `remainder` must be from 0 to {self.multiple - 1}")
         minimum = self.fitting(2 * self.cut // self.scale + 1)  # leaves an output
         object.__setattr__(self, "minimum", minimum)
+
+    def _check_sizes(self) -> None:
+        sizes = tuple(self.sizes or ())
+        if self.margin or self.multiple > 1 or not sizes or min(sizes) < 1:
+            raise GeometryError(
+                f"{self}: a model that takes inputs of one shape has no `margin` nor `multiple`, "
+                f"and `sizes` are 1 or more"
+            )
+        object.__setattr__(self, "sizes", sizes)
+        object.__setattr__(self, "minimum", min(sizes))
+        if self.whole is None:
+            object.__setattr__(self, "whole", "its weights know positions")
 
     @property
     def is_valid(self) -> bool:
@@ -106,14 +130,15 @@ class Footprint:
     def input_size(self, crop: int) -> int:
         """Input cells to read for ``crop`` input cells of output: the halo and what rounds it up.
 
-        Of a model that reduces, the crop itself: other cells would be seen as those of the crop.
+        Of a model that reduces or takes one shape, the crop itself: other cells would be seen as
+        those of the crop.
 
         Raises:
             GeometryError: If the crop is empty.
         """
         if crop < 1:
             raise GeometryError(f"a crop needs at least one cell, not {crop}")
-        if self.reduces:
+        if self.reduces or self.sizes is not None:
             return crop
         filled = crop if self.is_valid else round_up(crop, self.multiple)
         return self.fitting(self.low + filled + self.margin)
@@ -147,11 +172,17 @@ class Footprint:
         return self.scale * size - 2 * self.cut
 
     def accepts(self, size: int) -> bool:
-        """Whether the model takes so many input cells."""
-        return size >= self.minimum and size % self.multiple == self.remainder
+        """Whether the model takes so many input cells, on some axis."""
+        if self.sizes is not None:
+            return size in self.sizes
+        return size >= self.minimum and (self.ragged or size % self.multiple == self.remainder)
 
     def sizes_near(self, size: int) -> str:
         """The allowed sizes, and the nearest, for a message."""
+        if self.sizes is not None:
+            return f"it takes {' x '.join(map(str, self.sizes))} cells only"
+        if self.ragged:
+            return f"sizes are {self.minimum} and all above"
         above = self.fitting(max(size, self.minimum))
         below = above - self.multiple
         near = f"{below} or {above}" if below >= self.minimum else f"{above}"
@@ -174,6 +205,9 @@ class Footprint:
                 f"{who} takes (batch, channel, and {ndim} axes of space), not a tensor of shape "
                 f"{tuple(shape)}"
             )
+        if self.sizes is not None:
+            self.check_sizes(shape[2:], who)
+            return
         for axis, size in enumerate(shape[2:]):
             if not self.accepts(size):
                 raise GeometryError(
@@ -181,6 +215,19 @@ class Footprint:
                     f"{self.sizes_near(size)}; it cuts off {self.cut} cells per side, so read a "
                     f"halo of {self.low} around a crop"
                 )
+
+    def check_sizes(self, space: Sequence[int], who: str) -> None:
+        """Refuse another shape, if the model takes one only.
+
+        Raises:
+            GeometryError: If it is another.
+        """
+        if self.sizes is not None and tuple(space) != self.sizes:
+            raise GeometryError(
+                f"{who} cannot take {' x '.join(map(str, space))} cells, because its weights are "
+                f"those of one grid: {self.sizes_near(0)}; make one for the grid of the data and "
+                f"train it, or bring the data to this grid"
+            )
 
     def require_local(self, who: str) -> None:
         """Refuse to tile a model that sees the whole domain.
@@ -293,10 +340,39 @@ def _local(prober: Prober, bare: Footprint, reach: int) -> Footprint:
         if not prober.moves_with(shift, size, drop, scale):
             continue
         found = replace(bare, multiple=shift)
-        if drop == 0 or prober.moves_with(shift, size, 0, scale):
-            return found
-        return replace(found, margin=max(bare.margin, _margin(prober, bare, shift, edge)))
+        if drop and not prober.moves_with(shift, size, 0, scale):
+            margin = max(bare.margin, _margin(prober, bare, shift, edge))
+            found = _hiding_edges(prober, replace(found, margin=margin), size, edge)
+        if not _ignores_others(prober, found):
+            return replace(bare, whole="values far away change it, as where cells are ranked")
+        return found
     return replace(bare, whole="no shift of the input shifts its output, so it knows positions")
+
+
+def _hiding_edges(prober: Prober, found: Footprint, size: int, edge: int) -> Footprint:
+    """The footprint, its margin wide enough to hide where the input ends.
+
+    That may be seen from further away than values are: a graph network's weights know how many
+    neighbors a cell has, which are fewer at an edge.
+    """
+    step, scale = found.multiple, found.scale
+    for margin in range(found.margin, edge):
+        drop = max(0, scale * round_up(margin, step) - found.cut)
+        if prober.moves_with(step, size, drop, scale):
+            return replace(found, margin=margin)
+    return replace(found, margin=max(found.margin, edge))
+
+
+def _ignores_others(prober: Prober, found: Footprint) -> bool:
+    """Whether blocks of outputs are the same when all inputs that they do not see are others."""
+    step, scale, margin = found.multiple, found.scale, found.margin
+    cells = round_up(MANY, step)
+    # twice as many others as are seen
+    size = found.fitting(found.minimum + 3 * (cells + 2 * margin + step))
+    first = round_up((size - cells) // 2, step)
+    seen = slice(max(0, first - margin), first + cells + margin)
+    block = slice(scale * first - found.cut, scale * (first + cells) - found.cut)
+    return prober.stays(size, seen, block)
 
 
 def _margin(prober: Prober, bare: Footprint, multiple: int, edge: int) -> int:

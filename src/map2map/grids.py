@@ -85,6 +85,10 @@ class Domain:
         planes: If fields have one more axis: the axes that planes are taken across, each of them a
             run of ``ndim`` axes by itself.
         plane_step: From plane to plane.
+        channels_last: Whether the axes of space come first in arrays (behind that of frames), and
+            those of channels last: (column, level), say.
+        skip: Cells at the beginning of every axis that are left out: 1 where a periodic axis
+            begins with a copy of its last cell.
     """
 
     ndim: int | None = None
@@ -95,8 +99,16 @@ class Domain:
     same_shape: bool = True
     planes: list[int] | None = None
     plane_step: int = 1
+    channels_last: bool = False
+    skip: int = 0
 
     def __post_init__(self) -> None:
+        if self.channels_last and self.ndim is None:
+            raise GeometryError(
+                "which axes are those of channels is told by the number of the others: give ndim"
+            )
+        if self.skip < 0:
+            raise GeometryError(f"{self.skip} cells cannot be left out; use 0 or more")
         if self.planes is not None:
             if self.ndim is None:
                 raise GeometryError("planes are taken of fields of ndim + 1 axes: give ndim")

@@ -2,17 +2,29 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 from map2map.errors import RecipeError, SourceError
 
-__all__ = ["Files", "Found", "distinct_names", "plain", "some"]
+__all__ = [
+    "Files",
+    "Found",
+    "distinct_names",
+    "learnt_files",
+    "plain",
+    "some",
+    "split_channels",
+]
 
 WILD = re.compile(r"(\*\*|\*|\?|\[[^\]]*\]|\{[a-zA-Z_]\w*\})")
 """Wildcards of paths, and placeholders, which are wildcards with a name."""
+
+CHANNELS = re.compile(r"(.*[^/])\[(\d+):(\d+)\]")
+"""A name, and a range of channels."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +59,15 @@ class Files:
             text.
         variable: Name of the field inside the files, which may have wildcards and placeholders as
             well, each match a run of its own; by default the field's own name, or the only one
-            there is.
+            there is. ``x[63:126]`` are some of its channels.
         only: Take only some values of placeholders: whole numbers from a first to before a last,
             "0:100", all of which must be there; or a list of texts, where 7 also stands for 0007. A
             number alone is refused: it is what YAML makes of a range without quotation marks.
+            By the name of the axis of frames, such as ``time``, only some dates (`times.select`):
+            "2019-01-01:2020-03-25", or years, 2019 or [2018, 2020]. It is enough that one field
+            says so; all frames that a run reads are among them.
+        later: Read a frame that much later than the run's: "6h", by the times of the axis of
+            frames; or so many frames. Runs that have none are left out.
 
     >>> Files("sims/seed{seed}/{gravity}_phi.h5").match(Path("sims/seed0007/gr_phi.h5"))
     {'seed': '0007', 'gravity': 'gr'}
@@ -59,10 +76,26 @@ class Files:
     pattern: str | list[str]
     variable: str | None = None
     only: dict[str, str | list[str | int] | int] | None = None
+    later: str | int | None = None
 
     @property
     def _patterns(self) -> list[str]:
         return [self.pattern] if isinstance(self.pattern, str) else self.pattern
+
+    @property
+    def placeholders(self) -> set[str]:
+        """Names of the placeholders."""
+        texts = (*self._patterns, self.variable or "")
+        return {part[1:-1] for text in texts for part in WILD.findall(text) if part[0] == "{"}
+
+    @property
+    def dates(self) -> dict[str, list[str | int]]:
+        """What `only` says of others than placeholders: of the axis of frames."""
+        return {
+            key: wanted if isinstance(wanted, list) else [wanted]
+            for key, wanted in (self.only or {}).items()
+            if key not in self.placeholders
+        }
 
     def paths(self, name: str) -> list[Path]:
         """The files of a field, sorted as text.
@@ -84,17 +117,21 @@ class Files:
             )
         return [Path(path) for path in paths]
 
-    def found(self, name: str, arrays: Callable[[Path], Iterable[str]]) -> list[Found]:
+    def found(
+        self, name: str, arrays: Callable[[Path], Iterable[str]], *, framed: bool = False
+    ) -> list[Found]:
         """The files of a field, or their arrays that ``variable`` stands for.
 
         Args:
             name: Of the field, for messages.
             arrays: Gives the names of the arrays in a file.
+            framed: Whether files may have an axis of frames, which `only` may name.
 
         Raises:
             SourceError: If there is none, or not all that `only` asks for.
         """
-        several = self.variable is not None and WILD.search(self.variable) is not None
+        variable = split_channels(self.variable or "")[0]
+        several, picked = WILD.search(variable) is not None, (self.variable or "")[len(variable) :]
         found, seen = [], 0
         paths = self.paths(name)
         for path in paths:
@@ -105,7 +142,7 @@ class Files:
             if not several:
                 found.append(Found(path, self.variable, told, tuple(groups.values())))
                 continue
-            expression = regex(str(self.variable), told)
+            expression = regex(variable, told)
             for array in sorted(arrays(path)):
                 seen += 1
                 match = expression.fullmatch(array)
@@ -113,7 +150,7 @@ class Files:
                     inside = match.groupdict()
                     also = {k: text for k, text in inside.items() if not k.startswith("_")}
                     wild = (*groups.values(), *inside.values())
-                    found.append(Found(path, array, told | also, wild))
+                    found.append(Found(path, array + picked, told | also, wild))
         if not found and not several:
             raise SourceError(
                 f"none of {len(paths)} files, such as {paths[0]}, matches {self.pattern!r} for "
@@ -124,7 +161,10 @@ class Files:
                 f"none of {seen} arrays in the files of {self.pattern!r} matches the variable "
                 f"{self.variable!r} of field {name!r}; `m2m inspect` lists them"
             )
-        return take_only(found, self.only, name)
+        only = self.only or {}
+        return take_only(
+            found, {k: only[k] for k in only if not framed or k not in self.dates}, name
+        )
 
     def match(self, path: Path) -> dict[str, str]:
         """What the placeholders stand for in ``path``."""
@@ -142,6 +182,32 @@ class Files:
             if match:
                 return match.groupdict()
         return None
+
+
+def learnt_files(record: Mapping[str, Any]) -> dict[str, Files]:
+    """Where the files of all fields were in training, as an emulator's card has the recipe."""
+    try:
+        train = dict(record["recipe"]["data"]["train"])
+    except (KeyError, TypeError, ValueError):
+        return {}
+    known = {entry.name for entry in fields(Files)}
+    found = {}
+    for name, entry in train.items():
+        if isinstance(entry, str | list):
+            found[name] = Files(entry)
+        elif isinstance(entry, Mapping) and "pattern" in entry and set(entry) <= known:
+            found[name] = Files(**entry)
+    return found
+
+
+def split_channels(variable: str) -> tuple[str, int | None, int]:
+    """A field's name in a file, and which of its channels are meant: first, one behind the last.
+
+    >>> split_channels("x[63:126]"), split_channels("x")
+    (('x', 63, 126), ('x', None, 0))
+    """
+    match = CHANNELS.fullmatch(variable)
+    return (match[1], int(match[2]), int(match[3])) if match else (variable, None, 0)
 
 
 def regex(pattern: str, told: Mapping[str, str] | None = None) -> re.Pattern[str]:
@@ -181,7 +247,7 @@ def one_wild(part: str) -> str:
 
 
 def take_only(
-    found: Sequence[Found], only: Mapping[str, str | list[str | int] | int] | None, name: str
+    found: Sequence[Found], only: Mapping[str, str | list[str | int] | int], name: str
 ) -> list[Found]:
     """Those whose placeholders have the values that are wanted.
 
@@ -190,12 +256,13 @@ def take_only(
         SourceError: If values of a range are missing, for any values of the other placeholders.
     """
     kept = list(found)
-    for key, wanted in (only or {}).items():
+    for key, wanted in only.items():
         known = {k for entry in found for k in entry.told}
         if key not in known:
             raise RecipeError(
                 f"`only` of field {name!r} names {key!r}, but its placeholders are "
-                f"{', '.join(sorted(known)) or 'none'}; write {{{key}}} into the pattern"
+                f"{', '.join(sorted(known)) or 'none'}; write {{{key}}} into the pattern, or set "
+                f"data.domain.frames if it is the axis of frames"
             )
         lacking = next((str(entry) for entry in found if key not in entry.told), None)
         if lacking is not None:

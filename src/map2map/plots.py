@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from map2map.physics.spectra import cross_correlation, power_spectrum
 from map2map.typing import Array
 
-__all__ = ["Panel", "draw_epochs", "history", "slices", "spectra"]
+__all__ = ["Panel", "columns", "draw_epochs", "history", "slices", "spectra"]
 
 Panel = tuple[str, Array]
 """A title and values of shape (channel, *space)."""
@@ -137,6 +137,26 @@ def _draw_row(
             axis.set_xlabel(f"[{look.length}]")
     label = f"[{look.units}]" if look.units not in ("", "1") else None
     figure.colorbar(image, ax=[axis for axis, _, _ in drawn], label=label, shrink=0.9, pad=0.01)
+
+
+def columns(panels: Sequence[Panel], units: str = "") -> Figure:
+    """Single cells: their channels, against one another.
+
+    Args:
+        panels: What is drawn, each (channel, *space) with one cell; the first stands out.
+        units: Of the values.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.2, 4.2))
+        axis = figure.subplots()
+        for color, (title, values) in zip(COLORS, panels, strict=False):
+            flat = np.ravel(values)
+            axis.plot(flat, np.arange(len(flat)), color=color, label=title, lw=1)
+        axis.invert_yaxis()
+        axis.set_xlabel(f"[{units}]" if units not in ("", "1") else "value")
+        axis.set_ylabel("channel")
+        axis.legend()
+    return figure
 
 
 def spectra(

@@ -189,8 +189,9 @@ def check_sizes(emulator: Emulator, data: Any) -> None:
                 f"its input to numbers, as Racoon and ResNet do"
             )
         return
+    shape = crop_window((0,) * len(dataset.size), dataset.size, dataset.halo).shape
+    emulator.footprint.check_sizes(shape, type(emulator.model).__name__)
     if not data.aligned and emulator.footprint.whole is None:
-        shape = crop_window((0,) * len(dataset.size), dataset.size, dataset.halo).shape
         sizes = [emulator.footprint.output_size(n) for n in shape]
         output, target = (torch.empty(1, 1, *n) for n in (sizes, dataset.target_size))
         fit_together(output, target, dataset, emulator, aligned=False)

@@ -159,6 +159,25 @@ class Prober:
                 return False
         return True
 
+    def stays(self, size: int, seen: slice, block: slice) -> bool:
+        """Whether outputs are the same when inputs elsewhere are replaced, on every axis.
+
+        Args:
+            size: Input cells.
+            seen: Those that are left as they are.
+            block: The outputs.
+        """
+        for axis in range(self.ndim):
+            x = self.noise(size, axis)
+            before = self.run(x).movedim(axis + 2, 0)[block]
+            for factor in (10, 0.1):  # what is ranked has other ranks then
+                other = factor * self.noise(size, axis)
+                other.movedim(axis + 2, 0)[seen] = x.movedim(axis + 2, 0)[seen]
+                after = self.run(other).movedim(axis + 2, 0)[block]
+                if (after - before).abs().max() > TOLERANCE * before.abs().max():
+                    return False
+        return True
+
     def culprit(self, size: int) -> tuple[str, bool]:
         """The first layer that spreads one slice over all it has, and whether it is a convolution.
 

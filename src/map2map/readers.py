@@ -193,16 +193,7 @@ class ConstantReader(Unmapped):
 
     def stored(self, field: str) -> Stored:
         """A field of one channel on that grid."""
-        return replace(
-            self.like,
-            name=field,
-            channels=1,
-            leading=(),
-            dtype="float32",
-            units=None,
-            attrs={},
-            around={},
-        )
+        return self.like.beside(field, 1, ())
 
     def read(self, field: str, window: Window, out: Array, grid: Grid | None = None) -> None:
         """Fill a window; zeros where they are made up."""
@@ -237,17 +228,8 @@ class DerivedReader(Unmapped):
     def stored(self, field: str) -> Stored:
         """A field on the grid of those that it needs."""
         reader, name = next(iter(self.readers.values()))
-        first, channels = reader.stored(name), self.derived.channels
-        return replace(
-            first,
-            name=field,
-            channels=channels,
-            leading=(channels,),
-            dtype="float32",
-            units=None,
-            attrs={},
-            around={},
-        )
+        channels = self.derived.channels
+        return reader.stored(name).beside(field, channels, (channels,))
 
     def read(self, field: str, window: Window, out: Array, grid: Grid | None = None) -> None:
         """Compute a window."""

@@ -1,6 +1,8 @@
 """Runs: which files hold which field, paired across fields, and checked against one another."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -8,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from map2map.derived import Derived
-from map2map.errors import FieldError, GeometryError, SourceError
+from map2map.errors import FieldError, GeometryError, RecipeError, SourceError, near_names
 from map2map.fields import Field, FieldSet
+from map2map.frames import choose
 from map2map.grids import Domain
-from map2map.patterns import Files, Found, distinct_names
+from map2map.patterns import Files, Found, distinct_names, split_channels
 from map2map.physics.spacing import step_of
 from map2map.readers import (
     ConstantReader,
@@ -22,6 +25,7 @@ from map2map.readers import (
     resolve,
 )
 from map2map.sources import Source, Stored, open_source
+from map2map.splits import SIDES, Split, sides
 from map2map.told import Known, Told, numbers
 from map2map.typing import Shape
 
@@ -41,6 +45,7 @@ class Run:
         found: The file of each field that has one, and which array of it.
         told: What the placeholders of their patterns stand for.
         frame: Which frame of those files, if they have several.
+        later: The frame of each field that is read from a later one.
         plane: Across which axis a plane is taken, and which one, if it is a plane.
         group: Number of the simulation, or frame of it, that it is or is a plane of.
     """
@@ -50,6 +55,7 @@ class Run:
     frame: int | None = None
     plane: tuple[int, int] | None = None
     group: int = 0
+    later: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         text = ", ".join(sorted({str(found) for found in self.found.values()}))
@@ -73,11 +79,14 @@ class Run:
         """The file of each field that has one."""
         return {name: found.path for name, found in self.found.items()}
 
+    def array(self, name: str) -> dict[str, str]:
+        """Which array of a field's file it has; empty if that is not told."""
+        variable = self.found[name].variable
+        return {} if variable is None else {"array": variable}
+
     def part(self, name: str) -> dict[str, str | int]:
         """Which array of a field's file it has, and which frame of that; empty if it is all."""
-        variable = self.found[name].variable
-        array: dict[str, str | int] = {} if variable is None else {"array": variable}
-        return array if self.frame is None else array | {"frame": self.frame}
+        return self.array(name) | ({} if self.frame is None else {"frame": self.frame})
 
     @property
     def path(self) -> Path:
@@ -112,7 +121,10 @@ class Runs:
         groups: A run for each simulation, or frame of it, that is not cut into planes.
         numbers: Labels and parameters of the runs, shape (group, channel); None if the targets are
             fields.
+        chosen: Which of all groups there are these are; None: all.
     """
+
+    chosen: Sequence[int] | None = None
 
     def __init__(
         self,
@@ -150,7 +162,10 @@ class Runs:
         self._checked: dict[tuple[str, int, int], tuple[Reader, str]] = {}
         self.reference = next((n for n in names if n in self._files), next(iter(self._files)))
         self.ndim = self.domain.ndim or self._guess_ndim()
-        found = {name: files.found(name, self._arrays) for name, files in self._files.items()}
+        found = {
+            name: files.found(name, self._arrays, framed=self.domain.frames > 0)
+            for name, files in self._files.items()
+        }
         self._check_counts(found)
         found = paired(found)
         self._check_pairs(found)
@@ -180,6 +195,55 @@ class Runs:
         """Cells per axis of a run's inputs."""
         run = self.runs[run] if isinstance(run, int) else run
         return tuple(self._stored(self.reference, run).shape)
+
+    def some(self, groups: Sequence[int]) -> "Runs":
+        """Only some simulations, or frames of them, with their planes."""
+        part, number = copy(self), {old: new for new, old in enumerate(groups)}
+        part.groups = [replace(self.groups[old], group=new) for old, new in number.items()]
+        part.runs = part.groups
+        if self.domain.planes is not None:
+            part.runs = [
+                replace(run, group=number[run.group]) for run in self.runs if run.group in number
+            ]
+        if self.numbers is not None:
+            part.numbers = self.numbers[list(groups)]
+        part.shape, part._checked, part.chosen = part.shape_of(0), {}, list(groups)
+        return part
+
+    def split(self, how: Split) -> dict[str, "Runs"]:
+        """Training, validation and test, those that have a share.
+
+        Raises:
+            RecipeError: If runs cannot be told apart as is asked for, or there are too few.
+        """
+        of = sides(self._split_names(how), how)
+        return {
+            side: self.some([k for k, its in enumerate(of) if its == side])
+            for side in SIDES
+            if side in of
+        }
+
+    def _split_names(self, how: Split) -> list[str]:
+        """What tells runs apart in a split, one text each."""
+        if how.by == "time":
+            known = [self._coordinate(run) for run in self.groups]
+            numbers = [float(run.frame or 0) for run in self.groups]
+            times = numbers if None in known else [float(time or 0) for time in known]
+            order = {time: k for k, time in enumerate(sorted(set(times)))}
+            return [f"{order[time]:012d}" for time in times]
+        if how.together:
+            told = {key for run in self.groups for key in run.told}
+            for key in how.together:
+                if not all(key in run.told for run in self.groups):
+                    raise RecipeError(
+                        f"data.split keeps runs of one {key!r} together, but not all patterns "
+                        f"tell it{near_names(key, sorted(told))}"
+                    )
+            return ["/".join(run.told[key] for key in how.together) for run in self.groups]
+        # wherever the folder is
+        found = [run.found[self.reference] for run in self.groups]
+        common = Path(os.path.commonpath([one.path.parent for one in found]))
+        return [f"{one.path.relative_to(common)}:{one.variable or ''}" for one in found]
 
     def directions(self, run: int) -> Shape:
         """Whether the coordinates of a run's axes ascend (1) or descend (-1); 1 if not known."""
@@ -222,7 +286,8 @@ class Runs:
         found = run.found[name]
         source = self._open(found.path)
         variable = variable_of(name, source, found.variable)
-        reader: Reader = source if run.frame is None else FrameReader(source, run.frame)
+        frame = run.later.get(name, run.frame)
+        reader: Reader = source if frame is None else FrameReader(source, frame)
         return (reader if run.plane is None else PlaneReader(reader, *run.plane)), variable
 
     def _resolved(self, one: Field) -> Field:
@@ -300,26 +365,55 @@ class Runs:
 
     def _frames(self, runs: list[Run]) -> list[Run]:
         """A run for every frame that is wanted."""
+        asked = [name for name, files in self._files.items() if files.later is not None]
         if not self.domain.frames:
+            if asked:
+                raise FieldError(
+                    f"{', '.join(asked)} are asked for later than the others, but files are not "
+                    f"said to have frames; set data.domain.frames: 1"
+                )
             return runs
         found = []
         for run in runs:
             counts = {name: self._stored(name, run).frames for name in run.found}
             several = {name: n for name, n in counts.items() if n is not None}
+            alone = [name for name in asked if name not in several]
+            if alone or (not several and any(files.dates for files in self._files.values())):
+                raise FieldError(
+                    f"times are asked for, but {', '.join(alone) or 'no field'} of {run} has "
+                    f"{'no' if alone else 'an'} axis of frames"
+                )
             if not several:  # one frame, without an axis that would say so
                 found.append(run)
                 continue
             if len(set(several.values())) > 1:
                 raise GeometryError(f"fields of {run} have different numbers of frames: {several}")
-            steps = range(0, next(iter(several.values())), self.domain.frames)
-            found += [replace(run, frame=frame) for frame in steps]
+            first, count = next(iter(several.items()))
+            axis, every = self._stored(first, run).frame_axis, self.domain.frames
+            frames, later = choose(count, axis, self._files, every, run, among=len(runs) > 1)
+            found += [
+                replace(run, frame=int(frame), later={name: int(n[k]) for name, n in later.items()})
+                for k, frame in enumerate(frames)
+            ]
+        if not found:
+            dates = next(files.dates for files in self._files.values() if files.dates)
+            raise SourceError(
+                f"none of {len(runs)} files, such as {runs[0]}, has frames of {dates}, or has "
+                f"them and their later ones; `m2m inspect` tells their times"
+            )
         return found
 
     def _open(self, path: Path) -> Source:
         if path not in self._sources:
             framed = self.domain.frames > 0
             ndim = self.ndim + (self.domain.planes is not None)
-            self._sources[path] = open_source(path, ndim=ndim, framed=framed)
+            self._sources[path] = open_source(
+                path,
+                ndim=ndim,
+                framed=framed,
+                channels_last=self.domain.channels_last,
+                skip=self.domain.skip,
+            )
         return self._sources[path]
 
     def _stored(self, name: str, run: Run) -> Stored:
@@ -463,4 +557,6 @@ def variable_of(name: str, source: Source, asked: str | None) -> str:
     """Name of a field in a file: the one asked for, its own, or the only one there is."""
     if asked is None and name not in source.fields and len(source.fields) == 1:
         return next(iter(source.fields))
-    return source.stored(asked or name).name
+    name, first, stop = split_channels(asked or name)
+    found = source.stored(name).name
+    return found if first is None else f"{found}[{first}:{stop}]"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from map2map.errors import SaveError
 from map2map.files import replacing
 from map2map.sources.sinks import move
-from map2map.typing import Array
+from map2map.typing import Array, Shape
 
 __all__ = [
     "FORMAT",
@@ -69,12 +69,27 @@ class Table:
             if name not in self.variables:
                 sizes = (*(len(self.axes[axis]) for axis in place), *value.shape)
                 self.variables[name] = xr.Variable(dims, np.full(sizes, np.nan), dict(value.attrs))
-            mine = self.variables[name]
+            mine = self._wide_enough(name, value.shape)
             index = tuple(self.axes[axis].index(entry) for axis, entry in place.items())
-            mine.values[index] = value.values
+            # in one go, as a single number is no view
+            cells: tuple[Any, ...] = (*index, *(slice(0, n) for n in value.shape))
+            mine.values[cells] = value.values
             units = mine.attrs["units"].split(" or ")
             if value.attrs["units"] not in units:
                 mine.attrs["units"] = " or ".join([*units, value.attrs["units"]])
+
+    def _wide_enough(self, name: str, shape: Shape) -> xr.Variable:
+        """A variable, filled up with NaN if some field has more levels than those before."""
+        mine = self.variables[name]
+        axes = mine.dims[mine.ndim - len(shape) :]
+        more = {
+            axis: (0, n - mine.sizes[axis])
+            for axis, n in zip(axes, shape, strict=True)
+            if n > mine.sizes[axis]
+        }
+        if more:
+            mine = self.variables[name] = mine.pad(more, constant_values=np.nan)
+        return mine
 
     def dataset(self) -> xr.Dataset:
         """All of it."""

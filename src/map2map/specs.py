@@ -8,6 +8,7 @@ our own classes and torch.nn's, unless the user says what else to trust.
 import importlib
 import inspect
 from collections.abc import Callable, Iterable
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,13 @@ __all__ = ["Spec", "build", "describe", "describe_call", "import_object", "impor
 Spec = dict[str, Any]
 """``{"class_path": ..., "init_args": {...}}``, all of it JSON."""
 
-TRUSTED = ("map2map.models.", "map2map.norms.", "map2map.derived.", "torch.nn.")
+TRUSTED = (
+    "map2map.models.",
+    "map2map.norms.",
+    "map2map.derived.",
+    "map2map.figures.",
+    "torch.nn.",
+)
 CALLBACK = f"{PACKAGE}."
 
 
@@ -71,6 +78,9 @@ def _as_data(value: Any, where: str) -> Any:
         return [_as_data(entry, where) for entry in value]
     if isinstance(value, dict):
         return {str(key): _as_data(entry, where) for key, entry in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        # a value with no behaviour worth a class path; who takes it takes its fields as well
+        return _as_data(asdict(value), where)
     if isinstance(value, nn.Module):
         return describe(value)
     if value is None or isinstance(value, bool | int | float | str):

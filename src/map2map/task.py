@@ -124,6 +124,10 @@ class Task(pl.LightningModule):
             self.model_arguments,
             outputs=getattr(self.loss, "outputs", 1),
         )
+        for compare in (self.loss, *self.measures.values()):
+            take_fields = getattr(compare, "take_fields", None)
+            if take_fields is not None:
+                take_fields(runs.targets)
         model = self.emulator.model
         network = torch.compile(model) if self.options.compile else model
         # in a tuple, so that its weights are not listed a second time
@@ -351,6 +355,17 @@ class Task(pl.LightningModule):
                 self.epoch_measures[f"{name}/{split}"] = value
             tally.clear()
 
+    def _tell(self, split: str) -> None:
+        """Tell callbacks, which look up by name what they monitor."""
+        told = {"loss": self.epoch_losses.get(split, math.nan)} | {
+            key.removesuffix(f"/{split}"): value
+            for key, value in self.epoch_measures.items()
+            if key.endswith(f"/{split}")
+        }
+        # every process has the same, so that nothing is to be reduced
+        for name, value in told.items():
+            self.log(f"{name}/{split}", value, logger=False, rank_zero_only=False, sync_dist=False)
+
     def _total(self, counts: Tensor) -> Tensor:
         total: Tensor = self.trainer.strategy.reduce(counts.to(self.device), reduce_op="sum")
         return total
@@ -359,9 +374,8 @@ class Task(pl.LightningModule):
         """The validation loss of the epoch."""
         if not self.trainer.sanity_checking and self.sums["val"][1]:
             self.epoch_losses["val"] = self._epoch_loss("val")
-            # for early stopping, which looks it up by name
-            self.log("loss/val", self.epoch_losses["val"], logger=False)
             self._close_measures("val")
+            self._tell("val")
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Look at the first normalized values: a norm may not take what the files hold."""
@@ -419,6 +433,7 @@ class Task(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Close the epoch before its state is saved."""
         self.close_epoch()
+        self._tell("train")
 
     # --- saving ----------------------------------------------------------------------------
 

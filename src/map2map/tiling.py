@@ -113,6 +113,7 @@ class Tiling:
 
     def _check_whole(self) -> None:
         """A model that sees everything would see what fills up a size."""
+        self.footprint.check_sizes(self.domain.shape, "the model")
         for n in self.domain.shape:
             size = n + 2 * self.footprint.margin
             if not self.footprint.accepts(size):
@@ -160,7 +161,9 @@ class Tiling:
         for axis, beyond in enumerate(self.grid.beyond):
             if beyond == "model":
                 low[axis] = min(low[axis], cells.start[axis])
-                end = round_up(self.grid.shape[axis], self.footprint.multiple)
+                n = self.grid.shape[axis]
+                filled = round_up(n, self.footprint.multiple)
+                end = n if self.footprint.accepts(n) else filled
                 high[axis] = min(high[axis], end - cells.stop[axis])
                 start, scale = low[axis], self.footprint.scale
                 parts[axis] = slice(scale * start, scale * (start + cells.shape[axis]))
@@ -225,7 +228,7 @@ def best_size(
         GeometryError: If even the smallest tile has more, or the model cannot be tiled.
     """
     domain = valid_domain(grid, footprint).shape
-    most = most_cells or MOST_CELLS
+    most = MOST_CELLS if most_cells is None else most_cells
     step = footprint.multiple
     closed = possible_rings(grid, footprint) if rings else ()
     reads, totals, sizes = [], [], []
@@ -246,7 +249,7 @@ def best_size(
             footprint.require_local(f"the model, which needs all {smallest} cells at once,")
         raise GeometryError(
             f"the smallest tile reads {smallest} cells with its halo, but the memory allowed is "
-            f"enough for {most} cells; allow {cells.min() / most:.1f} times as much"
+            f"enough for {most} cells; allow {cells.min() / max(most, 1):.1f} times as much"
         )
     # of equal costs, the one that reads the longest rows
     best = np.flatnonzero(total.ravel() == total[cells <= most].min())

@@ -1,4 +1,4 @@
-"""What people watch: TensorBoard scalars and figures, a progress bar, a line per epoch."""
+"""What people watch: scalars and figures for loggers, a progress bar, a line per epoch."""
 
 import logging
 import time
@@ -29,13 +29,16 @@ LENGTHS = ("Mpc/h", "kpc/h", "Mpc", "kpc", "km", "m")
 
 
 class Tracker(pl.Callback):
-    """Scalars and figures for TensorBoard, under map2map's tags and a few more.
+    """Scalars for all loggers, figures for TensorBoard, under map2map's tags and a few more.
 
     Every ``interval`` optimizer steps: ``loss/batch/train``, ``grad/first`` and ``grad/last`` (norm
     of the gradient of the first and last weights), ``grad/all``, ``lr``, ``samples/s``. After every
     epoch: ``loss/epoch/train`` and ``/val``, and the same of measures; figures ``fig/train`` and
     ``fig/val`` (slices), and their power spectra ``/power/lag``; for displacements also in Eulerian
     space, ``/power/eul``.
+
+    What is told after epochs stands at the number of the epoch in TensorBoard, as in map2map's.
+    Other loggers have one axis for all, the optimizer steps, and get the scalar ``epoch`` with it.
 
     Args:
         interval: Optimizer steps between scalars.
@@ -48,14 +51,31 @@ class Tracker(pl.Callback):
         self.interval, self.figures, self.epochs = max(1, interval), figures, epochs
         self._samples, self._since = 0, time.perf_counter()
         self._due = {"train": 0.0, "val": 0.0}
+        self._grads: dict[str, float] = {}
 
     @staticmethod
     def _writer(trainer: pl.Trainer) -> SummaryWriter | None:
+        """What figures go to; others than TensorBoard's loggers have no common way to take any."""
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
                 writer: SummaryWriter = logger.experiment
                 return writer
         return None
+
+    @staticmethod
+    def _scalars(trainer: pl.Trainer, values: dict[str, float], step: int) -> None:
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.log_metrics(values, step)
+
+    @staticmethod
+    def _epoch_scalars(trainer: pl.Trainer, values: dict[str, float]) -> None:
+        epoch = trainer.current_epoch + 1
+        for logger in trainer.loggers if trainer.is_global_zero and values else ():
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_metrics(values, epoch)
+            else:
+                logger.log_metrics({**values, "epoch": epoch}, trainer.global_step)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock: figures and validation are not training."""
@@ -66,15 +86,15 @@ class Tracker(pl.Callback):
     ) -> None:
         """Norms of the gradients, before they are clipped."""
         step = trainer.global_step + 1
-        writer = self._writer(trainer) if step % self.interval == 0 else None
-        if writer is None:
+        if step % self.interval or not trainer.loggers or not trainer.is_global_zero:
             return
         named = [(name, p.grad) for name, p in pl_module.named_parameters() if p.grad is not None]
         weights = [grad for name, grad in named if name.endswith("weight")]
+        self._grads = {}
         for tag, grads in (("first", weights[:1]), ("last", weights[-1:]), ("all", named)):
             norms = [(g[1] if isinstance(g, tuple) else g).norm() for g in grads]
             if norms:
-                writer.add_scalar(f"grad/{tag}", torch.stack(norms).norm().item(), step)
+                self._grads[f"grad/{tag}"] = torch.stack(norms).norm().item()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, idx: int
@@ -88,11 +108,10 @@ class Tracker(pl.Callback):
         now = time.perf_counter()
         rate, self._samples = self._samples * trainer.world_size / (now - self._since), 0
         self._since = now
-        writer = self._writer(trainer)
-        if writer is not None:
-            writer.add_scalar("loss/batch/train", float(loss), step)
-            writer.add_scalar("samples/s", rate, step)
-            writer.add_scalar("lr", trainer.optimizers[0].param_groups[0]["lr"], step)
+        if trainer.loggers:
+            lr = float(trainer.optimizers[0].param_groups[0]["lr"])
+            told = {"loss/batch/train": float(loss), "samples/s": rate, "lr": lr}
+            self._scalars(trainer, told | self._grads, step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Figures of the validation split."""
@@ -103,14 +122,12 @@ class Tracker(pl.Callback):
         """Losses of the epoch, figures of the training split."""
         if not isinstance(pl_module, Task):
             return
-        losses = pl_module.close_epoch()
-        writer = self._writer(trainer)
-        if writer is not None and self.epochs:
-            for split, loss in losses.items():
-                writer.add_scalar(f"loss/epoch/{split}", loss, trainer.current_epoch + 1)
-            for key, value in pl_module.epoch_measures.items():
-                name, _, split = key.rpartition("/")
-                writer.add_scalar(f"{name}/epoch/{split}", value, trainer.current_epoch + 1)
+        told = {f"loss/epoch/{split}": loss for split, loss in pl_module.close_epoch().items()}
+        for key, value in pl_module.epoch_measures.items():
+            name, _, split = key.rpartition("/")
+            told[f"{name}/epoch/{split}"] = value
+        if self.epochs:
+            self._epoch_scalars(trainer, told)
         self._draw(trainer, pl_module, "train")
 
     def _draw(self, trainer: pl.Trainer, task: Task, split: str) -> None:
@@ -135,6 +152,10 @@ class Tracker(pl.Callback):
         spacing = emulator.domain.cell
         fine = (spacing or 1.0) / emulator.footprint.scale
         field = next(iter(emulator.targets))
+        if target[0].numel() == 1:  # a cell by itself
+            sides = [("target", target.numpy()), ("output", output.numpy())]
+            writer.add_figure(f"fig/{split}", plots.columns(sides, field.units or ""), epoch)
+            return
         figure = plots.slices(
             [(name, values.numpy()) for name, values in panels],
             [("output - target", (output - target).numpy())],

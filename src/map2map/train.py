@@ -2,25 +2,25 @@
 
 import logging
 import platform
-import subprocess
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from map2map.checkpoints import AtomicCheckpointIO, States, read_state
+from map2map.checkpoints import AtomicCheckpointIO, States, load_weights, read_state
 from map2map.data import FieldData
 from map2map.emulator import Emulator
 from map2map.errors import ArtefactError, RecipeError, SaveError
 from map2map.files import digest
+from map2map.provenance import commit, versions
 from map2map.task import Task
 from map2map.tracking import EpochLines, Progress, Tracker
+from map2map.watched import Watched
 
 __all__ = ["Output", "commit", "make_trainer", "train", "versions"]
 
@@ -34,6 +34,8 @@ class Output:
     Args:
         folder: Where states, ``runs/`` (for TensorBoard) and the emulator go.
         emulator: The emulator's file name.
+        weights: Of which epoch the emulator's are: the "last", or the "best", whose validation loss
+            (without a validation split, training loss) is the smallest.
         every: Also save the state after every so many optimizer steps; 0: after epochs only.
         keep: How many of the latest ``state_{i}.pt`` to keep; not given, all.
         log_interval: Optimizer steps between scalars.
@@ -45,6 +47,7 @@ class Output:
 
     folder: Path = Path()
     emulator: str = "emulator.safetensors"
+    weights: Literal["last", "best"] = "last"
     every: int = 0
     keep: int | None = None
     log_interval: int = 100
@@ -79,6 +82,7 @@ def make_trainer(output: Output, *, progress: bool = True, **options: Any) -> pl
     """
     callbacks = [
         *(options.pop("callbacks", None) or []),
+        Watched(),
         Tracker(output.log_interval, output.figures),
         EpochLines(),
         States(output.folder, output.every, output.keep),
@@ -177,6 +181,7 @@ def train(
     if not task.trained and (path is None or target.exists()):
         log.info("nothing to do: all %s epochs are done", trainer.max_epochs)
         return emulator.eval()
+    chosen = _take_best(emulator, output, trainer) if output.weights == "best" else {}
     emulator.eval()
     line = None if task.line is None else task.line.weights()
     if task.line is not None and line is None:
@@ -189,6 +194,7 @@ def train(
         "seed": data.seed,
         "epochs": trainer.current_epoch,
         "optimizer_steps": trainer.global_step,
+        **chosen,
         **({} if task.line is None else {"mean_line": line}),
         # applying the emulator cannot do likewise: it does not know the class
         **(
@@ -213,27 +219,27 @@ def train(
     return emulator
 
 
+def _take_best(emulator: Emulator, output: Output, trainer: pl.Trainer) -> dict[str, int]:
+    """Give the emulator the best epoch's weights; which that is, for the card."""
+    # the first process may still be linking it
+    trainer.strategy.barrier("best")
+    path = output.folder / "best.pt"
+    state = read_state(path)
+    load_weights(emulator.model, state["model"], path, strict=True)
+    if trainer.is_global_zero:
+        log.info("the emulator's weights are those of epoch %d, the best", state["epoch"])
+    return {"weights_of_epoch": int(state["epoch"])}
+
+
 def _files(data: FieldData) -> dict[str, list[dict[str, Any]]]:
     # many runs may be in one file, so that it is read once, and what of it they are is told
     known = cache(digest)
     return {
         split: [
-            {field: known(path) | run.part(field) for field, path in run.paths.items()}
-            for run in runs.groups
+            {field: known(path) | run.array(field) for field, path in run.paths.items()}
+            for k, run in enumerate(runs.groups)
+            # once for all frames of a file
+            if run.frame is None or not k or run.found != runs.groups[k - 1].found
         ]
         for split, runs in data.runs.items()
     }
-
-
-def versions() -> dict[str, str]:
-    """Of the libraries that weights depend on."""
-    names = ("map2map", "torch", "lightning", "numpy")
-    return {name: version(name) for name in names} | {"python": platform.python_version()}
-
-
-def commit() -> dict[str, str]:
-    """The commit of the folder that training was started in, if it has one."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return {"commit": done.stdout.strip()} if done.returncode == 0 else {}

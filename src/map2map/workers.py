@@ -1,9 +1,9 @@
 """Many jobs at once: on threads of this process, or on the workers of a dask scheduler."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib import import_module
 from threading import Event
@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from map2map.errors import M2MError, RecipeError, SaveError
 
-__all__ = ["Stoppable", "on_dask", "on_threads"]
+__all__ = ["Stoppable", "connected", "on_dask", "on_threads"]
 
 PATIENCE = "20s"
 """How long a scheduler may take to answer."""
@@ -73,11 +73,34 @@ def on_dask(
         RecipeError: If there is no scheduler at that address.
         SaveError: If dask gives up, because workers die.
     """
+    as_they_come = import_module("distributed").as_completed
+    with connected(scheduler) as client:
+        futures = client.map(function, jobs, pure=False)
+        try:
+            for future in as_they_come(futures, loop=client.loop):
+                done(future.result())
+        except (M2MError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            raise SaveError(f"dask gave up: {error}; see the logs of its workers") from error
+        finally:
+            client.cancel(futures)
+
+
+@contextmanager
+def connected(scheduler: str) -> Iterator[Any]:
+    """A client of dask's.
+
+    Args:
+        scheduler: Its address, or "local" for worker processes of this machine.
+
+    Raises:
+        RecipeError: If there is no scheduler at that address.
+    """
     # its classes have no types
     distributed: Any = import_module("distributed")
     # what goes wrong is raised; the rest is of no interest to users
     logging.getLogger("distributed").setLevel(logging.ERROR)
-
     with ExitStack() as stack:
         try:
             # a client that is the default and fails leaves dask's settings behind
@@ -93,13 +116,4 @@ def on_dask(
                 f"no dask scheduler answers at {scheduler!r}: {error}; give the address that "
                 f"`dask scheduler` prints, such as tcp://host:8786, or local"
             ) from error
-        futures = client.map(function, jobs, pure=False)
-        try:
-            for future in distributed.as_completed(futures, loop=client.loop):
-                done(future.result())
-        except (M2MError, KeyboardInterrupt):
-            raise
-        except Exception as error:
-            raise SaveError(f"dask gave up: {error}; see the logs of its workers") from error
-        finally:
-            client.cancel(futures)
+        yield client

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 import map2map.derived
-from map2map.derived import Box, Coordinate, Derived, Gradient, GrowthDifference, Magnitude
+from map2map.derived import (
+    Box,
+    BulkFlux,
+    Charlette,
+    Coordinate,
+    Derived,
+    Gradient,
+    GradientNorm,
+    GrowthDifference,
+    Magnitude,
+)
 from map2map.grids import Grid
 from map2map.readers import DerivedReader, InMemory
 from map2map.sources.base import Axis
@@ -16,9 +26,12 @@ from map2map.windows import Window
 # how to build each: from the fields a (one channel) and v (as many as axes)
 MADE = {
     Gradient: lambda ndim: Gradient("a", ndim - 1),
+    GradientNorm: lambda ndim: GradientNorm("a"),
+    Charlette: lambda ndim: Charlette("a", width=0.8, cutoff=0.4, beta=0.6),
     GrowthDifference: lambda ndim: GrowthDifference("v", "v", (10, 1), Om=0.3, channels=ndim),
     Magnitude: lambda ndim: Magnitude(["a", "v"]),
     Coordinate: lambda ndim: Coordinate("a", 0),
+    BulkFlux: lambda ndim: BulkFlux(["latent", "stress_x"], "a", "a", 285.0, 0.007, 288.0),
 }
 CLASSES = [
     item

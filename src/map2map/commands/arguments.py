@@ -2,26 +2,37 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from map2map.errors import RecipeError, near_names
-from map2map.runs import Files
+from map2map.runs import Files, Patterns
 
 if TYPE_CHECKING:  # which imports torch
     from map2map.emulator import Emulator
 
-__all__ = ["WHERE", "add_only", "fields_at", "files_at", "inputs_at"]
+__all__ = [
+    "WHERE",
+    "add_only",
+    "as_learnt",
+    "fields_at",
+    "files_at",
+    "inputs_at",
+    "only_of",
+    "with_only",
+]
 
 WHERE = """\
 Where fields are: NAME=PATH for each, or one PATH whose files hold all that are not named. PATH may
 have wildcards (in quotes), and ::VARIABLE behind it if the field is called otherwise in the file.
-NAME=NUMBER is a field of that value everywhere."""
+NAME=NUMBER is a field of that value everywhere. ::VARIABLE@+6h is the frame 6 hours later, @+2 the
+next but one; without it, targets are as much later as in training."""
 
 
 def add_only(parser: argparse.ArgumentParser, of: str = "") -> None:
-    """The option --only; see `map2map.commands.evaluate_runs.only_of`.
+    """The option --only; see `only_of`.
 
     Args:
         parser: Of the command.
@@ -33,7 +44,8 @@ def add_only(parser: argparse.ArgumentParser, of: str = "") -> None:
         action="extend",
         default=[],
         metavar="PLACEHOLDER=VALUES",
-        help=f"{of}take only these runs, such as seed=100:125, seed=1,5 or seed=1,5 gravity=gr",
+        help=f"{of}take only these runs, such as seed=100:125 or seed=1,5 gravity=gr; or, "
+        "by the name of the axis of frames, dates: time=2019 or time=2019-01-01:2020-03-25",
     )
 
 
@@ -60,17 +72,16 @@ def fields_at(
     for place in places:
         name, equals, where = place.partition("=")
         if not equals and rest is None and Path(place).name:
-            path, _, variable = place.partition("::")
-            rest = Files(path, variable or None)
+            rest = files_of(place)
             continue
         if not equals or name not in known:
             hint = near_names(name, known) if equals else f"; the fields are {', '.join(known)}"
             raise RecipeError(f"{place!r} is not NAME=PATH of a field that is needed{hint}")
         if name in found:
             raise RecipeError(f"field {name!r} is given twice; quote patterns: '{name}=…*…'")
-        path, _, variable = where.partition("::")
-        number = None if Path(path).exists() else as_number(path)
-        found[name] = Files(path, variable or None) if number is None else number
+        files = files_of(where)
+        number = None if Path(str(files.pattern)).exists() else as_number(str(files.pattern))
+        found[name] = files if number is None else number
     missing = [name for name in names if name not in found]
     if missing and rest is None:
         raise RecipeError(f"the fields {', '.join(missing)} are missing; give NAME=PATH for each")
@@ -87,6 +98,59 @@ def fields_at(
             )
         found |= dict.fromkeys(missing, rest)
     return {name: found[name] for name in known if name in found}
+
+
+def files_of(place: str) -> Files:
+    """The files of a place.
+
+    >>> files_of("w.zarr::t@+6h")
+    Files(pattern='w.zarr', variable='t', only=None, later='6h')
+    """
+    path, _, rest = place.partition("::")
+    variable, _, later = rest.partition("@+")
+    return Files(path, variable or None, later=int(later) if later.isdecimal() else later or None)
+
+
+def as_learnt(found: Patterns, learnt: Mapping[str, Files]) -> Patterns:
+    """Places with what was left out: of later fields the step and the variable, as in training.
+
+    Args:
+        found: The places.
+        learnt: Those of the training.
+    """
+    made = dict(found)
+    for name, entry in found.items():
+        before = learnt.get(name)
+        if before is not None and before.later is not None and isinstance(entry, Files):
+            later = before.later if entry.later is None else entry.later
+            made[name] = replace(entry, variable=entry.variable or before.variable, later=later)
+    return made
+
+
+def only_of(texts: Sequence[str]) -> dict[str, str | list[str | int] | int]:
+    """What --only says.
+
+    >>> only_of(["seed=0:100", "gravity=gr"])
+    {'seed': '0:100', 'gravity': ['gr']}
+    """
+    found: dict[str, str | list[str | int] | int] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not (name and equals and values):
+            raise RecipeError(f"--only {text!r} is not PLACEHOLDER=FIRST:LAST or PLACEHOLDER=A,B,…")
+        if name in found:
+            raise RecipeError(
+                f"--only names {name} twice, the second time in {text!r}; write all its values in "
+                f"one, such as {name}=A,B,… or {name}=FIRST:LAST"
+            )
+        found[name] = values if ":" in values else [*values.split(",")]
+    return found
+
+
+def with_only(found: Patterns, texts: Sequence[str]) -> Patterns:
+    """Places of which only some are taken, as --only says."""
+    only = only_of(texts) or None
+    return {n: replace(e, only=only) if isinstance(e, Files) else e for n, e in found.items()}
 
 
 def files_at(places: Sequence[str], names: Sequence[str]) -> Mapping[str, Files]:

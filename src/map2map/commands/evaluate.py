@@ -26,24 +26,46 @@ from rich.progress import (
 from rich.table import Table
 
 from map2map.arrays import Settings
-from map2map.baselines import Baseline, from_training, identity, named, training_files
-from map2map.commands.arguments import WHERE, add_only, files_at, inputs_at
+from map2map.baselines import (
+    Baseline,
+    computed,
+    from_training,
+    identity,
+    named,
+    same_arrays,
+    training_files,
+)
+from map2map.commands.arguments import (
+    WHERE,
+    add_only,
+    as_learnt,
+    files_at,
+    inputs_at,
+    with_only,
+)
 from map2map.commands.evaluate_runs import open_told, scores_of_runs, show_runs
+from map2map.commands.figures import add_figures, gallery_of, kinds_of
+from map2map.commands.formulas import formulas_of
+from map2map.commands.recorded import recorded_runs
 from map2map.crops import Where
 from map2map.emulator import Emulator
 from map2map.errors import RecipeError
 from map2map.evaluate import Options, evaluate, metrics_available
 from map2map.fields import FieldSet
 from map2map.files import digest
+from map2map.patterns import learnt_files
 from map2map.runs import Files, Patterns, Runs
+from map2map.score_tables import check_table, save_table
 from map2map.scores import attributes, check_output, save_scores
+from map2map.splits import SIDES
 
 __all__ = ["about", "main"]
 
 log = logging.getLogger(__name__)
 
 DESCRIPTION = f"""\
-Score an emulator and its baselines on runs, in physical units, and write the scores to one file.
+Score an emulator and its baselines on runs, in physical units, and write the scores to one file;
+and those that are one number also to NAME.json beside it, by method, field and score.
 
 {WHERE}
 All of the emulator's inputs and targets are needed, or those targets that --targets names.
@@ -60,6 +82,7 @@ SHOWN = {
     "wasserstein": "Wasserstein distance",
     "mean_error": "error of the mean",
     "integral_error": "error of the integral",
+    "profile_error": "error of the profile",
     "divergence_error": "divergence error",
     "curl_error": "curl error",
 }
@@ -70,6 +93,7 @@ def main(argv: Sequence[str]) -> int:
     options = parse(argv)
     output: Path = options.output
     check_output(output, overwrite=options.overwrite)
+    check_table(output.with_suffix(".json"), overwrite=options.overwrite)
     where = None if options.where is None else where_of(*options.where)
     how = Options(options.metrics, options.bootstrap, options.seed, where=where)
     emulator = Emulator.load(
@@ -84,10 +108,42 @@ def main(argv: Sequence[str]) -> int:
             raise RecipeError(f"--device {options.device}: {error}") from error
     if emulator.targets.of_run:
         return evaluate_told(options, emulator)
-    if options.only:
-        raise RecipeError("--only is for emulators of labels and parameters; list the files here")
     targets = chosen(emulator.targets, options.targets)
-    patterns = inputs_at(options.data, emulator, targets.names)
+    runs, patterns = runs_of(options, emulator, targets)
+    gallery = gallery_of(options, targets)
+    with progress() as track:
+        baselines = find_baselines(options, emulator, runs, patterns, track)
+        how = replace(
+            how,
+            track=lambda r, n: track(r, n, "runs"),
+            watch=None if gallery is None else gallery.add,
+        )
+        scores = evaluate(emulator, runs, baselines, how)
+    scores = scores.assign_attrs(
+        attributes(
+            scores.attrs | about(options.emulator, emulator, runs, options.simulator_seconds)
+        )
+    )
+    save_scores(scores, output)
+    save_table(scores, output.with_suffix(".json"), output)
+    show(scores)
+    log.info("scores of %d %s: %s", len(runs), "run" if len(runs) == 1 else "runs", output)
+    if gallery is not None:
+        files = gallery.write(options.figures, kinds_of(options))
+        log.info("%d figures: %s", len(files), options.figures)
+    return 0
+
+
+def runs_of(
+    options: argparse.Namespace, emulator: Emulator, targets: FieldSet
+) -> tuple[Runs, Patterns]:
+    """On what it is scored, and where the files of that are."""
+    if options.split is not None:
+        return recorded_runs(emulator, options.split, targets)
+    patterns = as_learnt(
+        inputs_at(options.data, emulator, targets.names), learnt_files(emulator.training_record)
+    )
+    patterns = with_only(patterns, options.only)
     runs = Runs(
         list(emulator.inputs),
         list(targets),
@@ -96,25 +152,14 @@ def main(argv: Sequence[str]) -> int:
         scale_factor=emulator.footprint.scale,
         derived=emulator.derived,
     )
-    with progress() as track:
-        baselines = find_baselines(options, emulator, runs, patterns, track)
-        how = replace(how, track=lambda r, n: track(r, n, "runs"))
-        scores = evaluate(emulator, runs, baselines, how)
-    scores = scores.assign_attrs(
-        attributes(
-            scores.attrs | about(options.emulator, emulator, runs, options.simulator_seconds)
-        )
-    )
-    save_scores(scores, output)
-    show(scores)
-    log.info("scores of %d %s: %s", len(runs), "run" if len(runs) == 1 else "runs", output)
-    return 0
+    return runs, patterns
 
 
 def evaluate_told(options: argparse.Namespace, emulator: Emulator) -> int:
     """Evaluate an emulator of labels or parameters."""
     fields_only = (
-        "metrics", "where", "baseline", "train", "climatology", "simulator_seconds", "allow_nan",
+        "metrics", "where", "baseline", "formula", "train", "climatology", "simulator_seconds",
+        "allow_nan", "figures", "figure", "pdf",
     )  # fmt: skip
     given = [name for name in fields_only if getattr(options, name)]
     if given:
@@ -122,13 +167,17 @@ def evaluate_told(options: argparse.Namespace, emulator: Emulator) -> int:
             f"--{given[0].replace('_', '-')} is for emulators of fields, but this one gives "
             f"{', '.join(emulator.targets.names)} of whole runs"
         )
-    runs = open_told(emulator, options.data, options.only)
+    if options.split is None:
+        runs = open_told(emulator, options.data, options.only)
+    else:
+        runs, _ = recorded_runs(emulator, options.split)
     with progress() as track:
         scores = scores_of_runs(
             emulator, runs, options.targets, lambda r, n: track(r, n, "batches")
         )
     scores = scores.assign_attrs(attributes(scores.attrs | about(options.emulator, emulator, runs)))
     save_scores(scores, options.output)
+    save_table(scores, options.output.with_suffix(".json"), options.output)
     show_runs(scores)
     log.info("scores of %d runs: %s", len(runs.groups), options.output)
     return 0
@@ -145,9 +194,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     # fmt: off
     add("emulator", type=Path, help="file that m2m train has written")
-    add("data", nargs="+", help="NAME=PATH of each input and target, or one PATH")
+    add("data", nargs="*", help="NAME=PATH of each input and target, or one PATH")
+    add("--split", choices=SIDES,
+        help="instead of files: those of a split of the training, as the emulator's card tells")
     add("-o", "--output", type=Path, default=Path("scores.nc"),
-        help="NAME.nc or NAME.zarr; default: scores.nc")
+        help="NAME.nc or NAME.zarr, beside which NAME.json is written; default: scores.nc")
     add("--overwrite", action="store_true", help="replace an output that is there")
     add("--metrics", nargs="+", metavar="METRIC",
         help=f"which, of {', '.join(metrics_available())}; default: all")
@@ -160,12 +211,15 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="score only the cells where a field exceeds a value, such as: thk 1")
     add("--allow-nan", action="store_true",
         help="let the input hold NaN; outputs that see one are NaN, and not scored")
-    add_only(parser, "of labels and parameters: ")
+    add_only(parser)
     add("--simulator-seconds", type=float, metavar="S",
         help="what the simulator takes for a run, for the report")
     beside = parser.add_argument_group("baselines (identity comes by itself if it makes sense)")
     beside.add_argument("--baseline", action="append", default=[], metavar="NAME:FIELD=PATH",
         help="files of a target FIELD as predicted by something else; may be given several times")
+    beside.add_argument("--formula", action="append", default=[], metavar="NAME:FIELD=CLASS(…)",
+        help="a target FIELD computed from other fields by a class of map2map.derived, such as "
+        "resolved:sigma='GradientNorm(of=c)'; may be given several times")
     beside.add_argument("--train", nargs="+", metavar="FIELD=PATH",
         help="training files of the targets, for their mean; default: those that the emulator's "
         "card names, if they are there")
@@ -173,6 +227,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="also the mean of the training runs in each cell")
     beside.add_argument("--no-training-mean", action="store_true",
         help="do not read the training files")
+    add_figures(parser)
     code = parser.add_argument_group("applying the emulator")
     code.add_argument("--device", help="cpu, cuda, cuda:1 …; default: cpu")
     code.add_argument("--trust", action="append", default=[], metavar="PATH",
@@ -180,6 +235,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     code.add_argument("--callback-at", type=Path, metavar="FOLDER", help="folder of your code")
     # fmt: on
     options = parser.parse_args(argv)
+    if bool(options.data) == (options.split is not None):
+        raise RecipeError(
+            "on what is it scored? List the files of its inputs and targets (NAME=PATH), or say "
+            "--split test"
+        )
+    if options.split is not None and options.only:
+        raise RecipeError("--only takes some of listed files; with --split they are known")
     if options.no_training_mean and (options.train or options.climatology):
         raise RecipeError("--no-training-mean contradicts --train and --climatology")
     return options
@@ -208,7 +270,7 @@ def find_baselines(
     """The baselines that there are, and a line in the log on those that there are not."""
     found: dict[str, Baseline] = {}
     targets = runs.targets
-    partners, same = identity(emulator.inputs, targets, runs.scale_factor)
+    partners, same = identity(emulator.inputs, targets, runs.scale_factor, same_arrays(runs))
     for target in targets.names:
         if target in partners:
             log.info("baseline 'identity': %r is predicted by %r", target, partners[target])
@@ -232,10 +294,12 @@ def find_baselines(
             required=bool(options.train),
         )
     places = named_places(options.baseline)
-    for name in places:
-        if name in found:
+    formulas = formulas_of(options.formula, tuple(options.trust), options.callback_at)
+    for name in [*places, *formulas]:
+        if name in found or (name in places and name in formulas):
             raise RecipeError(f"there is a baseline {name!r} already; choose another name")
-    return found | (named(places, patterns, runs) if places else {})
+    found |= named(places, patterns, runs) if places else {}
+    return found | (computed(formulas, patterns, runs) if formulas else {})
 
 
 def named_places(arguments: Sequence[str]) -> dict[str, dict[str, Files]]:

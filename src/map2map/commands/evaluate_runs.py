@@ -10,7 +10,7 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
-from map2map.commands.arguments import fields_at
+from map2map.commands.arguments import fields_at, with_only
 from map2map.emulator import Emulator
 from map2map.errors import RecipeError
 from map2map.evaluate_runs import evaluate_runs
@@ -60,11 +60,7 @@ def open_told(
         raise RecipeError(f"{', '.join(values)} is predicted here, so it is not given")
     others = [place for place in places if place.partition("=")[0] not in names]
     inputs = fields_at(others, emulator.needed(given), [n for n in emulator.derived if n in given])
-    chosen = only_of(only)
-    patterns: dict[str, Any] = {
-        name: replace(entry, only=chosen or None) if isinstance(entry, Files) else entry
-        for name, entry in inputs.items()
-    }
+    patterns: dict[str, Any] = dict(with_only(inputs, only))
     if truth:
         patterns |= learnt(emulator) | values
     targets = list(emulator.targets) if truth else []
@@ -120,26 +116,6 @@ def learnt(emulator: Emulator) -> dict[str, Told]:
         return {}
     entries = {name: data.get(name) for name in emulator.targets.names}
     return {name: Told(**entry) for name, entry in entries.items() if isinstance(entry, Mapping)}
-
-
-def only_of(texts: Sequence[str]) -> dict[str, str | list[str | int] | int]:
-    """What --only says.
-
-    >>> only_of(["seed=0:100", "gravity=gr"])
-    {'seed': '0:100', 'gravity': ['gr']}
-    """
-    found: dict[str, str | list[str | int] | int] = {}
-    for text in texts:
-        name, equals, values = text.partition("=")
-        if not (name and equals and values):
-            raise RecipeError(f"--only {text!r} is not PLACEHOLDER=FIRST:LAST or PLACEHOLDER=A,B,…")
-        if name in found:
-            raise RecipeError(
-                f"--only names {name} twice, the second time in {text!r}; write all its values in "
-                f"one, such as {name}=A,B,… or {name}=FIRST:LAST"
-            )
-        found[name] = values if ":" in values else [*values.split(",")]
-    return found
 
 
 def scores_of_runs(

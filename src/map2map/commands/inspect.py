@@ -92,8 +92,11 @@ def _network(path: str, channels: list[int], ndim: int, callback_at: Path | None
                 f"{path} cannot be made from the numbers of channels {channels}: {error}"
             ) from error
     stated = getattr(network, "footprint", None)
-    measured = asdict(measure(network, channels[0], ndim))
-    del measured["ring"]  # can only be stated
+    measured = None
+    # one that takes a single grid has to be asked for which
+    if not isinstance(stated, Footprint) or stated.sizes is None:
+        measured = asdict(measure(network, channels[0], ndim))
+        del measured["ring"], measured["sizes"]  # can only be stated
     report = {
         "parameters": sum(p.numel() for p in network.parameters()),
         "stated": asdict(stated) if isinstance(stated, Footprint) else None,

@@ -19,6 +19,7 @@ UNKNOWN_IN_GROUP = re.compile(r"Group '([^']*)' does not accept option '([^']*)'
 UNKNOWN = re.compile(r"Option '([^']*)' is not accepted")
 NO_ATTRIBUTE = re.compile(r"module '([^']*)' has no attribute '([^']*)'")
 NO_PATH = re.compile(r"Expected a dot import path string: (\S+)")
+MISSING = re.compile(r"Requirement '(([\w-]+)[^']*)' not met")
 PACKAGES = ("map2map.models", "map2map.norms")
 
 
@@ -29,6 +30,12 @@ def one_sentence(text: str, keys: Iterable[str]) -> str:
         text: What jsonargparse says, which repeats the types of all that it has tried.
         keys: All keys of a recipe, such as "data.crops".
     """
+    if missing := MISSING.search(text):
+        return (
+            f"a class of the recipe needs the package {missing[2]}, which is not installed; "
+            f"`pip install '{missing[1]}'`, or leave it out (for loggers, "
+            f"lightning.pytorch.loggers.CSVLogger needs none)"
+        )
     found: dict[str, list[str]] = {"key": [], "class": []}
 
     def note(match: re.Match[str]) -> str:

@@ -26,14 +26,17 @@ import map2map.norms  # noqa: F401
 from map2map.checkpoints import Interrupted
 from map2map.commands.recipes import find, read
 from map2map.commands.refusals import one_sentence
+from map2map.common_grid import CommonGrid
 from map2map.data import FieldData
 from map2map.errors import M2MError, RecipeError, near_names
 from map2map.memory import keep_freed_memory
+from map2map.provenance import Provenance
 from map2map.task import Task
 from map2map.train import Output, make_trainer, train
 from map2map.usercode import use_folder, users_errors
+from map2map.variables import expand
 
-__all__ = ["RecipeCLI", "main", "make", "train_recipe"]
+__all__ = ["RecipeCLI", "main", "make", "recipe_of", "train_recipe"]
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,7 @@ class RecipeCLI(LightningCLI):
 
     def __init__(self, args: Sequence[str] | dict[str, Any], prog: str) -> None:
         _use_callbacks(args)
+        args = _with_variables(args)
         super().__init__(
             Task,
             FieldData,
@@ -78,6 +82,8 @@ class RecipeCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """What Lightning does not know of."""
         parser.add_class_arguments(Output, "output")
+        # for `m2m prepare`; a training only keeps it
+        parser.add_argument("--prepare", type=CommonGrid | None)
         parser.add_argument(
             "--callback_at",
             type=str | None,
@@ -101,6 +107,32 @@ def _plain(arguments: Any) -> dict[str, Any]:
     return arguments.as_dict() if hasattr(arguments, "as_dict") else dict(arguments)
 
 
+def _with_variables(args: Sequence[str] | dict[str, Any]) -> list[str] | dict[str, Any]:
+    """The arguments with variables of the environment filled in, those of recipes' files too."""
+    if isinstance(args, dict):
+        recipe: dict[str, Any] = expand(args)
+        return recipe
+    found, option = [], ""
+    for text in args:
+        if text.startswith("--"):
+            option, equals, value = text.partition("=")
+            found.append(f"{option}={_filled(option, value)}" if equals else text)
+        else:
+            found.append(_filled(option, text))
+            # only the first one behind an option is its value
+            option = ""
+    return found
+
+
+def _filled(option: str, value: str) -> str:
+    if option != "--config":
+        return str(expand(value, option.removeprefix("--")))
+    recipe = read(Path(value))
+    filled = expand(recipe)
+    # jsonargparse takes YAML in the place of a file
+    return value if filled == recipe else yaml.safe_dump(filled, sort_keys=False)
+
+
 def _use_callbacks(args: Sequence[str] | dict[str, Any]) -> None:
     """Make the user's folder importable before class paths are looked up."""
     if isinstance(args, dict):
@@ -117,7 +149,7 @@ def _use_callbacks(args: Sequence[str] | dict[str, Any]) -> None:
             folder = recipe.get("callback_at") if folder is None else folder
             _check_keys(recipe)
     if folder is not None:
-        use_folder(Path(folder))
+        use_folder(Path(str(expand(folder, "callback_at"))))
 
 
 def _check_keys(recipe: dict[str, Any]) -> None:
@@ -151,6 +183,27 @@ def make(arguments: Sequence[str] | dict[str, Any], prog: str) -> RecipeCLI:
         raise RecipeError(one_sentence(str(error), _keys())) from error
 
 
+def recipe_of(cli: RecipeCLI, *, nulls: bool = False) -> dict[str, Any]:
+    """The recipe that was read, with all defaults, as `m2m train` takes it.
+
+    Args:
+        cli: From `make`.
+        nulls: Whether keys that are not given have the value None, or are left out.
+    """
+    whole: dict[str, Any] = yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
+    return whole if nulls else _given(whole)
+
+
+def _given(value: Any) -> Any:
+    """Without empty keys; but the arguments of a class may be None and not by default."""
+    if isinstance(value, list):
+        return [_given(entry) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    inner = ("init_args", "dict_kwargs")
+    return {k: v if k in inner else _given(v) for k, v in value.items() if v is not None}
+
+
 def _keys() -> list[str]:
     """The keys of a recipe: arguments of the classes that it describes."""
     sides = {"model": Task, "data": FieldData, "output": Output, "trainer": Trainer}
@@ -159,7 +212,7 @@ def _keys() -> list[str]:
         for side, cls in sides.items()
         for name in inspect.signature(cls).parameters
     ]
-    return [*inner, "seed_everything", "callback_at"]
+    return [*inner, "seed_everything", "callback_at", "prepare"]
 
 
 def train_recipe(arguments: Sequence[str] | dict[str, Any], prog: str = "m2m train RECIPE") -> int:
@@ -167,9 +220,14 @@ def train_recipe(arguments: Sequence[str] | dict[str, Any], prog: str = "m2m tra
     keep_freed_memory()
     cli = make(arguments, prog)
     record = {"recipe": yaml.safe_load(cli.parser.dump(cli.config, skip_none=True))}
+    cli.trainer.callbacks.append(  # type: ignore[attr-defined]
+        Provenance(cli.output.folder, recipe_of(cli))
+    )
     try:
         with users_errors():
             train(cli.model, cli.datamodule, cli.trainer, cli.output, record=record)
+    except MisconfigurationException as error:
+        raise RecipeError(f"trainer: {' '.join(str(error).split())}") from error
     except Interrupted as interruption:
         log.info("%s; the same command goes on from there", interruption)
         return TRY_AGAIN

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import yaml
 
-from map2map.commands.train import RecipeCLI, make
+from map2map.commands.train import RecipeCLI, make, recipe_of
 from map2map.errors import M2MError, RecipeError, near_names
 from map2map.runs import Runs
 from map2map.spaces import Space, label
@@ -79,27 +78,6 @@ def check_objects(task: Task, runs: Runs) -> None:
     except RuntimeError as error:
         # without memory not all can be made that can be with it
         log.debug("left to the trials: %s", error)
-
-
-def recipe_of(cli: RecipeCLI, *, nulls: bool = False) -> dict[str, Any]:
-    """The recipe that was read, with all defaults, as `m2m train` takes it.
-
-    Args:
-        cli: From `map2map.commands.train.make`.
-        nulls: Whether keys that are not given have the value None, or are left out.
-    """
-    whole: dict[str, Any] = yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
-    return whole if nulls else _given(whole)
-
-
-def _given(value: Any) -> Any:
-    """Without empty keys; but the arguments of a class may be None and not by default."""
-    if isinstance(value, list):
-        return [_given(entry) for entry in value]
-    if not isinstance(value, dict):
-        return value
-    inner = ("init_args", "dict_kwargs")
-    return {k: v if k in inner else _given(v) for k, v in value.items() if v is not None}
 
 
 def flat(value: Any, key: str = "") -> dict[str, Any]:

@@ -120,10 +120,11 @@ class _Job:
                 f"a trial trains in one process, but the recipe asks for {cli.trainer.world_size}; "
                 f"give --trainer.devices 1 --trainer.num_nodes 1"
             )
-        if "val" not in cli.datamodule.patterns:
+        how = cli.datamodule.split
+        if "val" not in cli.datamodule.patterns and not (how and how.ratios[1]):
             raise RecipeError(
                 "a search compares scores of the validation split, but the recipe has none; "
-                "give its files (data.val)"
+                "give its files (data.val), or data.split"
             )
         measures = list(cli.model.measures)
         if self.search.by not in ("loss", *measures):

@@ -109,7 +109,8 @@ def metadata(emulator: Emulator) -> dict[str, str]:
     so that a program in C need not read JSON.
     """
     footprint = emulator.footprint
-    numbers = {key: value for key, value in asdict(footprint).items() if key != "whole"}
+    texts = ("whole", "sizes")
+    numbers = {key: value for key, value in asdict(footprint).items() if key not in texts}
     numbers |= {
         "ndim": emulator.ndim,
         "low": footprint.low,

@@ -96,7 +96,7 @@ def check_sizes(x: Tensor, multiple: int, remainder: int, minimum: int, size: li
             raise ValueError(
                 f"the emulator was exported for {size[axis - 2]} cells on axis {axis - 2}, not {n}"
             )
-        if n < minimum or n % multiple != remainder:
+        if len(size) == 0 and (n < minimum or n % multiple != remainder):
             raise ValueError(
                 f"the emulator cannot take {n} cells (axis {axis - 2}): "
                 f"sizes are {minimum}, {minimum + multiple}, ..."

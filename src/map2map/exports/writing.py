@@ -96,7 +96,8 @@ def write(
             f"--to {to} has no option --{unknown[0].replace('_', '-')}; "
             + getattr(module, "NEEDLESS", {}).get(unknown[0], why)
         )
-    size = options.get("size")
+    # a network of one grid has a file for it without being asked
+    size = options.get("size", emulator.footprint.sizes if "size" in options_of(module) else None)
     if size is not None:
         options["size"] = size = checked_size(emulator, size)
     others = module.beside(emulator) if hasattr(module, "beside") else {}

@@ -1,7 +1,12 @@
-"""Losses that torch.nn does not have. To add one, write one file and name it here."""
+"""Losses that torch.nn does not have. To add one, write one file and name it here.
+
+A loss compares an output with a target, both normalized, of shape (batch, channel, *space). One
+that has ``take_fields(targets)`` is told before the first step which channels are whose.
+"""
 
 from map2map.losses.gaussian_nll import GaussianNLL
 from map2map.losses.log_cosh import LogCosh
 from map2map.losses.moments import MomentLoss
+from map2map.losses.weighted_l1 import WeightedL1
 
-__all__ = ["GaussianNLL", "LogCosh", "MomentLoss"]
+__all__ = ["GaussianNLL", "LogCosh", "MomentLoss", "WeightedL1"]

@@ -8,13 +8,16 @@ explains and checks the arguments. `Pointwise` adds up scores window by window i
 
 What a whole run is, is no field: `metrics.labels.label_scores` and
 `metrics.parameters.parameter_scores` take numbers per sample, and say what they are worth per
-sample and per group of samples.
+sample and per group of samples. Forecasts on the globe have scores weighted by area, over many
+samples: `metrics.latitudes.latitude_scores`, and `LatitudeScores` sample by sample.
 """
 
 from map2map.metrics.bispectra import bispectrum_scores
+from map2map.metrics.by_level import level_scores
 from map2map.metrics.conservation import conservation_scores
 from map2map.metrics.distributions import distribution_scores
 from map2map.metrics.pointwise import Pointwise, pointwise_scores
+from map2map.metrics.profiles import profile_scores
 from map2map.metrics.spectra import spectral_scores
 from map2map.metrics.vectors import vector_scores
 
@@ -23,7 +26,9 @@ __all__ = [
     "bispectrum_scores",
     "conservation_scores",
     "distribution_scores",
+    "level_scores",
     "pointwise_scores",
+    "profile_scores",
     "spectral_scores",
     "vector_scores",
 ]

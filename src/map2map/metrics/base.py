@@ -16,13 +16,16 @@ from map2map.typing import Array, Shape
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Pair", "Values", "pair", "score"]
+__all__ = ["Pair", "Values", "pair", "score", "slabs"]
 
 Values = Union[Array, "Tensor", xr.DataArray]
 """A field of shape (channel, *space). A DataArray's axis of channels is called ``channel`` or
 ``component``, and may be missing if there is one."""
 
 CHANNELS = ("channel", "component")
+
+SLAB = 1 << 21
+"""Cells that are taken at a time."""
 
 
 @dataclass(frozen=True)
@@ -183,3 +186,18 @@ def score(
     attrs = {"units": units, "long_name": long_name}
     known = {} if perfect is None else {"perfect": float(perfect)}
     return xr.Variable(tuple(dims), np.asarray(value, np.float64), attrs | known)
+
+
+def slabs(
+    prediction: Array, truth: Array, counts: NDArray[np.bool_] | None
+) -> Iterator[tuple[Array, Array]]:
+    """Both a few million cells at a time, shape (channel, cells); only those that count."""
+    rows = max(1, SLAB // max(1, truth[0, 0].size))
+    for start in range(0, truth.shape[1], rows):
+        part = slice(start, start + rows)
+        p, t = (x[:, part].reshape(len(truth), -1) for x in (prediction, truth))
+        if counts is None:
+            yield p, t
+        else:
+            kept = counts[part].ravel()
+            yield p[:, kept], t[:, kept]

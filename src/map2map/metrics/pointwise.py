@@ -1,6 +1,5 @@
 """Scores that compare cell by cell, added up over any number of windows or runs."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,14 +7,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from map2map.metrics.base import Values, pair, score
+from map2map.metrics.base import Values, pair, score, slabs
 from map2map.physics.spacing import Spacing
 from map2map.typing import Array
 
 __all__ = ["Pointwise", "pointwise_scores"]
-
-SLAB = 1 << 21
-"""Cells that are scored at a time."""
 
 
 @dataclass
@@ -172,18 +168,3 @@ def pointwise_scores(
             "max_error": score(found["max_error"], "field", "largest absolute error of a value", 0),
         }
     )
-
-
-def slabs(
-    prediction: Array, truth: Array, counts: NDArray[np.bool_] | None
-) -> Iterator[tuple[Array, Array]]:
-    """Both a few million cells at a time, shape (channel, cells); only those that count."""
-    rows = max(1, SLAB // max(1, truth[0, 0].size))
-    for start in range(0, truth.shape[1], rows):
-        part = slice(start, start + rows)
-        p, t = (x[:, part].reshape(len(truth), -1) for x in (prediction, truth))
-        if counts is None:
-            yield p, t
-        else:
-            kept = counts[part].ravel()
-            yield p[:, kept], t[:, kept]

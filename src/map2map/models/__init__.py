@@ -6,16 +6,31 @@ run that it is of (Racoon, Penguin, Paco, ResNet). Their footprint says so, and 
 A model is a class ``Model(in_chan, out_chan, *, ndim, …)`` that keeps every argument as an
 attribute of the same name, from which an emulator's card is written. It has a `footprint`, or one
 is measured. The blocks that models are built of are in `map2map.models.conv`; those of
-the models that pad in `map2map.models.padded`, and of those that reduce in
-`map2map.models.reducing`, with the activations of `map2map.models.activations`.
+the models that pad in `map2map.models.padded` and `map2map.models.double_conv`, of those that
+reduce in `map2map.models.reducing`, with the activations of `map2map.models.activations`, of
+networks of columns, each of which is the channels of one cell, in `map2map.models.columns`, of
+those on graphs, which need torch_geometric (extra `graph`), in `map2map.models.graph_nets`, and of
+Pangu in `map2map.models.earth`. Weights of Pangu belong to latitudes, so it is made for the
+``shape`` of a grid, and takes no other.
 """
 
+from map2map.models.column_attention import ColumnAttention
+from map2map.models.column_cnn import ColumnCNN
+from map2map.models.column_mlp import ColumnMLP
+from map2map.models.column_unet import ColumnUNet
+from map2map.models.columns import Profile as Profile
 from map2map.models.conv import ConvBlock as ConvBlock
 from map2map.models.conv import ResBlock as ResBlock
 from map2map.models.convnet import ConvNet
+from map2map.models.double_conv_unet import DoubleConvUNet
+from map2map.models.grid_gat import GridGAT
+from map2map.models.grid_gcn import GridGCN
+from map2map.models.grid_gin import GridGIN
+from map2map.models.grid_graph_unet import GridGraphUNet
 from map2map.models.paco import Paco
 from map2map.models.padded_convnet import PaddedConvNet
 from map2map.models.padded_unet import PaddedUNet
+from map2map.models.pangu import Pangu
 from map2map.models.penguin import Penguin
 from map2map.models.racoon import Racoon
 from map2map.models.resnet import ResNet
@@ -23,10 +38,20 @@ from map2map.models.unet import UNet
 from map2map.models.vnet import VNet
 
 __all__ = [
+    "ColumnAttention",
+    "ColumnCNN",
+    "ColumnMLP",
+    "ColumnUNet",
     "ConvNet",
+    "DoubleConvUNet",
+    "GridGAT",
+    "GridGCN",
+    "GridGIN",
+    "GridGraphUNet",
     "Paco",
     "PaddedConvNet",
     "PaddedUNet",
+    "Pangu",
     "Penguin",
     "Racoon",
     "ResNet",

@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from map2map.errors import RecipeError
 from map2map.models.conv import CONV, TRANSPOSED, check_ndim, cut_off
 
-__all__ = ["activated", "check_padded", "doubled", "doubling_conv", "keep_size", "padded_conv"]
+__all__ = [
+    "activated",
+    "check_padded",
+    "doubled",
+    "doubling_conv",
+    "keep_size",
+    "padded_conv",
+    "started",
+]
 
 
 def padded_conv(in_chan: int, out_chan: int, kernel_size: int, ndim: int) -> nn.Module:
@@ -33,7 +41,7 @@ def doubled(conv: nn.Module, x: Tensor) -> Tensor:
 
 
 def started(conv: nn.Module) -> nn.Module:
-    """The same, with Glorot's uniform weights and zero biases."""
+    """The same convolution or linear layer, with Glorot's uniform weights and zero biases."""
     nn.init.xavier_uniform_(conv.weight)  # type: ignore[arg-type]
     nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
     return conv

@@ -11,6 +11,20 @@
 - `ice`: shallow-ice velocities and the conservation of mass;
 - `ice_membrane`: velocities of ice whose columns hold and push each other;
 - `glacier`: glaciers in time, from mass balance and flow;
+- `bulk_fluxes`: stress and turbulent heat between air and sea, by COARE's formulae;
+- `basin`: a sea with coasts and eddies, weather above it, fetch and waves;
+- `flames`: the profile of a premixed flame, filters, and the surface that these hide;
+- `level_set`: fronts that a flow carries and that burn on;
+- `turbulence`: random velocities of a spectrum of turbulence, without divergence;
+- `harmonics`: fields and winds on a sphere in spherical harmonics;
+- `shallow_water`: shallow water on a rotating sphere, with tracers;
 - `operators`: gradient, divergence and curl of periodic fields;
+- `heating_rates`: of layers of air, from net fluxes;
+- `air_columns`: levels, climate and random weather of columns of air;
+- `gravity_waves`: drag of waves that rise and break in such columns;
+- `two_stream`: reflection, transmission and emission of a layer;
+- `radiation`: solar and thermal fluxes through broken clouds, with and without their sides;
+- `air_contents`, `column_optics`, `cloudy_sky`: gases and clouds, what they do to radiation, and
+  random columns of them;
 - `spacing`: cell sizes, one for all axes or one each.
 """

@@ -5,7 +5,7 @@
 - `headline`: the first sentences and the warnings;
 - `tables`: scores, scales, runs, times, the card;
 - `drawing`: pictures as SVG in the page's colors, or as PDF;
-- `curves`, `maps`: the pictures;
+- `curves`, `maps`, `profiles`: the pictures;
 - `filling`: what pages of all kinds share, with ``base.html`` and ``parts.html``;
 - `page`: all of it in order, into ``page.html``.
 

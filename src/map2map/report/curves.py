@@ -10,11 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from map2map.plots import draw_epochs
-from map2map.report.drawing import (
+from map2map.inks import (
     MARKERS,
     Inks,
-    Picture,
     dash,
     legend,
     plain_decades,
@@ -23,6 +21,8 @@ from map2map.report.drawing import (
     text,
     tint,
 )
+from map2map.plots import draw_epochs
+from map2map.report.drawing import Picture
 from map2map.report.scores import HEADLINE, Scores, column_means, quantiles
 from map2map.report.wording import count, number
 

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from map2map.inks import DIVERGING, MASKED, SEQUENTIAL, Inks, shorten, text, tint
 from map2map.plots import color_limits
-from map2map.report.drawing import Inks, Picture, shorten, text, tint
+from map2map.report.drawing import Picture
 from map2map.report.scores import HEADLINE, Scores
 from map2map.report.wording import MINUS, listed, number
 
@@ -20,11 +21,6 @@ __all__ = ["joint", "slices"]
 
 SHARP = 256
 """Cells per axis up to which every cell of a slice is kept."""
-
-MASKED = "#999999"
-"""Of cells without a value, on light and on dark pages."""
-
-SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
 
 
 def slices(scores: Scores, field: str, component: int, name: str) -> Picture | None:

@@ -1,17 +1,17 @@
 """The page: sections of tables and pictures in order, filled into ``page.html``."""
 
 import logging
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from map2map.errors import SaveError
-from map2map.files import replacing
+from map2map.files import replacing, slug
 from map2map.report import curves, maps, runs
 from map2map.report.drawing import Picture, save_pdf
 from map2map.report.filling import NOT_SCORED, Shown, filled, losses_of
 from map2map.report.headline import headline, trained_on, warnings
+from map2map.report.profiles import profiles
 from map2map.report.scores import Scores, open_scores, scores_of
 from map2map.report.tables import (
     SHOWN_RUNS,
@@ -44,6 +44,7 @@ class Target:
     slices: list[Shown]
     spectra: list[Shown]
     values: list[Shown]
+    levels: list[Shown]
 
 
 @dataclass(frozen=True)
@@ -115,26 +116,16 @@ def _refuse_to_replace(paths: Sequence[Path], *, overwrite: bool) -> None:
 def content(scores: Scores, title: str | None = None) -> Content:
     """Everything on the page, with pictures not yet drawn."""
     used: set[str] = set()
-    targets = [_target(scores, name, _slug(name, used)) for name in scores.fields]
+    targets = [_target(scores, name, slug(name, used)) for name in scores.fields]
     losses, loss = losses_of(scores.card)
     learning = Shown(
         "Learning curve", curves.learning(losses, loss, "learning"), NOT_SCORED["learning"]
     )
     if title is None:
         title = f"Emulator of {', '.join(scores.fields)}"
-    places = [each for t in targets for each in (*t.slices, *t.spectra, *t.values)]
+    places = [each for t in targets for each in (*t.slices, *t.levels, *t.spectra, *t.values)]
     pictures = [each.picture for each in (*places, learning) if each.picture is not None]
     return Content(title, scores, targets, learning, pictures)
-
-
-def _slug(name: str, used: set[str]) -> str:
-    """A part of a file name, a letter first, that no other field has."""
-    start = re.sub(r"[^a-z0-9]+", "-", name.casefold()).strip("-")[:40] or "field"
-    slug, number = start, 2
-    while slug in used:
-        slug, number = f"{start}-{number}", number + 1
-    used.add(slug)
-    return slug
 
 
 def _target(scores: Scores, name: str, slug: str) -> Target:
@@ -152,6 +143,7 @@ def _target(scores: Scores, name: str, slug: str) -> Target:
         maps.slices(scores, name, i, f"slices-{slug}" + (f"-{i}" if i else ""))
         for i in range(components)
     ]
+    levels = profiles(scores, name, f"profiles-{slug}")
     slices = [Shown("Slices", picture) for picture in pictures if picture is not None]
     return Target(
         name,
@@ -171,6 +163,8 @@ def _target(scores: Scores, name: str, slug: str) -> Target:
             shown("Truth against emulator", "joint", maps.joint),
             shown("Run by run", "runs", curves.runs),
         ],
+        # without levels there is nothing to be missed
+        [] if levels is None else [Shown("Profiles", levels)],
     )
 
 

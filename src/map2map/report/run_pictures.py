@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from map2map import label_plots
+from map2map.inks import Inks, shorten, text
 from map2map.plots import draw_epochs
 from map2map.report.curves import first_to_last
-from map2map.report.drawing import Inks, Picture, shorten, text
+from map2map.report.drawing import Picture
 from map2map.report.filling import by_epoch
 from map2map.report.run_scores import LINE, RunScores, percent, rate
 from map2map.report.wording import count, listed, number

@@ -48,6 +48,7 @@ NAMES = {
     "wasserstein": "Wasserstein distance",
     "mean_error": "error of the mean",
     "integral_error": "error of the integral",
+    "profile_error": "error of the profile",
     "divergence_error": "error of the divergence",
     "curl_error": "error of the curl",
 }

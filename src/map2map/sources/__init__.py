@@ -50,7 +50,14 @@ def format_for(path: Path | str) -> type[Source]:
     )
 
 
-def open_source(path: Path | str, *, ndim: int | None = None, framed: bool = False) -> Source:
+def open_source(
+    path: Path | str,
+    *,
+    ndim: int | None = None,
+    framed: bool = False,
+    channels_last: bool = False,
+    skip: int = 0,
+) -> Source:
     """Open a run in whatever format it is stored.
 
     Args:
@@ -58,6 +65,8 @@ def open_source(path: Path | str, *, ndim: int | None = None, framed: bool = Fal
         ndim: Number of spatial axes, the last ones of every array; see the format's class for what
             is taken if it is not given.
         framed: Whether the first axis of arrays with more axes counts frames.
+        channels_last: Whether the spatial axes are the first ones instead.
+        skip: Cells at the beginning of every spatial axis that are left out.
 
     Raises:
         SourceError: If there is nothing at ``path``, or nothing that a format reads.
@@ -67,7 +76,7 @@ def open_source(path: Path | str, *, ndim: int | None = None, framed: bool = Fal
         raise missing(path)
     for source in formats():
         if source.claims(path):
-            return source(path, ndim=ndim, framed=framed)
+            return source(path, ndim=ndim, framed=framed, channels_last=channels_last, skip=skip)
     known = ", ".join(suffix for source in formats() for suffix in source.suffixes)
     if path.is_dir():
         raise SourceError(

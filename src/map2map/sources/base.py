@@ -1,8 +1,8 @@
 """What every source does: know its fields, and read a window of one into a caller's buffer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from map2map.errors import FieldError, GeometryError, M2MError, SourceError, near_names
 from map2map.grids import Grid
+from map2map.patterns import split_channels
 from map2map.typing import Array, Shape
 from map2map.windows import Window, pieces
 
@@ -23,11 +24,18 @@ Copy = tuple[tuple[slice, ...], Array]
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """What a file says of a spatial axis: its name, its coordinates (cells,) and their units."""
+    """What a file says of an axis: its name, its coordinates (cells,), their units and calendar."""
 
     name: str
     values: NDArray[Any] | None = field(default=None, compare=False, repr=False)
     units: str | None = None
+    calendar: str | None = None
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What a file is to say of the coordinates."""
+        said = {"units": self.units, "calendar": self.calendar}
+        return {key: text for key, text in said.items() if text is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,10 @@ class Stored:
         frames: Length of the axis before all others that counts frames (time steps, members), each
             of which is a field by itself; None if there is no such axis.
         frame_axis: Its name and coordinates, if the file has them.
+        channels_last: Whether those axes are behind the spatial ones instead.
+        skip: Cells at the beginning of every spatial axis that are not part of the field.
+        among: If only some channels of an array are meant: how many it has, on one axis.
+        first: Which of them is our first.
     """
 
     name: str
@@ -59,6 +71,10 @@ class Stored:
     leading: Shape | None = None
     frames: int | None = None
     frame_axis: Axis | None = None
+    channels_last: bool = False
+    skip: int = 0
+    among: int | None = None
+    first: int = 0
     around: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -80,7 +96,60 @@ class Stored:
     def full_shape(self) -> Shape:
         """Shape of the array in the file."""
         frames = () if self.frames is None else (self.frames,)
-        return (*frames, *(self.leading or ()), *self.shape)
+        channels = (self.leading or ()) if self.among is None else (self.among,)
+        cells = tuple(n + self.skip for n in self.shape)
+        return (*frames, *cells, *channels) if self.channels_last else (*frames, *channels, *cells)
+
+    def place(self, cells: Sequence[slice], frame: int = 0) -> tuple[slice, ...]:
+        """The slices of the array in the file that hold some cells.
+
+        Args:
+            cells: Which cells of the field, per spatial axis.
+            frame: Which frame, if there are several.
+        """
+        frames = () if self.frames is None else (slice(frame, frame + 1),)
+        mine = slice(self.first, self.first + self.channels)
+        channels = tuple(slice(0, n) for n in self.leading or ()) if self.among is None else (mine,)
+        moved = tuple(slice(c.start + self.skip, c.stop + self.skip) for c in cells)
+        return (*frames, *moved, *channels) if self.channels_last else (*frames, *channels, *moved)
+
+    def as_stored(self, values: Array) -> Array:
+        """A view of channels by cells with the axes of what `place` gives."""
+        leading, frames = self.leading or (), () if self.frames is None else (1,)
+        # splitting the first axis of an array is always a view
+        view = values.reshape(*frames, *leading, *values.shape[1:])
+        if not self.channels_last:
+            return view
+        first = len(frames)
+        ours = range(first, first + len(leading))
+        return np.moveaxis(view, ours, range(-len(leading), 0))
+
+    def beside(self, name: str, channels: int, leading: Shape) -> "Stored":
+        """A float32 field on the same grid that is not in the file."""
+        return Stored(
+            name,
+            self.shape,
+            channels,
+            axes=self.axes,
+            leading=leading,
+            frames=self.frames,
+            frame_axis=self.frame_axis,
+        )
+
+    def picked(self, first: int, stop: int) -> "Stored":
+        """Only some of its channels.
+
+        Raises:
+            FieldError: If there are no such channels, or they are not on one axis.
+        """
+        if len(self.leading or ()) > 1 or not 0 <= first < stop <= self.channels:
+            raise FieldError(
+                f"channels {first} to {stop} of {self.name!r} were asked for, but it has "
+                f"{self.channels} (axes {self.leading}); take some of 0:{self.channels}, of an "
+                f"array with one axis of channels"
+            )
+        mine = stop - first
+        return replace(self, channels=mine, leading=(mine,), among=self.channels, first=first)
 
     @property
     def said(self) -> Mapping[str, Any]:
@@ -109,6 +178,8 @@ class Source(ABC):
         ndim: Number of spatial axes. If not given: all but the first of an array with more than
             one (map2map's convention, channel first), and the only one of an array with one.
         framed: Whether the first axis of arrays with more than ``ndim`` axes counts frames.
+        channels_last: Whether the spatial axes are the first ones instead (behind that of frames).
+        skip: Cells at the beginning of every spatial axis that are left out.
 
     Raises:
         SourceError: If there is nothing at ``path``.
@@ -120,20 +191,29 @@ class Source(ABC):
     cheap_header: ClassVar[bool] = False
     """Whether ten thousand files can be asked for their fields in a few seconds."""
 
-    __slots__ = ("_found", "framed", "ndim", "path")
+    __slots__ = ("_found", "channels_last", "framed", "ndim", "path", "skip")
 
-    def __init__(self, path: Path | str, *, ndim: int | None = None, framed: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        ndim: int | None = None,
+        framed: bool = False,
+        channels_last: bool = False,
+        skip: int = 0,
+    ) -> None:
         self.path = Path(path)
         self.ndim, self.framed = ndim, framed
+        self.channels_last, self.skip = channels_last, skip
         self._found: dict[str, Stored | str] | None = None
         if not self.path.exists():
             raise missing(self.path)
         if ndim is not None and ndim < 1:
             raise GeometryError(f"a field has at least 1 spatial axis, not ndim={ndim}")
-        if framed and ndim is None:
+        if (framed or channels_last) and ndim is None:
             raise GeometryError(
-                "the axis of frames can be told from others only if the number of spatial axes is "
-                "given (ndim)"
+                "the axes of frames or channels can be told from others only if the number of "
+                "spatial axes is given (ndim)"
             )
 
     def __repr__(self) -> str:
@@ -186,10 +266,16 @@ class Source(ABC):
     def stored(self, field: str) -> Stored:
         """What the file says of one field.
 
+        Args:
+            field: Its name; ``name[3:5]`` are two of its channels.
+
         Raises:
-            FieldError: If there is no such field.
+            FieldError: If there is no such field, or no such channel.
             SourceError: If it cannot be read.
         """
+        name, first, stop = split_channels(field)
+        if first is not None:
+            return self.stored(name).picked(first, stop)
         found = self._scanned()
         item = found.get(field) or found.get(field.strip("/")) or self._find(field)
         if isinstance(item, Stored):
@@ -255,10 +341,10 @@ class Source(ABC):
         parts = pieces(window, grid or Grid(stored.shape))
         if whole is None or len(parts) > 1 or parts[0].is_zero or parts[0].reverse:
             return None
-        of_frame = () if stored.frames is None else (frame,)
-        part = whole[(*of_frame, ..., *parts[0].source)]
-        if len(stored.leading or ()) == 1:
-            return part, whole
+        part = whole[stored.place(parts[0].source, frame)]
+        part = part if stored.frames is None else part[0]
+        if stored.channels_last:
+            part = np.moveaxis(part, range(window.ndim), range(-window.ndim, 0))
         try:
             return np.reshape(part, (stored.channels, *window.shape), copy=False), whole
         except ValueError:  # its channels are apart in memory
@@ -316,14 +402,40 @@ class Source(ABC):
             )
         if 0 in shape:
             return f"{where} of shape {shape} holds no cell; make it again"
-        leading, cells = tuple(shape[: len(shape) - ndim]), tuple(shape[len(shape) - ndim :])
-        frames = None
-        if self.framed and leading:
-            frames, *rest = leading
-            leading = tuple(rest)
-        return Stored(
-            name, cells, prod(leading), str(dtype), leading=leading, frames=frames, **about
+        rest, frames = tuple(shape), None
+        if self.framed and len(shape) > ndim:
+            frames, *others = rest
+            rest = tuple(others)
+        leading, cells = (
+            (rest[ndim:], rest[:ndim])
+            if self.channels_last
+            else (rest[: len(rest) - ndim], rest[len(rest) - ndim :])
         )
+        if min(cells) <= self.skip:
+            return f"{where} has {cells} cells, too few to leave out the first {self.skip}"
+        return Stored(
+            name,
+            tuple(n - self.skip for n in cells),
+            prod(leading),
+            str(dtype),
+            leading=leading,
+            frames=frames,
+            channels_last=self.channels_last,
+            skip=self.skip,
+            **about,
+        )
+
+    def _with_axes(self, stored: Stored, axes: Sequence[Axis]) -> Stored:
+        """What is stored with its spatial axes and that of frames, of all axes of the array."""
+        first = axes[0] if stored.frames is not None else None
+        rest = axes if first is None else axes[1:]
+        ndim = len(stored.shape)
+        spatial = rest[:ndim] if self.channels_last else rest[len(rest) - ndim :]
+        skipped = tuple(
+            axis if axis.values is None else replace(axis, values=axis.values[self.skip :])
+            for axis in spatial
+        )
+        return replace(stored, axes=skipped, frame_axis=first)
 
 
 UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, TypeError, IndexError)
@@ -357,8 +469,7 @@ def copies_of(
         raise GeometryError(
             f"field {stored.name!r} has frames 0 to {stored.frames - 1}, so none of number {frame}"
         )
-    of_frame = () if stored.frames is None else (slice(frame, frame + 1),)
-    leading, copies = stored.leading or (), []
+    copies = []
     for piece in pieces(window, grid or Grid(stored.shape)):
         target = out[(slice(None), *piece.target)]
         if piece.is_zero:
@@ -366,9 +477,7 @@ def copies_of(
             continue
         # mirrored cells are read forwards into a view that runs backwards
         target = np.flip(target, tuple(axis + 1 for axis in piece.reverse))
-        # splitting the first axis of an array is always a view
-        view = target.reshape(*(1 for _ in of_frame), *leading, *target.shape[1:])
-        copies.append(((*of_frame, *(slice(0, n) for n in leading), *piece.source), view))
+        copies.append((stored.place(piece.source, frame), stored.as_stored(target)))
     return copies
 
 

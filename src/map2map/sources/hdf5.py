@@ -88,11 +88,10 @@ class Hdf5Source(Source):
         )
         if isinstance(about, str):
             return about
-        every = [axis_of(item.dims[i]) for i in range(len(item.shape))]
-        axes = tuple(every[len(every) - len(about.shape) :])
-        if about.frames is not None and every[0].name:
-            about = replace(about, frame_axis=every[0])
-        return replace(about, axes=axes) if all(axis.name for axis in axes) else about
+        found = self._with_axes(about, [axis_of(item.dims[i]) for i in range(len(item.shape))])
+        frames = found.frame_axis if found.frame_axis and found.frame_axis.name else None
+        named = found.axes if all(axis.name for axis in found.axes) else ()
+        return replace(found, axes=named, frame_axis=frames)
 
     def release(self) -> None:
         """Unmap the file."""
@@ -194,9 +193,9 @@ def axis_of(dimension: Any) -> Axis:
     if not len(dimension):
         return Axis(dimension.label)
     scale = dimension[0]
-    units = plain(scale.attrs.get("units"))
+    said = (plain(scale.attrs.get(key)) for key in ("units", "calendar"))
     name = dimension.label or scale.name.rpartition("/")[2]
-    return Axis(name, np.asarray(scale[:]), None if units is None else str(units))
+    return Axis(name, np.asarray(scale[:]), *(x if x is None else str(x) for x in said))
 
 
 def plain(value: Any) -> str | int | float | None:
@@ -255,8 +254,7 @@ class Hdf5Sink(Sink):
             if axis.name not in self._file:
                 scale = self._file.create_dataset(axis.name, data=np.asarray(axis.values))
                 scale.make_scale(axis.name)
-                if axis.units is not None:
-                    scale.attrs["units"] = axis.units
+                scale.attrs.update(axis.attributes)
             elif self._file[axis.name].shape != (item.shape[i],):
                 raise SaveError(
                     f"axis {axis.name!r} of field {name!r} has {item.shape[i]} cells, but "

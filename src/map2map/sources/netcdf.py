@@ -1,7 +1,6 @@
 """NetCDF, classic and 4: packed and missing values decoded, units and coordinates kept."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -99,9 +98,7 @@ class NetcdfSource(Source):
         )
         if isinstance(about, str):
             return about
-        kept = tuple(axis for axis, _ in axes[len(axes) - len(about.shape) :])
-        first = None if about.frames is None else axes[0][0]
-        return replace(about, axes=kept, frame_axis=first)
+        return self._with_axes(about, [axis for axis, _ in axes])
 
     def _fill(self, stored: Stored, copies: list[Copy]) -> None:
         with LIBRARIES.lock:
@@ -162,9 +159,9 @@ def axis_of(dimension: str, group: Any) -> tuple[Axis, bool]:
         or str(getattr(coord, "axis", "")).upper() in {"X", "Y", "Z"}
         or units in {"degrees_north", "degrees_east"}
     )
-    return Axis(
-        dimension, np.ma.filled(coord[:].astype(np.float64), np.nan), units or None
-    ), is_spatial
+    values = np.ma.filled(coord[:].astype(np.float64), np.nan)
+    calendar = getattr(coord, "calendar", None)
+    return Axis(dimension, values, units or None, calendar and str(calendar)), is_spatial
 
 
 def spatial_axes(dimensions: Sequence[str], is_spatial: Sequence[bool]) -> int | None:
@@ -238,10 +235,11 @@ class NetcdfSink(Sink):
         self._file.createDimension(axis.name, size)
         if axis.values is not None:
             values = np.asarray(axis.values)
+            # other files may have another byte order, or say so
+            values = values.astype(values.dtype.newbyteorder("="))
             coord = self._file.createVariable(axis.name, values.dtype, (axis.name,))
             coord[:] = values
-            if axis.units is not None:
-                coord.units = axis.units
+            coord.setncatts(axis.attributes)
 
     def _put(self, stored: Stored, index: tuple[slice, ...], values: NDArray[Any]) -> None:
         with LIBRARIES.lock:

@@ -3,7 +3,6 @@
 import base64
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -131,11 +130,10 @@ class ZarrSource(Source):
         for dimension in names:
             coord = coords.get(f"{folder}/{dimension}".lstrip("/"), coords.get(dimension))
             values = None if coord is None else np.asarray(coord[:])
-            unit = None if coord is None else coord.attrs.get("units")
-            axes.append(Axis(dimension, values, None if unit is None else str(unit)))
-        spatial = tuple(axes[len(axes) - len(about.shape) :])
-        first = None if about.frames is None else axes[0]
-        return replace(about, axes=spatial, frame_axis=first)
+            said = {} if coord is None else coord.attrs
+            about_axis = (said.get(key) for key in ("units", "calendar"))
+            axes.append(Axis(dimension, values, *(x if x is None else str(x) for x in about_axis)))
+        return self._with_axes(about, axes)
 
     def _fill(self, stored: Stored, copies: list[Copy]) -> None:
         root = self._root()
@@ -254,7 +252,7 @@ class ZarrSink(Sink):
                         axis.name,
                         data=np.asarray(axis.values),
                         dimension_names=(axis.name,),
-                        attributes={} if axis.units is None else {"units": axis.units},
+                        attributes=axis.attributes,
                     )
 
     def _reopen(self, path: Path) -> None:

@@ -132,6 +132,7 @@ def recipe(
         "data": {
             "train": patterns(train, list(used)),
             "val": patterns(test, list(used)),
+            "overlap": True,
             "derived": {name: describe(made) for name, made in derived.items()},
             "crops": {"size": size, "halo": 0, "where": where},
             "augment": {"symmetries": mirrored, "shift": None if how.ice else size},

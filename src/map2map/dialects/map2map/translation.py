@@ -241,6 +241,7 @@ def _add_training(made: dict[str, Any], options: argparse.Namespace, names: Name
         )
     if options.val_in_patterns:
         data["val"] = patterns_of(options.val_in_patterns, options.val_tgt_patterns)
+        data["overlap"] = True
     data["augment"] = {
         "symmetries": "all" if options.augment else "none",
         "shift": options.aug_shift,

@@ -1,0 +1,190 @@
+"""``m2m rollout EMULATOR INPUT``: apply an emulator of one step again and again, and score it."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from rich.console import Console
+from rich.table import Table
+
+from map2map.baselines import Means, training_files
+from map2map.commands.arguments import WHERE, inputs_at, with_only
+from map2map.commands.evaluate import progress
+from map2map.emulator import Emulator
+from map2map.errors import M2MError, RecipeError
+from map2map.patterns import learnt_files
+from map2map.rollout import feed_of, later_truths, lead_scores, one_step, write_rollout
+from map2map.runs import Runs
+from map2map.scores import attributes, check_output, save_scores
+from map2map.typing import Array
+
+__all__ = ["main"]
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = f"""\
+Apply an emulator of one step to its own output, again and again. Outputs that were later frames of
+an input in training become that input; other inputs are kept.
+
+{WHERE}
+
+  m2m rollout emulator.safetensors weather.zarr --only time=2019-03 --steps 12 -o forecast.zarr
+  m2m rollout emulator.safetensors weather.zarr --only time=2019-03 --steps 12 --truth
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Roll out."""
+    options = parse(argv)
+    if options.output is None and options.truth is None:
+        raise RecipeError("nothing to do: give -o to write a rollout, or --truth to score some")
+    if options.truth is not None:
+        check_output(options.truth, overwrite=options.overwrite)
+    emulator = Emulator.load(
+        options.emulator, trust=tuple(options.trust), callback_at=options.callback_at
+    )
+    if options.device is not None:
+        try:
+            emulator = emulator.to(options.device)
+        except (RuntimeError, AssertionError) as error:
+            raise RecipeError(f"--device {options.device}: {error}") from error
+    learnt = learnt_files(emulator.training_record)
+    feed = feeds(options.feed) or feed_of(emulator, learnt)
+    step = one_step(feed, learnt) if options.step is None else options.step
+    step = int(step) if str(step).isdecimal() else step
+    patterns = with_only(inputs_at(options.data, emulator), options.only)
+    with progress() as track:
+        if options.output is not None:
+            runs = Runs(
+                list(emulator.inputs), [], patterns, emulator.domain, derived=emulator.derived
+            )
+            write_rollout(
+                emulator,
+                runs,
+                options.steps,
+                feed,
+                options.output,
+                step=step,
+                overwrite=options.overwrite,
+                track=lambda r, n: track(r, n, "steps"),
+            )
+            print(f"{options.output}: {options.steps} steps from {runs.runs[0]}")
+        if options.truth is not None:
+            runs = later_truths(emulator, patterns, feed, options.steps, step)
+            runs.runs = runs.runs[:: options.every]
+            usual = climatology(emulator, runs, feed)
+            scores = lead_scores(
+                emulator,
+                runs,
+                feed,
+                options.steps,
+                usual,
+                track=lambda r, n: track(r, n, "starts"),
+            )
+            about = {"emulator": str(options.emulator), "step": str(step)}
+            scores = scores.assign_attrs(attributes(scores.attrs | about))
+            save_scores(scores, options.truth)
+            show(scores)
+            log.info("scores of %d rollouts: %s", len(runs), options.truth)
+    return 0
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the arguments."""
+    parser = argparse.ArgumentParser(
+        prog="m2m rollout",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    # fmt: off
+    add("emulator", type=Path, help="file that m2m train has written")
+    add("data", nargs="+", help="NAME=PATH of each input, or one PATH")
+    add("--steps", type=int, required=True, help="how many")
+    add("-o", "--output", type=Path,
+        help="write the rollout from the first frame: NAME.zarr, NAME.nc, NAME.h5 or a folder")
+    add("--truth", type=Path, nargs="?", const=Path("rollout.nc"), metavar="SCORES",
+        help="score rollouts from all frames by the later frames of the same files, per step; "
+        "default: to rollout.nc")
+    add("--overwrite", action="store_true", help="replace an output that is there")
+    add("--only", action="append", default=[], metavar="NAME=VALUES",
+        help="start from these frames only: time=2019 or time=2019-01-01:2020-03-25")
+    add("--every", type=int, default=1, metavar="N", help="score from every N-th of them only")
+    add("--feed", action="append", default=[], metavar="OUTPUT=INPUT",
+        help="which outputs become which inputs; default: as they were in training")
+    add("--step", help="how much later outputs are: 6h, or frames; default: as in training")
+    add("--device", help="cpu, cuda, cuda:1 …; default: cpu")
+    add("--trust", action="append", default=[], metavar="PATH",
+        help="import path that the emulator's card may import")
+    add("--callback-at", type=Path, metavar="FOLDER", help="folder of your code")
+    # fmt: on
+    options = parser.parse_args(argv)
+    if options.steps < 1 or options.every < 1:
+        raise RecipeError(
+            f"--steps and --every are 1 or more, not {options.steps}, {options.every}"
+        )
+    return options
+
+
+def feeds(arguments: Sequence[str]) -> dict[str, str]:
+    """What --feed says.
+
+    >>> feeds(["t_next=t"])
+    {'t_next': 't'}
+    """
+    found = {}
+    for argument in arguments:
+        target, equals, name = argument.partition("=")
+        if not (target and equals and name):
+            raise RecipeError(f"--feed {argument!r} is not OUTPUT=INPUT")
+        found[target] = name
+    return found
+
+
+def climatology(emulator: Emulator, runs: Runs, feed: dict[str, str]) -> dict[str, Array]:
+    """The mean of each cell over the training frames; nothing if they are not there."""
+    targets = emulator.targets.subset(list(feed))
+    try:
+        files = training_files(emulator.training_record, targets)
+        means = Means.over(targets, files, emulator.domain, runs.shape)
+    except M2MError as error:
+        log.info("no climatology, so no anomaly correlation: %s", error)
+        return {}
+    return dict(means.cells)
+
+
+def show(scores: xr.Dataset) -> None:
+    """Print RMSE and anomaly correlation at some of the leads."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 1000
+    count = scores.sizes["lead"]
+    for lead in sorted({1, (count + 1) // 2, count}):
+        table = Table(
+            title=f"step {lead} of {count}, each {scores.attrs['step']}; from "
+            f"{scores.attrs['starts']} starts",
+            title_justify="left",
+        )
+        table.add_column("")
+        for method in scores.method.values:
+            table.add_column(f"RMSE, {method}", justify="right")
+        if "acc" in scores:
+            table.add_column("ACC, emulator", justify="right")
+            table.add_column("ACC, persistence", justify="right")
+        for name, units in zip(scores.channel.values, scores.units.values, strict=True):
+            row = scores.sel(lead=lead, channel=name)
+            cells = [cell(row.rmse.sel({"method": m})) for m in scores.method.values]
+            if "acc" in scores:
+                cells += [cell(row.acc.sel({"method": m})) for m in ("emulator", "persistence")]
+            table.add_row(f"{name} [{units}]".replace("[", r"\["), *cells)
+        console.print(table)
+
+
+def cell(value: xr.DataArray) -> str:
+    """A number."""
+    number = float(value)
+    return "-" if np.isnan(number) else f"{number:.4g}"

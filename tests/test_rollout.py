@@ -1,0 +1,222 @@
+"""Rollouts of emulators that are known exactly: shifts along the globe."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from torch import nn
+
+from map2map.cli import main
+from map2map.emulator import Emulator
+from map2map.errors import FieldError, GeometryError, RecipeError
+from map2map.fields import Field, FieldSet
+from map2map.grids import Domain
+from map2map.rollout import feed_of, later_truths, lead_scores, rollout, write_rollout
+from map2map.runs import Files, Runs
+from map2map.sources import ZarrSource
+
+ROWS, CELLS, STEPS, FRAMES = 4, 12, 5, 9
+DOMAIN = Domain(2, periodic=True, frames=1)
+FEED = {"t_next": "t"}
+SPEC = {
+    "class_path": "torch.nn.Conv2d",
+    "init_args": {"in_channels": 3, "out_channels": 2, "kernel_size": 3},
+}
+LATITUDES = np.array([-60.0, -20.0, 20.0, 60.0])
+AMPLITUDES = np.array([1.0, 2.0, 3.0, 0.5])
+
+
+def shift(add=0.0, forced=0.0, domain=DOMAIN):
+    """Moves both channels of t one cell on, adds a number, and a share of a mask."""
+    model = nn.Conv2d(3, 2, 3)
+    with torch.no_grad():
+        model.weight.zero_()
+        model.weight[0, 0, 1, 0] = model.weight[1, 1, 1, 0] = 1
+        model.weight[:, 2, 1, 1] = forced
+        model.bias.fill_(add)
+    inputs = FieldSet((Field("t", "K", "scalar", 2), Field("mask", "1", "scalar", 1)))
+    targets = FieldSet((Field("t_next", "K", "scalar", 2),))
+    return Emulator(inputs, targets, {}, model, domain, SPEC).eval()
+
+
+def waves():
+    """Waves that move one cell per frame, in two channels: (time, level, latitude, longitude)."""
+    k, x = np.arange(FRAMES)[:, None, None], np.arange(CELLS)
+    wave = AMPLITUDES[:, None] * np.sin(2 * np.pi * (x - k) / CELLS)
+    return np.stack([wave, 10 * wave], axis=1).astype(np.float32)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    times = np.datetime64("2020-01-01", "ns") + np.arange(FRAMES) * np.timedelta64(6, "h")
+    xr.Dataset(
+        {
+            "t": (("time", "level", "latitude", "longitude"), waves(), {"units": "K"}),
+            "mask": (("latitude", "longitude"), np.ones((ROWS, CELLS), np.float32)),
+        },
+        {"time": times, "latitude": LATITUDES, "longitude": np.arange(CELLS) * 30.0},
+    ).to_zarr("w.zarr", zarr_format=2, consolidated=True)
+    emulator = shift(add=0.25)
+    emulator.training_record = {
+        "recipe": {
+            "data": {
+                "train": {
+                    "t": {"pattern": "w.zarr", "only": {"time": "2020-01-01:2020-01-02"}},
+                    "mask": "w.zarr",
+                    "t_next": {"pattern": "w.zarr", "variable": "t", "later": "6h"},
+                }
+            }
+        },
+        "files": {"train": [{"t_next": {"path": "w.zarr"}}]},
+    }
+    emulator.save("e.safetensors")
+    return emulator
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_steps_follow_one_another_and_what_is_not_fed_is_kept(kind):
+    rng = np.random.default_rng(0)
+    t = rng.normal(size=(2, ROWS, CELLS)).astype(np.float32)
+    mask = rng.normal(size=(ROWS, CELLS)).astype(np.float32)
+    fields = {"t": kind(t), "mask": kind(mask)}
+    found = list(rollout(shift(add=0.5, forced=2.0), fields, STEPS, FEED))
+    expected = t
+    for k in range(STEPS):
+        expected = np.roll(expected, 1, axis=-1) + 2 * mask + 0.5
+        assert isinstance(found[k]["t_next"], type(fields["t"]))
+        np.testing.assert_allclose(found[k]["t_next"], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(fields["t"], t)  # what was given is as it was
+
+
+def test_it_is_written_with_the_times_that_it_is_valid_at(here, tmp_path):
+    emulator = shift(forced=0.0)
+    runs = Runs(list(emulator.inputs), [], dict.fromkeys(("t", "mask"), "w.zarr"), DOMAIN)
+    for name in ("out.zarr", "out.nc"):
+        write_rollout(emulator, runs, STEPS, FEED, tmp_path / name, step="6h")
+        how = {"consolidated": False} if name.endswith("zarr") else {}
+        with xr.open_dataset(name, **({"engine": "zarr"} | how if how else {})) as made:
+            np.testing.assert_allclose(made.t_next, waves()[1 : STEPS + 1], atol=1e-5)
+            expected = np.datetime64("2020-01-01") + np.arange(1, 6) * np.timedelta64(6, "h")
+            np.testing.assert_array_equal(made.time, expected)
+            assert made.t_next.attrs["units"] == "K"
+            np.testing.assert_array_equal(made.latitude, LATITUDES)
+
+
+def test_it_is_written_whole_or_not_at_all(here, tmp_path, monkeypatch):
+    emulator = shift()
+    runs = Runs(list(emulator.inputs), [], dict.fromkeys(("t", "mask"), "w.zarr"), DOMAIN)
+    count, apply = [], Emulator.apply
+
+    def breaks(self, *args, **more):
+        count.append(1)
+        if len(count) == 3:
+            raise KeyboardInterrupt
+        return apply(self, *args, **more)
+
+    monkeypatch.setattr(Emulator, "apply", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        write_rollout(emulator, runs, STEPS, FEED, tmp_path / "out.zarr")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["e.safetensors", "w.zarr"]
+
+
+def weighted(values):
+    w = np.cos(np.deg2rad(LATITUDES))
+    return (w * values).sum() / w.sum()
+
+
+def test_scores_by_lead_are_those_in_closed_form(here):
+    add, leads = 0.25, np.arange(1, STEPS + 1)
+    patterns = {"t": Files("w.zarr"), "mask": Files("w.zarr")}
+    runs = later_truths(here, patterns, FEED, STEPS, "6h")
+    assert len(runs) == FRAMES - STEPS
+    usual = {"t_next": np.zeros((2, ROWS, CELLS))}
+    scores = lead_scores(here, runs, FEED, STEPS, usual)
+    assert list(scores.channel.values) == ["t_next[0]", "t_next[1]"]
+    for channel, factor in enumerate((1, 10)):
+        found = scores.isel(channel=channel)
+        power = weighted(AMPLITUDES**2) * factor**2 / 2
+        of = {m: found.sel({"method": m}) for m in ("emulator", "persistence", "climatology")}
+        np.testing.assert_allclose(of["emulator"].rmse, leads * add, rtol=1e-4)
+        np.testing.assert_allclose(of["emulator"].bias, leads * add, rtol=1e-4)
+        acc = np.sqrt(power / (power + (leads * add) ** 2))
+        np.testing.assert_allclose(of["emulator"].acc, acc, rtol=1e-5)
+        angle = 2 * np.pi * leads / CELLS
+        expected = np.sqrt(4 * power) * np.sin(angle / 2)
+        np.testing.assert_allclose(of["persistence"].rmse, expected, rtol=1e-5)
+        np.testing.assert_allclose(of["persistence"].acc, np.cos(angle), atol=1e-5)
+        np.testing.assert_allclose(of["climatology"].rmse, np.sqrt(power), rtol=1e-5)
+        assert of["climatology"].acc.isnull().all()
+
+
+def test_the_command_takes_feed_step_and_climatology_from_the_card(here, capsys):
+    assert feed_of(here, {"t": Files("w"), "t_next": Files("w", "t", later=1)}) == FEED
+    start = ["--only", "time=2020-01-01T06:2020-01-03", "--steps", "3"]
+    assert main(["rollout", "e.safetensors", "w.zarr", *start, "-o", "f.nc", "--truth"]) == 0
+    assert "RMSE, persistence" in capsys.readouterr().out
+    with xr.open_dataset("f.nc") as made:
+        expected = waves()[2:5] + 0.25 * np.arange(1, 4)[:, None, None, None]
+        np.testing.assert_allclose(made.t_next, expected, atol=1e-5)
+        assert made.time[0] == np.datetime64("2020-01-01T12")
+    with xr.open_dataset("rollout.nc") as scores:
+        assert scores.attrs["starts"] == FRAMES - 1 - 3
+        found = scores.rmse.sel({"method": "emulator"}).isel(channel=0)
+        np.testing.assert_allclose(found, [0.25, 0.5, 0.75], rtol=1e-4)
+        # of the frames that targets had in training, 1 to 7
+        error = np.square(waves()[1:8].mean(axis=0) - waves()[2:7, None]).mean((0, -1))[0]
+        assert error.shape == (2, ROWS)
+        first = scores.rmse.sel({"method": "climatology", "lead": 1}).isel(channel=0)
+        starts, truth = waves()[1:8, 0].mean(axis=0), waves()[2:7, 0]
+        mse = np.mean([weighted(np.square(starts - one).mean(-1)) for one in truth])
+        assert float(first) == pytest.approx(np.sqrt(mse), rel=1e-5)
+
+
+def test_evaluate_takes_later_targets_from_the_card_and_persistence_for_identity(here):
+    assert main(["evaluate", "e.safetensors", "w.zarr", "--metrics", "pointwise"]) == 0
+    explicit = ["t=w.zarr", "mask=w.zarr", "t_next=w.zarr::t@+6h", "-o", "two.nc"]
+    assert main(["evaluate", "e.safetensors", *explicit, "--metrics", "pointwise"]) == 0
+    for name in ("scores.nc", "two.nc"):
+        with xr.open_dataset(name) as scores:
+            assert scores.sizes["run"] == FRAMES - 1
+            found = scores.rmse.sel({"field": "t_next"})
+            np.testing.assert_allclose(found.sel({"method": "emulator"}), 0.25, rtol=1e-4)
+            change = np.sqrt(np.square(np.diff(waves(), axis=0)).mean((1, 2, 3)))
+            np.testing.assert_allclose(found.sel({"method": "identity"}), change, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("feed", "error", "message"),
+    [
+        ({}, FieldError, "outputs feed nothing"),
+        ({"t_next": "mask"}, FieldError, r"'t_next' \[K\] of 2 channels cannot feed 'mask'"),
+        ({"next": "t"}, FieldError, "has no 'next'.*t_next"),
+        ({"t_next": "temp"}, FieldError, "has no 'temp'"),
+    ],
+)
+def test_what_cannot_feed_is_refused(feed, error, message):
+    fields = {"t": np.zeros((2, ROWS, CELLS)), "mask": np.zeros((ROWS, CELLS))}
+    with pytest.raises(error, match=message):
+        next(rollout(shift(), fields, 1, feed))
+
+
+def test_outputs_that_are_smaller_and_no_steps_are_refused():
+    fields = {"t": np.zeros((2, ROWS, CELLS)), "mask": np.zeros((ROWS, CELLS))}
+    with pytest.raises(RecipeError, match="1 step or more, not 0"):
+        next(rollout(shift(), fields, 0, FEED))
+    small = shift(domain=Domain(2, periodic=False, frames=1))
+    with pytest.raises(GeometryError, match="output is as large"):
+        list(rollout(small, fields, 2, FEED))
+
+
+def test_the_command_refuses_what_it_cannot_do(here, capsys):
+    zarr = ["rollout", "e.safetensors", "w.zarr", "--steps", "2"]
+    ZarrSource("w.zarr")
+    for more, message in (
+        ([], "give -o to write a rollout, or --truth"),
+        (["-o", "w.zarr"], "exists already"),
+        (["-o", "x.nc", "--feed", "t"], "is not OUTPUT=INPUT"),
+        (["--truth", "--only", "time=2021"], "no frames in 2021"),
+        (["--truth", "--steps", "20"], "no frame has another one"),
+    ):
+        assert main([*zarr, *more]) == 2
+        assert message in capsys.readouterr().err
