@@ -579,6 +579,16 @@ def test_cells_without_a_value_are_grey_and_told(dataset):
     assert "Grey" not in whole.caption
 
 
+@pytest.mark.parametrize(("levels", "expected"), [(1, [0]), (3, [0, 1, 2]), (9, [0, 4, 8])])
+def test_of_many_levels_three_are_drawn(dataset, levels, expected):
+    field = dataset.field.values[0]
+    wide = dataset.isel(component=np.arange(levels) % dataset.sizes["component"])
+    wide = wide.assign_coords(component=np.arange(levels))
+    wide["slice_truth"] = xr.ones_like(wide["slice_truth"])
+    found = Scores(wide, Path("scores.nc"), CARD, json.loads(dataset.attrs["data"]))
+    assert maps.drawn(found, field) == expected
+
+
 def test_other_components_are_those_of_the_median_run(scores, dataset):
     picture = maps.slices(scores, "displacement", 2, "x")
     assert "component 2 [Mpc/h] for the emulator's median run" in picture.caption

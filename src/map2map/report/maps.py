@@ -17,7 +17,10 @@ from map2map.report.drawing import Picture
 from map2map.report.scores import HEADLINE, Scores
 from map2map.report.wording import MINUS, listed, number
 
-__all__ = ["joint", "slices"]
+__all__ = ["drawn", "joint", "slices"]
+
+MOST = 3
+"""Components of a field that are all drawn."""
 
 SHARP = 256
 """Cells per axis up to which every cell of a slice is kept."""
@@ -81,6 +84,13 @@ def _width(scores: Scores, cells: int) -> str:
     each = f"of {size:g} {units}" if units not in ("", "L") else f"of side {size:g}"
     fine = ", drawn with fewer, averaged dots" if cells > SHARP else ""
     return f" Slices are {cells} cells {each} wide{fine}."
+
+
+def drawn(scores: Scores, field: str) -> list[int]:
+    """Which components are drawn: all of a vector; of many levels three."""
+    known = "slice_truth" in scores.data and "component" in scores.data["slice_truth"].dims
+    count = _components(scores, field) if known else 1
+    return [*range(count)] if count <= MOST else [0, count // 2, count - 1]
 
 
 def _components(scores: Scores, field: str) -> int:

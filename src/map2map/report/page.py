@@ -138,10 +138,9 @@ def _target(scores: Scores, name: str, slug: str) -> Target:
         return Shown(title, make(scores, name, f"{key}-{slug}"), why)
 
     kind = scores.data["kind"].sel(field=name).item() if "kind" in scores.data.coords else ""
-    components = scores.data.sizes.get("component", 1)
     pictures = [
         maps.slices(scores, name, i, f"slices-{slug}" + (f"-{i}" if i else ""))
-        for i in range(components)
+        for i in maps.drawn(scores, name)
     ]
     levels = profiles(scores, name, f"profiles-{slug}")
     slices = [Shown("Slices", picture) for picture in pictures if picture is not None]

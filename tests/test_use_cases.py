@@ -1,0 +1,75 @@
+"""Each use case from its simulation to its report: two steps of training on few data."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from map2map.cli import main
+
+FLAME = ["--snapshots=1", "--setting.size=8", "--setting.every=2", "--setting.thickness=2e-4",
+         "--setting.integral=0.2"]  # fmt: skip
+SHORT = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=2",
+         "--trainer.limit_val_batches=1", "--trainer.logger=false",
+         "--trainer.accelerator=cpu"]  # fmt: skip
+SCORED = ["--bootstrap=10", "--metrics", "pointwise", "conservation", "level",
+          "--figures", "figures", "--figure", "histogram"]  # fmt: skip
+LATENT = (
+    "bulk:latent=BulkFlux(flux=latent, u=u10, v=v10, temperature=t2m, humidity=q2m, sst=sst, "
+    "pressure=sp, current=[uo, vo])"
+)
+SIGMA = "resolved:sigma=GradientNorm(of=c)"
+SMALL_PANGU = (
+    "{shape: [12, 24], levels: 2, surface: 4, patch: [2, 2, 2], window: [2, 3, 6], width: 12}"
+)
+
+CASES = {
+    "flame_surface_density": (
+        ["flame_front", *FLAME],
+        ["--model.model.init_args.width=2", "--data.crops.size=[8,8,8]", "--data.augment.shift=4"],
+        ["--formula", SIGMA],
+    ),
+    "flame_surface_density_graph": (
+        ["flame_front", "--layout=r2", *FLAME],
+        ["--model.model.init_args.width=4"],
+        ["--formula", SIGMA],
+    ),
+    "gravity_wave_drag": (
+        ["gravity_waves", "--rows=40", "--setting.spectrum.speeds=4"],
+        ["--model.model.init_args.width=4", "--data.crops.size=20"],
+        [],
+    ),
+    "radiation_3d": (
+        ["radiation_columns", "--columns_per_group=8", "--groups=9"],
+        ["--model.model.init_args.width=2", "--data.crops.size=8"],
+        [],
+    ),
+    "ocean_atmosphere_coupling": (
+        ["air_sea_fluxes", "--train=1", "--test=1", "--setting.days=1"],
+        ["--model.model.init_args.width=2", "--trainer.precision=32"],
+        ["--formula", LATENT],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_use_case_runs_from_simulation_to_report(name, tmp_path, monkeypatch):
+    if "graph" in name:
+        pytest.importorskip("torch_geometric")
+    monkeypatch.chdir(tmp_path)
+    simulate, train, evaluate = CASES[name]
+    assert main(["simulate", *simulate, "--out", "data"]) == 0
+    assert main(["simulate", *simulate, "--out", "data"]) == 2, "it would be overwritten"
+    if name == "ocean_atmosphere_coupling":
+        assert main(["prepare", name]) == 0
+    assert main(["train", name, *SHORT, *train]) == 0
+    where = ["emulator.safetensors", "--split", "test"]
+    assert main(["evaluate", *where, *evaluate, *SCORED]) == 0
+    scores = xr.load_dataset("scores.nc")
+    assert np.isfinite(scores.rmse.sel({"method": "emulator"})).all()
+    if evaluate:
+        assert evaluate[1].partition(":")[0] in scores.method.values
+    assert list(Path("figures").glob("*.png"))
+    assert main(["report", "scores.nc"]) == 0
+    assert Path("report.html").stat().st_size > 10_000
