@@ -137,7 +137,7 @@ def test_placeholders_and_dates_are_told_apart(tmp_path):
     for seed in (1, 2):
         weather(seed=seed).to_netcdf(tmp_path / f"run{seed}.nc")
     path = str(tmp_path / "run{seed}.nc")
-    only = {"seed": 2, "time": 2020}
+    only = {"seed": [2], "time": 2020}
     patterns = {"t": Files(path, only=only), "t_next": Files(path, "t", {"seed": [2]}, later=1)}
     found = Runs([Field("t")], [Field("t_next")], patterns, DOMAIN)
     assert [(run.path.stem, run.frame) for run in found] == [("run2", k) for k in (8, 9, 10)]

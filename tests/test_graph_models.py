@@ -267,7 +267,7 @@ def test_memory_that_is_allowed_is_kept_to_or_found_too_small(kind):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     with pytest.raises(GeometryError, match="the smallest tile reads"):
         whole.apply({"c": x}, settings=Settings(memory="4KiB"))
-    with pytest.raises(GeometryError, match="enough for 0 cells"):
+    with pytest.raises(GeometryError, match="enough for 1 cells"):
         whole.apply({"c": x}, settings=Settings(memory=64))
 
 

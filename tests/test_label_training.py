@@ -105,6 +105,7 @@ def fit(targets, training=None, validation=None, **options):
             mask=options.pop("mask", False),
         ),
         seed=7,
+        overlap=options.pop("overlap", False),
     )
     assert not options
     return train(task, data, trainer, output), task.history
@@ -445,13 +446,11 @@ def penguin(*args, **more):
 
 def test_a_last_batch_of_one_image_joins_the_one_before_it():
     patterns = images(5)
-    plain = Domain(ndim=2)
-    _, history = fit(
-        [GRAVITY], patterns, patterns, model=penguin, domain=plain, batch_size=2, epochs=2
-    )
+    one = {"model": penguin, "domain": Domain(ndim=2), "overlap": True}
+    _, history = fit([GRAVITY], patterns, patterns, batch_size=2, epochs=2, **one)
     assert len(history["train"]) == 2
     with pytest.raises(GeometryError, match="training batch of one image"):
-        fit([GRAVITY], patterns, patterns, model=penguin, domain=plain, batch_size=1, epochs=3)
+        fit([GRAVITY], patterns, patterns, batch_size=1, epochs=3, **one)
 
 
 # --- a recipe
