@@ -17,7 +17,7 @@ def twice(ndim, before, after):
     return nn.Sequential(*layers)
 
 
-class UNet(nn.Module):
+class TheirUNet(nn.Module):
     def __init__(self, before, after, ndim, levels=3, root=32):
         super().__init__()
         self.ndim = ndim
@@ -57,7 +57,7 @@ class Radiation(nn.Module):
         super().__init__()
         self.register_buffer("x_mean", mean)
         self.register_buffer("x_std", std)
-        self.net = UNet(47, 6, 1)
+        self.net = TheirUNet(47, 6, 1)
 
     def forward(self, x):
         return self.net(((x - self.x_mean) / (self.x_std + 1e-8)).swapaxes(1, 2)).swapaxes(1, 2)

@@ -45,7 +45,7 @@ def run(emulator, *parts):
 
 
 def flame(path, levels=2, root=4):
-    network = settled(THEIRS["UNet"](1, 1, 3, levels=levels, root=root))
+    network = settled(THEIRS["TheirUNet"](1, 1, 3, levels=levels, root=root))
     nn.init.constant_(network.final[4].bias, 0.5)
     return lightning(network, path), network
 
