@@ -24,7 +24,7 @@ from map2map.models.halved import HalvedConv3d
 from map2map.tiling import Tiling, take
 
 THEIRS = runpy.run_path(str(Path(__file__).with_name("ai4sim_networks.py")))
-UNet, settled, count = THEIRS["UNet"], THEIRS["settled"], THEIRS["count"]
+UNet, settled, count = THEIRS["TheirUNet"], THEIRS["settled"], THEIRS["count"]
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from map2map.commands.recipes import find, shipped
-from map2map.errors import RecipeError, SourceError
+from map2map.errors import M2MError, RecipeError, SourceError
+from map2map.patterns import distinct_names, some
 from map2map.sources import Source, Stored, open_source
 from map2map.statistics import Part, Statistics, Wanted, read_pass
 
@@ -24,8 +25,8 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="m2m inspect",
         description="Say what is in a file: of a field file the fields with shapes, dtypes, units, "
-        "range and NaNs; of a recipe its resolved settings; of a state or emulator its card; of a "
-        "network, named by its import path, the footprint.",
+        "range and NaNs; of a recipe its resolved settings and splits; of a state or emulator its "
+        "card; of a network, named by its import path, the footprint.",
     )
     parser.add_argument(
         "file",
@@ -106,9 +107,21 @@ def _network(path: str, channels: list[int], ndim: int, callback_at: Path | None
 
 
 def _recipe(path: Path) -> int:
-    from map2map.commands.train import train_recipe
+    """Print the resolved recipe, and as comments which runs are in which split."""
+    from map2map.commands.train import make
 
-    return train_recipe(["--config", str(find(str(path))), "--print_config"])
+    cli = make(["--config", str(find(str(path)))], "m2m inspect")
+    print(cli.parser.dump(cli.config, skip_none=False), end="")
+    try:
+        cli.datamodule.open(cli.model.inputs, cli.model.targets)
+    except M2MError as error:
+        print(f"# splits are not known: {error}")
+        return 0
+    for split, runs in cli.datamodule.runs.items():
+        names = distinct_names(list(dict.fromkeys(run.path for run in runs.groups)))
+        frames = "" if len(names) == len(runs.groups) else f" of {len(names)} files"
+        print(f"# {split}: {len(runs.groups)} runs{frames}: {some(names, 8)}")
+    return 0
 
 
 def _state(path: Path) -> dict[str, object]:
