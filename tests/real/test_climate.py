@@ -22,7 +22,7 @@ def test_a_map_tells_its_year_better_than_the_line_through_its_mean(real_data, m
     standard = {"class_path": "map2map.norms.Standardize"}
     recipe = {
         "seed_everything": 1,
-        "trainer": {"max_epochs": 25},
+        "trainer": {"max_epochs": 45},
         "model": {
             "inputs": [{"name": "temperature", "units": "K", "channels": 1}],
             "targets": [{"name": "year", "kind": "parameter", "units": "yr"}],
