@@ -1,8 +1,10 @@
 """``m2m recipes``: the recipes that come with map2map."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from importlib.resources import files
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +61,10 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def summary(path: Path) -> str:
-    """The first comment line of a recipe."""
-    first = path.read_text().partition("\n")[0]
-    return first.lstrip("# ").strip()
+    """The first sentence of a recipe's comment."""
+    lines = (line.lstrip("#").strip() for line in path.read_text().splitlines())
+    paragraph = " ".join(takewhile(bool, lines))
+    return re.split(r"\.(?:\s|$)", paragraph)[0]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -76,6 +79,7 @@ def main(argv: Sequence[str]) -> int:
     if options.name:
         print(find(options.name).read_text(), end="")
     else:
+        width = max(map(len, shipped()))
         for name, path in shipped().items():
-            print(f"{name:26} {summary(path)}")
+            print(f"{name:{width}}  {summary(path)}")
     return 0
