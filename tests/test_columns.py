@@ -132,7 +132,7 @@ def test_the_cnn_is_the_network_described_for_any_features_kernel_and_pool(featu
 
 def test_the_unet_is_the_network_described_on_138_levels():
     """Of (column, level, 47), whose padded rows are zeros."""
-    theirs = settled(THEIRS["UNet"](47, 6, 1, root=4))
+    theirs = settled(THEIRS["TheirUNet"](47, 6, 1, root=4))
     nn.init.constant_(theirs.final[4].bias, 0.5)
     outputs = [*[Profile(138)] * 4, *[Profile(137, above=1)] * 2]
     ours = ColumnUNet(
