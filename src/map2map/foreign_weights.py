@@ -8,14 +8,16 @@ whether that can be right.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from map2map.errors import ArtefactError
 
-__all__ = ["Kind", "Kinds", "in_order", "layers_of", "read_weights"]
+__all__ = ["Checkpoint", "Kind", "Kinds", "in_order", "layers_of", "read_checkpoint"]
 
 Kind = tuple[int, ...] | str
 """Of a layer: the width of its kernel on each axis, () if it is linear; or "norm"."""
@@ -27,10 +29,31 @@ Kinds = Mapping[Kind, list[Layer]]
 """Layers by kind, in their order."""
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], int | None]:
-    """Weights and epochs done of a checkpoint of Lightning's, or of one of weights alone.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that another tool has written.
 
-    No code that it may contain is run.
+    Args:
+        weights: Tensors by name.
+        rest: What else it holds, by its keys; empty if it is of weights alone.
+    """
+
+    weights: dict[str, Tensor]
+    rest: Mapping[str, Any]
+
+    @property
+    def epoch(self) -> int | None:
+        """Epochs done; None if it is not told."""
+        epoch = self.rest.get("epoch")
+        return epoch if isinstance(epoch, int) else None
+
+
+def read_checkpoint(path: Path, *, key: str = "state_dict") -> Checkpoint:
+    """Read a checkpoint, or a state dict alone, running no code that it may contain.
+
+    Args:
+        path: The file.
+        key: Of the weights in a checkpoint; the default is Lightning's.
 
     Raises:
         ArtefactError: If it is missing, damaged, or no checkpoint.
@@ -43,15 +66,15 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], int | None]:
         raise ArtefactError(
             f"{path} is no checkpoint, or is truncated, or holds more than tensors and numbers, "
             f"which is refused because loading it could run code; where you trust it, keep its "
-            f"weights alone: torch.save(torch.load(FILE, weights_only=False)['state_dict'], OTHER)"
+            f"weights alone: torch.save(torch.load(FILE, weights_only=False)[{key!r}], OTHER)"
         ) from error
-    whole = isinstance(found, dict) and "state_dict" in found
-    weights = found["state_dict"] if whole else found
+    whole = isinstance(found, dict) and key in found
+    weights = found[key] if whole else found
     if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
         keys = list(map(str, found))[:5] if isinstance(found, dict) else type(found).__name__
-        raise ArtefactError(f"{path} has no state_dict, but {keys}")
-    epoch = found.get("epoch") if whole else None
-    return dict(weights), int(epoch) if isinstance(epoch, int) else None
+        raise ArtefactError(f"{path} has no {key}, but {keys}")
+    rest = {str(name): value for name, value in found.items() if name != key} if whole else {}
+    return Checkpoint(dict(weights), rest)
 
 
 def layers_of(weights: Mapping[str, Tensor]) -> Kinds:

@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from map2map.errors import ArtefactError, RecipeError
+from map2map.foreign_weights import read_checkpoint
 from map2map.models import GridGAT, GridGCN, GridGIN, GridGraphUNet
 from map2map.models.graph_nets import JUMPS, GraphNetwork
 
@@ -59,22 +59,8 @@ def read_graph_checkpoint(
         RecipeError: If torch_geometric is missing, or an argument is out of range.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ArtefactError(f"there is no checkpoint {path}; give a file that ends in .ckpt or .pt")
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ArtefactError(
-            f"{path} is no checkpoint, or is truncated, or holds more than tensors and numbers, "
-            f"which is refused because loading it could run code (if its hyper-parameters hold a "
-            f"graph, save the state dict alone where it was trained)"
-        ) from error
-    whole = isinstance(found, dict) and "state_dict" in found
-    weights = found["state_dict"] if whole else found
-    told = found.get("hyper_parameters") if whole else None
-    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
-        keys = list(map(str, found))[:5] if isinstance(found, dict) else type(found).__name__
-        raise ArtefactError(f"{path} has no state_dict, but {keys}")
+    checkpoint = read_checkpoint(path)
+    told = checkpoint.rest.get("hyper_parameters")
     told = told if isinstance(told, Mapping) else {}
     if dropout is None:
         rate = told.get("dropout")
@@ -82,7 +68,7 @@ def read_graph_checkpoint(
     if jk is None:
         jk = str(told["jk"]) if told.get("jk") in JUMPS else None
     try:
-        return graph_network(weights, ndim=ndim, dropout=dropout, jk=jk, ratio=ratio)
+        return graph_network(checkpoint.weights, ndim=ndim, dropout=dropout, jk=jk, ratio=ratio)
     except ArtefactError as error:
         raise ArtefactError(f"{path}: {error}") from error
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,13 @@ from map2map.errors import FieldError, GeometryError, RecipeError, SourceError, 
 from map2map.fields import Field, FieldSet
 from map2map.frames import choose
 from map2map.grids import Domain
+from map2map.pairing import (
+    Patterns,
+    Run,
+    check_kinds,
+    check_names,
+    paired,
+)
 from map2map.patterns import Files, Found, distinct_names, split_channels
 from map2map.physics.spacing import step_of
 from map2map.readers import (
@@ -26,77 +33,10 @@ from map2map.readers import (
 )
 from map2map.sources import Source, Stored, open_source
 from map2map.splits import SIDES, Split, sides
-from map2map.told import Known, Told, numbers
+from map2map.told import Known, numbers
 from map2map.typing import Shape
 
 __all__ = ["Files", "Patterns", "Run", "Runs", "distinct_names"]
-
-
-Patterns = Mapping[str, str | list[str] | Files | Told | float]
-"""For each field, where its files are, or its value if it is the same everywhere; for a label or
-parameter, where it is told."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One simulation, or a frame or plane of it: a file for each field (often the same file).
-
-    Args:
-        found: The file of each field that has one, and which array of it.
-        told: What the placeholders of their patterns stand for.
-        frame: Which frame of those files, if they have several.
-        later: The frame of each field that is read from a later one.
-        plane: Across which axis a plane is taken, and which one, if it is a plane.
-        group: Number of the simulation, or frame of it, that it is or is a plane of.
-    """
-
-    found: Mapping[str, Found]
-    told: Mapping[str, str] = field(default_factory=dict)
-    frame: int | None = None
-    plane: tuple[int, int] | None = None
-    group: int = 0
-    later: Mapping[str, int] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        text = ", ".join(sorted({str(found) for found in self.found.values()}))
-        if self.frame is not None:
-            text += f", frame {self.frame}"
-        return (
-            text if self.plane is None else f"{text}, plane {self.plane[1]} of axis {self.plane[0]}"
-        )
-
-    def place(self, name: str) -> str:
-        """Where a field is, as file::array with frame and plane; of one without files, another."""
-        found = self.found.get(name) or next(iter(self.found.values()))
-        text = str(found.path) if found.variable is None else f"{found.path}::{found.variable}"
-        text += "" if self.frame is None else f", frame {self.frame}"
-        return text + (
-            "" if self.plane is None else f", plane {self.plane[1]} of axis {self.plane[0]}"
-        )
-
-    @property
-    def paths(self) -> Mapping[str, Path]:
-        """The file of each field that has one."""
-        return {name: found.path for name, found in self.found.items()}
-
-    def array(self, name: str) -> dict[str, str]:
-        """Which array of a field's file it has; empty if that is not told."""
-        variable = self.found[name].variable
-        return {} if variable is None else {"array": variable}
-
-    def part(self, name: str) -> dict[str, str | int]:
-        """Which array of a field's file it has, and which frame of that; empty if it is all."""
-        return self.array(name) | ({} if self.frame is None else {"frame": self.frame})
-
-    @property
-    def path(self) -> Path:
-        """The first of its files."""
-        return next(iter(self.found.values())).path
-
-    @property
-    def whole(self) -> "Run":
-        """The run that it is a plane of; itself if it is none."""
-        return self if self.plane is None else replace(self, plane=None)
 
 
 class Runs:
@@ -139,13 +79,13 @@ class Runs:
         self.domain = domain or Domain()
         names = list(dict.fromkeys(f.name for f in (*inputs, *targets) if not f.of_run))
         told = {f.name: patterns.get(f.name) for f in targets if f.of_run}
-        self._check_kinds(inputs, patterns, told)
+        check_kinds(inputs, patterns, told)
         patterns = {name: entry for name, entry in patterns.items() if name not in told}
         # files win over what is computed
         computed, stored = resolve(names, derived or {}, patterns)
         self.derived: Mapping[str, Derived] = computed
         needs = [name for name in stored if name not in names]
-        self._check_names([name for name in names if name not in computed], needs, patterns)
+        check_names([name for name in names if name not in computed], needs, patterns)
         self._values = {n: float(v) for n, v in patterns.items() if isinstance(v, int | float)}
         self._files = {
             name: entry if isinstance(entry, Files) else Files(entry)
@@ -166,9 +106,7 @@ class Runs:
             name: files.found(name, self._arrays, framed=self.domain.frames > 0)
             for name, files in self._files.items()
         }
-        self._check_counts(found)
         found = paired(found)
-        self._check_pairs(found)
         count = len(found[self.reference])
         self.groups = self._frames(
             [self._run({n: found[n][k] for n in found}) for k in range(count)]
@@ -420,72 +358,6 @@ class Runs:
         reader, variable = self._reader(name, run)
         return reader.stored(variable)
 
-    @staticmethod
-    def _check_kinds(
-        inputs: Sequence[Field], patterns: Patterns, told: Mapping[str, object]
-    ) -> None:
-        """Refuse labels that are inputs, and files and places that are mistaken for each other."""
-        for one in inputs:
-            if one.of_run:
-                raise FieldError(f"the {one.kind} {one.name!r} can be learnt, but is no input")
-        for name, entry in patterns.items():
-            if isinstance(entry, Told) and name not in told:
-                raise FieldError(
-                    f"field {name!r} has values in cells, which are in files; labels and "
-                    f"parameters of whole runs are declared by their kind"
-                )
-            if name in told and isinstance(entry, list | Files):
-                raise FieldError(
-                    f"{name!r} is told of whole runs, so it has no files of its own: give a value, "
-                    f"or placeholder, attribute, coordinate or table"
-                )
-
-    @staticmethod
-    def _check_names(names: list[str], needs: list[str], patterns: Patterns) -> None:
-        missing = [name for name in dict.fromkeys((*names, *needs)) if name not in patterns]
-        unused = [name for name in patterns if name not in names and name not in needs]
-        if missing or unused:
-            computed = f"{', '.join(needs)}, to compute others" if needs else ""
-            fields = f"{', '.join(names)} (and {computed})" if names and needs else computed
-            raise FieldError(
-                f"the fields are {fields or ', '.join(names)}, but files are given for "
-                f"{', '.join(patterns) or 'none'}"
-                + (f"; missing: {', '.join(missing)}" if missing else "")
-                + (f"; not a field: {', '.join(unused)}" if unused else "")
-            )
-
-    def _check_counts(self, found: Mapping[str, list[Found]]) -> None:
-        counts = {name: len(entries) for name, entries in found.items()}
-        if len(set(counts.values())) > 1:
-            least = min(counts, key=counts.__getitem__)
-            most = max(counts, key=counts.__getitem__)
-            have = {entry.wild for entry in found[least]}
-            wild = {str(entry): entry.wild for entry in found[most]}
-            # names tell of partners only where some of them agree
-            agree = not have.isdisjoint(wild.values())
-            alone = [name for name, key in wild.items() if agree and key not in have]
-            raise SourceError(
-                "unequal numbers of files: "
-                + ", ".join(f"{n} for {name}" for name, n in counts.items())
-                + (f"; without a partner in {least!r}: " if alone else "")
-                + ", ".join(alone[:5])
-                + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
-                + "; every field needs one file per run"
-            )
-
-    def _check_pairs(self, found: Mapping[str, list[Found]]) -> None:
-        """Refuse pairs that sorting has misaligned, where the names tell."""
-        (first, reference), *others = found.items()
-        keys = [entry.wild for entry in reference]
-        for name, entries in others:
-            mine = [entry.wild for entry in entries]
-            if mine != keys and set(mine) & set(keys):
-                k = next(i for i, (a, b) in enumerate(zip(keys, mine, strict=True)) if a != b)
-                raise SourceError(
-                    f"files do not correspond: sorted, number {k} of {first!r} is {reference[k]}, "
-                    f"but of {name!r} it is {entries[k]}; name them alike, or list them in order"
-                )
-
     def _check_shapes(self) -> None:
         """All files whose headers are cheap to read; the others when they are first used."""
         first = {(run.group, run.plane and run.plane[0]): run for run in reversed(self.runs)}
@@ -525,32 +397,6 @@ class Runs:
                 f"field {name!r} in {run.place(name)} has {stored.channels} channels, but "
                 f"{self._channels[name]} in {self.runs[0].place(name)}"
             )
-
-
-def paired(found: Mapping[str, list[Found]]) -> dict[str, list[Found]]:
-    """The files of all fields in the order of the first field's, by the placeholders they share.
-
-    Raises:
-        SourceError: If one has no partner.
-    """
-    (first, reference), *others = found.items()
-    ordered = {first: reference}
-    for name, entries in others:
-        shared = set.intersection(*(set(entry.told) for entry in (*reference, *entries)))
-        partners: dict[tuple[str, ...], list[Found]] = {}
-        for entry in entries:
-            partners.setdefault(tuple(entry.told[key] for key in sorted(shared)), []).append(entry)
-        ordered[name] = []
-        for entry in reference:
-            same = partners.get(tuple(entry.told[key] for key in sorted(shared)))
-            if not same:
-                what = ", ".join(f"{key} {entry.told[key]}" for key in sorted(shared))
-                raise SourceError(
-                    f"files do not correspond: {entry} of field {first!r} has {what}, but "
-                    f"{name!r} has no such file, or not as many"
-                )
-            ordered[name].append(same.pop(0))
-    return ordered
 
 
 def variable_of(name: str, source: Source, asked: str | None) -> str:

@@ -5,11 +5,14 @@ to be told more than the files do names its ``SETTINGS`` and has ``read(path, se
 line of its docstring is its line in ``m2m import --help``; what follows says what has to be there.
 """
 
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
 
-__all__ = ["origins"]
+from map2map.errors import RecipeError, near_names
+
+__all__ = ["known_settings", "origins"]
 
 
 def origins() -> dict[str, ModuleType]:
@@ -18,3 +21,15 @@ def origins() -> dict[str, ModuleType]:
         entry.name.replace("_", "-"): import_module(f"{__name__}.{entry.name}")
         for entry in iter_modules(__path__)
     }
+
+
+def known_settings(given: Mapping[str, str] | None, known: Sequence[str]) -> dict[str, str]:
+    """What was given with ``--set``.
+
+    Raises:
+        RecipeError: If the origin does not know one.
+    """
+    for key in given or {}:
+        if key not in known:
+            raise RecipeError(f"there is no setting {key!r}{near_names(key, known)}")
+    return dict(given or {})

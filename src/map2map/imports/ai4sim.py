@@ -20,11 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from map2map.emulator import Emulator
-from map2map.errors import ArtefactError, RecipeError, near_names
+from map2map.errors import ArtefactError, RecipeError
 from map2map.fields import Field, FieldSet
 from map2map.files import digest
-from map2map.foreign_weights import Kinds, in_order, layers_of, read_weights
+from map2map.foreign_weights import Kinds, in_order, layers_of, read_checkpoint
 from map2map.grids import Domain, Pad
+from map2map.imports import known_settings
 from map2map.models import (
     ColumnAttention,
     ColumnCNN,
@@ -79,11 +80,9 @@ def read(path: Path, settings: Mapping[str, str] | None = None) -> Emulator:
         ArtefactError: If it is none, or of no architecture that is known.
         RecipeError: If a setting is unknown, or not allowed.
     """
-    given = dict(settings or {})
-    for key in given:
-        if key not in SETTINGS:
-            raise RecipeError(f"there is no setting {key!r}{near_names(key, SETTINGS)}")
-    weights, epoch = read_weights(path)
+    given = known_settings(settings, SETTINGS)
+    checkpoint = read_checkpoint(path)
+    weights = checkpoint.weights
     buffers = {name.rpartition(".")[2]: name for name in weights}
     stats = {key: weights.pop(buffers[key]) for key in BUFFERS if key in buffers}
     try:
@@ -103,8 +102,8 @@ def read(path: Path, settings: Mapping[str, str] | None = None) -> Emulator:
         FieldSet(made.inputs), FieldSet(made.targets), made.norms, made.model, domain
     )
     emulator.training_record = {"imported": {"from": "ai4sim", "files": {path.name: digest(path)}}}
-    if epoch is not None:
-        emulator.training_record["epochs"] = epoch
+    if checkpoint.epoch is not None:
+        emulator.training_record["epochs"] = checkpoint.epoch
     emulator.versions = {"map2map": version("map2map")}
     return emulator.eval()
 
@@ -193,7 +192,7 @@ def drag(
 
 def drag_norms(path: Path, in_chan: int, out_chan: int) -> dict[str, Norm]:
     """Norms from the statistics: x by channel, y by the largest deviation of any channel."""
-    found, _ = read_weights(path)
+    found = read_checkpoint(path).weights
     for key, channels in (("x_mean", in_chan), ("x_std", in_chan), ("y_std", out_chan)):
         if key not in found or found[key].numel() != channels:
             has = {name: tuple(value.shape) for name, value in found.items()}

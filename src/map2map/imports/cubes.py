@@ -10,23 +10,24 @@ the card if the file's name says it, as in _na0.5_ts100.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from map2map.emulator import Emulator
-from map2map.errors import ArtefactError, RecipeError, near_names
+from map2map.errors import ArtefactError, RecipeError
 from map2map.fields import Field, FieldSet
 from map2map.files import digest
+from map2map.foreign_weights import Checkpoint, read_checkpoint
 from map2map.grids import Domain
+from map2map.imports import known_settings
 from map2map.models import Paco, Penguin, Racoon
 from map2map.norms import Norm, Standardize
 
-__all__ = ["CLASSES", "SETTINGS", "Checkpoint", "read", "read_checkpoint"]
+__all__ = ["CLASSES", "SETTINGS", "read", "read_cubes_checkpoint"]
 
 CLASSES = ("newton", "gr")
 """The classes, the positive one last."""
@@ -40,46 +41,17 @@ HEAD = {"Racoon": "fc1.1.weight", "Penguin": "fc1.1.weight", "Paco": "FC1.weight
 """Where the architectures' first and last weights are, and those behind the convolutions."""
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint of the original's.
-
-    Args:
-        weights: Tensors by name.
-        optimizer: State of the optimizer; None if there is none.
-        epoch: Epochs done; None if it is not told.
-    """
-
-    weights: dict[str, Tensor]
-    optimizer: dict[str, Any] | None = None
-    epoch: int | None = None
-
-
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint, running no code that it may contain; one of weights alone will do.
+def read_cubes_checkpoint(path: Path) -> Checkpoint:
+    """A checkpoint of the original's, with the names of weights that one process has.
 
     Raises:
         ArtefactError: If it is missing, damaged, or no checkpoint.
     """
-    if not path.is_file():
-        raise ArtefactError(f"there is no checkpoint {path}; give a file that ends in .pt")
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ArtefactError(
-            f"{path} is no checkpoint, or is truncated, or holds more than tensors and numbers, "
-            f"which is refused because loading it could run code"
-        ) from error
-    whole = isinstance(found, dict) and "model_state_dict" in found
-    weights = found["model_state_dict"] if whole else found
-    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
-        keys = list(map(str, found))[:5] if isinstance(found, dict) else type(found).__name__
-        raise ArtefactError(f"{path} has no model_state_dict, but {keys}")
-    if weights and all(name.startswith("module.") for name in weights):
-        weights = {name.removeprefix("module."): value for name, value in weights.items()}
-    if not whole:
-        return Checkpoint(dict(weights))
-    return Checkpoint(dict(weights), found.get("optimizer_state_dict"), found.get("epoch"))
+    found = read_checkpoint(path, key="model_state_dict")
+    if not all(name.startswith("module.") for name in found.weights):
+        return found
+    weights = {name.removeprefix("module."): value for name, value in found.weights.items()}
+    return replace(found, weights=weights)
 
 
 def read(path: Path, settings: Mapping[str, str] | None = None) -> Emulator:
@@ -93,11 +65,8 @@ def read(path: Path, settings: Mapping[str, str] | None = None) -> Emulator:
         ArtefactError: If it is none, or of no architecture that is known.
         RecipeError: If a setting is unknown, or not allowed.
     """
-    given = dict(settings or {})
-    for key in given:
-        if key not in SETTINGS:
-            raise RecipeError(f"there is no setting {key!r}{near_names(key, SETTINGS)}")
-    checkpoint = read_checkpoint(path)
+    given = known_settings(settings, SETTINGS)
+    checkpoint = read_cubes_checkpoint(path)
     named = re.search(r"_do(\d+(?:\.\d+)?)_", path.name)
     model = model_of(
         checkpoint.weights,

@@ -20,7 +20,7 @@ from map2map.dialects.cubes.options import Settings
 from map2map.dialects.cubes.translation import MODELS, batch_size, run_folder, weight_decay
 from map2map.errors import ArtefactError, RecipeError
 from map2map.files import digest, replacing
-from map2map.imports.cubes import read_checkpoint
+from map2map.imports.cubes import read_cubes_checkpoint
 from map2map.moment_files import read_moments
 
 __all__ = ["Session", "begin", "convert", "nothing_left", "resolved"]
@@ -134,7 +134,7 @@ def begin(settings: Settings, record: Mapping[str, Any]) -> Session:
                         f"{original}, the original's, was trained with {key} {was}, not "
                         f"{record[key]}; give the same, or another model_params.name"
                     )
-            epoch = read_checkpoint(original).epoch or 0
+            epoch = read_cubes_checkpoint(original).epoch or 0
             log.info("going on with the original's %s after epoch %d", original, epoch)
             return Session(folder, epoch, epoch + settings.epochs, original, record)
     log.info("no model %s yet: it begins from scratch", settings.model_name)
@@ -201,14 +201,15 @@ def convert(path: Path, folder: Path, model: torch.nn.Module) -> Path:
     Raises:
         ArtefactError: If its optimizer's state is of other weights.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_cubes_checkpoint(path)
     state: dict[str, Any] = {"model": checkpoint.weights, "epoch": checkpoint.epoch or 0}
-    if checkpoint.optimizer is not None:
+    optimizer = checkpoint.rest.get("optimizer_state_dict")
+    if optimizer is not None:
         ours = dict(model.named_parameters())
         theirs = [name for name in checkpoint.weights if name in ours]
         if set(theirs) == set(ours):  # else loading the weights tells what is wrong
             state |= {
-                "optimizer": renumbered(checkpoint.optimizer, theirs, ours, path),
+                "optimizer": renumbered(optimizer, theirs, ours, path),
                 "optimizer_class": "Adam",
             }
     with replacing(folder / CONVERTED) as temporary:
