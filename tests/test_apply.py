@@ -32,8 +32,7 @@ from map2map.grids import Domain, Grid
 from map2map.models import ConvNet, UNet
 from map2map.norms import Standardize
 from map2map.runs import Files
-from map2map.sources import Stored, ZarrSource, format_for, open_source
-from map2map.sources.base import Axis
+from map2map.sources import Axis, Stored, ZarrSource, format_for, open_source
 from map2map.windows import Window
 
 SHAPE = (22, 30)

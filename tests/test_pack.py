@@ -32,8 +32,7 @@ from map2map.patterns import Found
 from map2map.records import record_of
 from map2map.runs import Files, Runs
 from map2map.samples import SampleDataset
-from map2map.sources import Stored, ZarrSource, open_source
-from map2map.sources.base import Axis
+from map2map.sources import Axis, Stored, ZarrSource, open_source
 from map2map.sources.zarr import ZarrSink
 from map2map.windows import Window
 from map2map.workers import on_threads

@@ -15,6 +15,7 @@ import zarr
 from map2map.errors import FieldError, GeometryError, SaveError, SourceError
 from map2map.grids import Grid
 from map2map.sources import (
+    Axis,
     Hdf5Source,
     NetcdfSource,
     NpySource,
@@ -23,7 +24,6 @@ from map2map.sources import (
     npy,
     open_source,
 )
-from map2map.sources.base import Axis
 from map2map.sources.classic import classic_size
 from map2map.sources.pools import LIBRARIES, Pool
 from map2map.windows import Window

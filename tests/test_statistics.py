@@ -16,8 +16,7 @@ from map2map import statistics as statistics_module
 from map2map.errors import FieldError, GeometryError, RecipeError
 from map2map.physics.spectra import power_spectrum
 from map2map.quantiles import keys_of
-from map2map.sources import Stored, open_source
-from map2map.sources.base import Axis
+from map2map.sources import Axis, Stored, open_source
 from map2map.statistics import (
     Histogram,
     Moments,

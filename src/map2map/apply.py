@@ -5,15 +5,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
 from functools import lru_cache, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 
 from map2map.arrays import (
@@ -36,9 +33,9 @@ from map2map.errors import FieldError, RecipeError
 from map2map.grids import Domain
 from map2map.patterns import learnt_files
 from map2map.physics.spacing import step_of
+from map2map.processes import processes
 from map2map.runs import Files, Runs, distinct_names
-from map2map.sources import NpySource, Stored, open_source
-from map2map.sources.base import Axis
+from map2map.sources import Axis, NpySource, Stored, open_source
 from map2map.stages import Stage
 from map2map.tiling import Tile, overlapping
 from map2map.windows import Window, round_up
@@ -366,55 +363,6 @@ def apply_files(
 def quiet(_: Work) -> Iterator[None]:
     """No progress."""
     yield None
-
-
-class Group:
-    """The processes that share the work: this one alone, or those that torchrun has started.
-
-    Attributes:
-        rank: Our number.
-        count: How many there are.
-    """
-
-    rank, count = 0, 1
-
-    def wait(self) -> None:
-        """Wait until all are here."""
-
-    def total(self, numbers: list[int]) -> list[int]:
-        """The sums over all; waits for them."""
-        return numbers
-
-
-class Torchrun(Group):
-    """The processes that torchrun has started."""
-
-    def __init__(self) -> None:
-        self.rank, self.count = dist.get_rank(), dist.get_world_size()
-
-    def wait(self) -> None:
-        """Wait until all are here."""
-        dist.barrier()
-
-    def total(self, numbers: list[int]) -> list[int]:
-        """The sums over all; waits for them."""
-        sums = torch.tensor(numbers)
-        dist.all_reduce(sums)
-        return [int(n) for n in sums]
-
-
-@contextmanager
-def processes() -> Iterator[Group]:
-    """The processes that share the work."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
-        yield Group()
-        return
-    # shares may take longer than any default
-    dist.init_process_group("gloo", timeout=timedelta(days=30))
-    try:
-        yield Torchrun()
-    finally:
-        dist.destroy_process_group()
 
 
 def by_workers(

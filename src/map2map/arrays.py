@@ -18,7 +18,7 @@ from map2map.footprints import Footprint
 from map2map.grids import Domain, Grid
 from map2map.memory import bytes_of, free_memory
 from map2map.readers import derive, resolve
-from map2map.sources.base import Axis
+from map2map.sources import Axis
 from map2map.tiling import Tile, Tiling, best_size, overlapping, take
 from map2map.typing import Shape
 from map2map.windows import per_axis

@@ -13,7 +13,7 @@ from map2map.fields import Field, FieldSet, field_channels, same_units
 from map2map.grids import Domain, Grid
 from map2map.physics.spacing import step_of
 from map2map.readers import resolve
-from map2map.sources.base import Axis
+from map2map.sources import Axis
 from map2map.tiling import Tiling
 
 __all__ = ["apply_dataset", "check_units", "grid_attributes", "grid_declared", "moved_coordinate"]

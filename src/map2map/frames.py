@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from map2map.errors import FieldError, RecipeError
 from map2map.patterns import Files
-from map2map.sources.base import Axis
+from map2map.sources import Axis
 from map2map.times import Times, decode, select, starts
 
 __all__ = ["choose", "times_of"]

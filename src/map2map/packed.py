@@ -19,8 +19,7 @@ from map2map.errors import FieldError, GeometryError, RecipeError, SaveError, So
 from map2map.grids import Grid
 from map2map.layouts import OVERHEAD, Layout, boxes, tiles
 from map2map.records import FORMAT, KEY, identity
-from map2map.sources import Source, Stored, ZarrSource, open_source
-from map2map.sources.base import Axis
+from map2map.sources import Axis, Source, Stored, ZarrSource, open_source
 from map2map.sources.zarr import COMPRESSIONS
 from map2map.typing import Shape
 from map2map.windows import Halo, Window, per_axis

@@ -13,8 +13,8 @@ from map2map.derived import Box, Derived
 from map2map.errors import FieldError, GeometryError
 from map2map.grids import Grid
 from map2map.physics.spacing import step_of
-from map2map.sources import Source, Stored
-from map2map.sources.base import Axis, check_target, copies_of
+from map2map.sources import Axis, Source, Stored
+from map2map.sources.base import check_target, copies_of
 from map2map.typing import Array, Shape
 from map2map.windows import Window
 

@@ -21,8 +21,7 @@ from map2map.fields import same_units
 from map2map.frames import times_of
 from map2map.metrics.latitudes import LatitudeScores
 from map2map.runs import Files, Patterns, Runs
-from map2map.sources import Stored, format_for
-from map2map.sources.base import Axis
+from map2map.sources import Axis, Stored, format_for
 from map2map.times import duration, unit
 from map2map.typing import Array
 from map2map.windows import Window

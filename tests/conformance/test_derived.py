@@ -19,7 +19,7 @@ from map2map.derived import (
 )
 from map2map.grids import Grid
 from map2map.readers import DerivedReader, InMemory
-from map2map.sources.base import Axis
+from map2map.sources import Axis
 from map2map.specs import build, describe
 from map2map.windows import Window
 

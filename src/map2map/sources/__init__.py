@@ -3,13 +3,15 @@
 from pathlib import Path
 
 from map2map.errors import SourceError
-from map2map.sources.base import Source, Stored, missing
+from map2map.sources.base import Source, missing
 from map2map.sources.hdf5 import Hdf5Source
 from map2map.sources.netcdf import NetcdfSource
 from map2map.sources.npy import NpySource
+from map2map.sources.stored import Axis, Stored
 from map2map.sources.zarr import ZarrSource
 
 __all__ = [
+    "Axis",
     "Hdf5Source",
     "NetcdfSource",
     "NpySource",

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from map2map.errors import SaveError
-from map2map.sources.base import Axis, Copy, Source, Stored
+from map2map.sources.base import Copy, Source
 from map2map.sources.pools import LIBRARIES, Pool
 from map2map.sources.sinks import Sink, chunk_shape
+from map2map.sources.stored import Axis, Stored
 from map2map.typing import Shape
 
 __all__ = ["Hdf5Source"]

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from map2map.errors import SaveError, SourceError
-from map2map.sources.base import Axis, Copy, Source, Stored
+from map2map.sources.base import Copy, Source
 from map2map.sources.classic import classic_size
 from map2map.sources.pools import LIBRARIES
 from map2map.sources.sinks import Sink
+from map2map.sources.stored import Axis, Stored
 
 __all__ = ["NetcdfSource"]
 

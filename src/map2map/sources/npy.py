@@ -15,9 +15,10 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from map2map.errors import SaveError, SourceError
-from map2map.sources.base import Copy, Source, Stored
+from map2map.sources.base import Copy, Source
 from map2map.sources.pools import Pool
 from map2map.sources.sinks import Sink
+from map2map.sources.stored import Stored
 
 __all__ = ["NpySource"]
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from map2map.errors import FieldError, GeometryError, M2MError, SaveError, near_names
-from map2map.sources.base import Axis, Stored, one_line
+from map2map.sources.base import one_line
+from map2map.sources.stored import Axis, Stored
 from map2map.typing import Shape
 from map2map.windows import Window
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from map2map.errors import SaveError, SourceError, near_names
-from map2map.sources.base import Axis, Copy, Source, Stored
+from map2map.sources.base import Copy, Source
 from map2map.sources.pools import Pool
 from map2map.sources.sinks import Sink, chunk_shape
+from map2map.sources.stored import Axis, Stored
 from map2map.typing import Shape
 
 __all__ = ["COMPRESSIONS", "ZarrSource"]
