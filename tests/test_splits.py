@@ -30,6 +30,7 @@ def counts(found):
         ([0.8, 0.1, 0.1], 7, [5, 1, 1]),
         ([0.5, 0.5, 0.0], 4, [2, 2, 0]),
         ([1 / 3, 1 / 3, 1 / 3], 9, [3, 3, 3]),
+        ([0.3333333, 0.3333333, 0.3333333], 6, [2, 2, 2]),  # add up to a little less than 1
     ],
 )
 @pytest.mark.parametrize("by", ["random", "name", "time"])

@@ -66,7 +66,7 @@ def sides(names: Sequence[str], split: Split) -> list[str]:
     """
     unique = sorted(set(names))
     # a little more than a sum of ratios, so that 0.7 + 0.2 of 10 are 9
-    bounds = [total + 1e-9 for total in accumulate(split.ratios)]
+    bounds = [total / sum(split.ratios) + 1e-9 for total in accumulate(split.ratios)]
     if split.by == "hash":
         shares = [fraction(name, split.seed) for name in unique]
         found = [next(i for i, bound in enumerate(bounds) if share < bound) for share in shares]
