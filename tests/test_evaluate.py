@@ -297,6 +297,11 @@ def test_identity_takes_an_input_of_the_same_units_kind_and_channels():
     assert same(0, {"a": 1, "b": 2}) == {"b": 2}
     partners, _ = identity(FieldSet((a,)), FieldSet(targets))
     assert partners == {"b": "a"}
+    # several of the same units: the name tells, or nothing does
+    several = FieldSet(tuple(Field(name, "m", "scalar", 1) for name in ("raw_b", "raw_d", "e")))
+    wanted = FieldSet(tuple(Field(name, "m", "scalar", 1) for name in ("d", "b", "f")))
+    assert identity(several, wanted)[0] == {"d": "raw_d", "b": "raw_b"}
+    assert identity(FieldSet((a,)), wanted)[0] == {}
     # finer targets have no cell in common with an input
     assert identity(FieldSet((a,)), FieldSet(targets), 2)[0] == {}
 

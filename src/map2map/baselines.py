@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from map2map.derived import Derived
 from map2map.errors import FieldError, GeometryError, M2MError, near_names
-from map2map.fields import FieldSet, field_channels
+from map2map.fields import Field, FieldSet, field_channels
 from map2map.grids import Domain
 from map2map.patterns import learnt_files
 from map2map.runs import Files, Patterns, Runs
@@ -74,7 +74,9 @@ def identity(
 ) -> tuple[dict[str, str], Baseline]:
     """Each target is predicted by an input of the same units, kind and channels, if there is one.
 
-    Of several, the one of the same name is taken, else the first; of a later frame, its earlier.
+    Of several, the one of the same name is taken, or the only one whose name has the target's in it
+    (``bulk_tauy`` for ``tauy``); where names do not tell, there is none. Of a later frame, its
+    earlier.
 
     Args:
         inputs: Fields that the emulator takes.
@@ -86,23 +88,27 @@ def identity(
         The input for each target that has one, and the baseline.
     """
     partners = dict(earlier or {})
-    for target in targets:
-        if target.name in partners:
-            continue
-        alike = [
-            field.name
-            for field in inputs
-            if (field.units, field.kind, field.channels)
-            == (target.units, target.kind, target.channels)
-        ]
-        if alike and scale_factor == 1:
-            partners[target.name] = target.name if target.name in alike else alike[0]
+    for target in targets if scale_factor == 1 else ():
+        alike = [field.name for field in inputs if _comparable(field, target)]
+        rivals = [other for other in targets if _comparable(other, target)]
+        named = [name for name in alike if target.name in name.split("_")]
+        if target.name in alike:
+            named = [target.name]
+        elif len(alike) == len(rivals) == 1:
+            named = alike
+        if target.name not in partners and len(named) == 1:
+            partners[target.name] = named[0]
 
     def predict(run: int, fields: Mapping[str, Array]) -> Mapping[str, Array]:
         del run
         return {target: fields[name] for target, name in partners.items()}
 
     return partners, predict
+
+
+def _comparable(one: Field, other: Field) -> bool:
+    """Whether two fields can be the same quantity."""
+    return (one.units, one.kind, one.channels) == (other.units, other.kind, other.channels)
 
 
 def constant(values: Mapping[str, Array]) -> Baseline:
