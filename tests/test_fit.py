@@ -152,3 +152,68 @@ def test_a_recipe_is_trained_and_scored_on_its_splits(tmp_path, monkeypatch, cap
     assert main(["evaluate", "out/emulator.safetensors"]) == 2
     assert "--split test" in capsys.readouterr().err
     assert main(["evaluate", "out/emulator.safetensors", "x=x_0.npy", "--split", "val"]) == 2
+    # what the training was told, the test is told
+    assert main(["fit", "--config", "recipe.yaml", "--output.folder", "other"]) == 0
+    assert (
+        main(["test", "-c", "recipe.yaml", "--output.folder", "other", "--metrics", "pointwise"])
+        == 0
+    )
+    assert (tmp_path / "other" / "test_scores.nc").exists()
+    capsys.readouterr()
+    assert main(["test", "-c", "recipe.yaml", "--trainer.max_epochs=3"]) == 2
+    assert "not --trainer.max_epochs" in capsys.readouterr().err
+
+
+def test_lightnings_form_of_a_recipe_trains_the_same(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = np.arange(8.0, dtype="f4")[None]
+    np.save("x.npy", x)
+    np.save("y.npy", 2 * x)
+    adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.125}}
+    step = {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 1}}
+    recipe = {
+        "format": 1,
+        "trainer": {"max_epochs": 2, "accelerator": "cpu"},
+        "model": {
+            "inputs": [{"name": "x"}], "targets": [{"name": "y"}],
+            "model": {"class_path": "map2map.models.ConvNet", "init_args": {"kernel_size": 1}},
+        },
+        "data": {"train": {"x": "x.npy", "y": "y.npy"}, "domain": {"ndim": 1}},
+        "optimizer": adam, "lr_scheduler": step, "logger": False,
+    }  # fmt: skip
+    write(recipe, "recipe.yaml")
+    assert main(["train", "recipe.yaml", "--output.folder", "a"]) == 0
+    left = yaml.safe_load(Path("a/recipe.yaml").read_text())
+    assert left["format"] == 1
+    assert left["model"]["optimizer"]["class_path"] == adam["class_path"]
+    assert left["model"]["optimizer"]["init_args"]["lr"] == 0.125
+    assert left["model"]["schedule"]["scheduler"]["class_path"] == step["class_path"]
+    assert left["trainer"]["logger"] is False
+    changed = ["--optimizer.init_args.lr", "0.25", "--output.folder", "b"]
+    assert main(["train", "recipe.yaml", *changed]) == 0
+    left = yaml.safe_load(Path("b/recipe.yaml").read_text())
+    assert left["model"]["optimizer"]["init_args"]["lr"] == 0.25
+
+
+def test_variables_of_the_environment_are_filled_in(folder, monkeypatch):
+    trainer = CONFIG["trainer"] | {"max_epochs": 1, "default_root_dir": "${LOGS_OF_TEST:-here}"}
+    slope = {"slope": "${oc.decode:${SLOPE_OF_TEST}}"}
+    write(CONFIG | {"trainer": trainer, "data": CONFIG["data"] | {"init_args": slope}})
+    done = run("fit", "--config", "line.yaml")
+    assert done.returncode == 2
+    assert "SLOPE_OF_TEST" in done.stderr
+    monkeypatch.setenv("SLOPE_OF_TEST", "2.5")
+    done = run("fit", "--config", "line.yaml")
+    assert done.returncode == 0, done.stderr
+    (config,) = Path("here").rglob("config.yaml")
+    assert yaml.safe_load(config.read_text())["data"]["init_args"]["slope"] == 2.5
+
+
+def test_weights_that_are_not_there_are_told(folder):
+    done = run("validate", "-c", "line.yaml", "--ckpt_path", "nosuch.ckpt")
+    assert done.returncode == 2
+    assert "there is no checkpoint nosuch.ckpt" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = run("test", "-c", "line.yaml")
+    assert done.returncode == 0
+    assert "no --ckpt_path is given" in done.stderr

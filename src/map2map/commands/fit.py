@@ -10,26 +10,34 @@ The file is a recipe, or describes any LightningModule and LightningDataModule b
     lr_scheduler: {class_path: torch.optim.lr_scheduler.ExponentialLR, init_args: {gamma: 0.9}}
 
 Of a recipe, `fit` is `m2m train`; `validate` and `test` score the emulator that it wrote on those
-splits; predictions are written by `m2m apply`. What else is described is Lightning's: its options,
-callbacks, loggers and checkpoints, and the resolved configuration beside the log.
+splits, with the options of `m2m evaluate`; predictions are written by `m2m apply`. What else is
+described is Lightning's: its options, callbacks, loggers and checkpoints, and the resolved
+configuration beside the log.
 """
 
 import argparse
 import logging
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
+import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from map2map.commands.recipe_forms import settled
 from map2map.commands.recipes import read
-from map2map.errors import M2MError, RecipeError
+from map2map.commands.refusals import one_sentence
+from map2map.errors import ArtefactError, M2MError, RecipeError
 from map2map.usercode import use_folder, users_errors
+from map2map.variables import expand
 
 __all__ = ["fit", "predict", "test", "validate"]
+
+log = logging.getLogger(__name__)
 
 SIDES = {"validate": "val", "test": "test"}
 """The split that a command scores a recipe's emulator on."""
@@ -69,14 +77,37 @@ def run(command: str, argv: Sequence[str]) -> int:
     add("--callback_at", type=Path, metavar="FOLDER", help=told)
     options, rest = parser.parse_known_args(argv)
     config = read(options.config)
-    folder = options.callback_at or config.get("callback_at")
     model = config.get("model")
     if not (isinstance(model, dict) and "class_path" in model):
-        code = [] if options.callback_at is None else ["--callback_at", str(folder)]
-        return of_recipe(command, options.config, config, [*code, *rest])
+        code = options.callback_at
+        code = [] if code is None else ["--callback_at", str(code)]
+        return of_recipe(command, options.config, settled(config), [*code, *rest])
+    config = expand(config)
+    folder = options.callback_at or config.get("callback_at")
     if folder is not None:
         use_folder(Path(folder))
-    return described([command, "--config", str(options.config), *rest])
+    check_weights(command, config, rest)
+    # jsonargparse takes YAML in the place of a file
+    filled = yaml.safe_dump(config, sort_keys=False)
+    return described([command, "--config", filled, *(str(expand(text)) for text in rest)])
+
+
+def check_weights(command: str, config: Mapping[str, Any], rest: Sequence[str]) -> None:
+    """Refuse weights that are not there; say so if there are none.
+
+    Raises:
+        ArtefactError: If the checkpoint does not exist.
+    """
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--ckpt_path", default=config.get("ckpt_path"))
+    path = early.parse_known_args(rest)[0].ckpt_path
+    if path is None and command != "fit":
+        log.warning(
+            "no --ckpt_path is given, so the weights are those that the module begins with; for "
+            "trained ones: --ckpt_path FILE.ckpt"
+        )
+    if path is not None and str(path).endswith(".ckpt") and not Path(path).is_file():
+        raise ArtefactError(f"there is no checkpoint {path}; `m2m fit` writes them beside its log")
 
 
 class AnyCLI(LightningCLI):
@@ -106,7 +137,7 @@ def described(arguments: Sequence[str]) -> int:
         raise RecipeError(f"trainer: {error}") from error
     except (jsonargparse.ArgumentError, ValueError) as error:
         raise RecipeError(
-            f"{' '.join(str(error).split())}; modules are imported from PYTHONPATH, or from "
+            f"{one_sentence(str(error), [])}; modules are imported from PYTHONPATH, or from "
             f"--callback_at FOLDER as map2map_callback.FILE.CLASS"
         ) from error
     return 0
@@ -125,8 +156,19 @@ def of_recipe(command: str, path: Path, recipe: dict[str, Any], rest: Sequence[s
         )
     from map2map.commands.evaluate import main
 
-    output = recipe.get("output") or {}
-    folder = Path(output.get("folder") or "")
-    emulator = folder / (output.get("emulator") or "emulator.safetensors")
+    given = {key: value for key, value in (recipe.get("output") or {}).items() if value}
+    early = argparse.ArgumentParser(prog=f"m2m {command}", add_help=False, allow_abbrev=False)
+    early.add_argument("--output.folder", dest="folder", default=given.get("folder", ""))
+    early.add_argument("--output.emulator", dest="emulator",
+                       default=given.get("emulator", "emulator.safetensors"))  # fmt: skip
+    options, rest = early.parse_known_args(rest)
+    for text in rest:
+        if re.match(r"--\w+\.", text):
+            raise RecipeError(
+                f"`m2m {command}` scores the emulator that `m2m fit` has written, on the data that "
+                f"its card tells; of a recipe's keys only output.folder and output.emulator can "
+                f"be given, not {text.partition('=')[0]}"
+            )
+    folder = Path(options.folder)
     scores = ["-o", str(folder / f"{command}_scores.nc"), "--overwrite"]
-    return main([str(emulator), "--split", SIDES[command], *scores, *rest])
+    return main([str(folder / options.emulator), "--split", SIDES[command], *scores, *rest])

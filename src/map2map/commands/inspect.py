@@ -25,8 +25,8 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="m2m inspect",
         description="Say what is in a file: of a field file the fields with shapes, dtypes, units, "
-        "range and NaNs; of a recipe its resolved settings and splits; of a state or emulator its "
-        "card; of a network, named by its import path, the footprint.",
+        "range and NaNs; of a recipe, with overrides behind it, its resolved settings and splits; "
+        "of a state or emulator its card; of a network, named by its import path, the footprint.",
     )
     parser.add_argument(
         "file",
@@ -42,12 +42,14 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--callback-at", type=Path, help="of a network: folder of your own code")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    options = parser.parse_args(argv)
+    options, overrides = parser.parse_known_args(argv)
     path: Path = options.file
     if str(path) in shipped():
         path = shipped()[str(path)]
     if path.suffix in (".yaml", ".yml"):
-        return _recipe(path)
+        return _recipe(path, overrides)
+    if overrides:
+        parser.error(f"only a recipe takes {' '.join(overrides)}")
     if not path.exists() and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", str(path)):
         _network(str(path), options.channels, options.ndim or 3, options.callback_at)
         return 0
@@ -106,11 +108,11 @@ def _network(path: str, channels: list[int], ndim: int, callback_at: Path | None
     print(json.dumps(report, indent=2))
 
 
-def _recipe(path: Path) -> int:
+def _recipe(path: Path, overrides: Sequence[str]) -> int:
     """Print the resolved recipe, and as comments which runs are in which split."""
     from map2map.commands.train import make
 
-    cli = make(["--config", str(find(str(path)))], "m2m inspect")
+    cli = make(["--config", str(find(str(path))), *overrides], "m2m inspect")
     print(cli.parser.dump(cli.config, skip_none=False), end="")
     try:
         cli.datamodule.open(cli.model.inputs, cli.model.targets)

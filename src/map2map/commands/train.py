@@ -24,6 +24,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 import map2map.models
 import map2map.norms  # noqa: F401
 from map2map.checkpoints import Interrupted
+from map2map.commands.recipe_forms import FORMAT, settled, settled_arguments
 from map2map.commands.recipes import find, read
 from map2map.commands.refusals import one_sentence
 from map2map.common_grid import CommonGrid
@@ -55,11 +56,11 @@ class RecipeCLI(LightningCLI):
 
     def __init__(self, args: Sequence[str] | dict[str, Any], prog: str) -> None:
         _use_callbacks(args)
-        args = _with_variables(args)
+        args = settled(args) if isinstance(args, dict) else settled_arguments(args)
         super().__init__(
             Task,
             FieldData,
-            args=args if isinstance(args, dict) else list(args),
+            args=args,
             run=False,
             save_config_callback=None,
             seed_everything_default=42,
@@ -107,35 +108,10 @@ def _plain(arguments: Any) -> dict[str, Any]:
     return arguments.as_dict() if hasattr(arguments, "as_dict") else dict(arguments)
 
 
-def _with_variables(args: Sequence[str] | dict[str, Any]) -> list[str] | dict[str, Any]:
-    """The arguments with variables of the environment filled in, those of recipes' files too."""
-    if isinstance(args, dict):
-        recipe: dict[str, Any] = expand(args)
-        return recipe
-    found, option = [], ""
-    for text in args:
-        if text.startswith("--"):
-            option, equals, value = text.partition("=")
-            found.append(f"{option}={_filled(option, value)}" if equals else text)
-        else:
-            found.append(_filled(option, text))
-            # only the first one behind an option is its value
-            option = ""
-    return found
-
-
-def _filled(option: str, value: str) -> str:
-    if option != "--config":
-        return str(expand(value, option.removeprefix("--")))
-    recipe = read(Path(value))
-    filled = expand(recipe)
-    # jsonargparse takes YAML in the place of a file
-    return value if filled == recipe else yaml.safe_dump(filled, sort_keys=False)
-
-
 def _use_callbacks(args: Sequence[str] | dict[str, Any]) -> None:
     """Make the user's folder importable before class paths are looked up."""
     if isinstance(args, dict):
+        args = settled(args)
         folder = args.get("callback_at")
         _check_keys(args)
     else:
@@ -145,7 +121,7 @@ def _use_callbacks(args: Sequence[str] | dict[str, Any]) -> None:
         known, _ = early.parse_known_args(args)
         folder = known.callback_at
         if known.config is not None:
-            recipe = read(Path(known.config))
+            recipe = settled(read(Path(known.config)))
             folder = recipe.get("callback_at") if folder is None else folder
             _check_keys(recipe)
     if folder is not None:
@@ -221,7 +197,7 @@ def train_recipe(arguments: Sequence[str] | dict[str, Any], prog: str = "m2m tra
     cli = make(arguments, prog)
     record = {"recipe": yaml.safe_load(cli.parser.dump(cli.config, skip_none=True))}
     cli.trainer.callbacks.append(  # type: ignore[attr-defined]
-        Provenance(cli.output.folder, recipe_of(cli))
+        Provenance(cli.output.folder, {"format": FORMAT, **recipe_of(cli)})
     )
     try:
         with users_errors():
