@@ -10,8 +10,10 @@ import xarray as xr
 import yaml
 
 from map2map.cli import main
-from map2map.dialects.ai4sim import overridden
+from map2map.dialects.ai4sim import command_of, overridden, sections_of
+from map2map.dialects.ai4sim.trainers import on_this_machine
 from map2map.emulator import Emulator
+from map2map.errors import RecipeError
 
 RNG = np.random.default_rng(0)
 TRAINER = {"max_epochs": 1, "accelerator": "cpu"}
@@ -171,6 +173,8 @@ def test_keys_are_overridden_and_variables_filled_in(write, capsys, monkeypatch)
     words = ["--trainer.max_epochs=7", "--model.init_args.hidden_channels", "5"]
     recipe = made(write, capsys, given, *words)
     assert recipe["output"]["folder"] == "my_logs"
+    # it logs where the collection would
+    assert recipe["trainer"]["logger"]["init_args"]["save_dir"] == "my_logs"
     assert recipe["data"]["train"]["x"]["pattern"][0] == "elsewhere/raw/a.h5"
     assert recipe["trainer"]["max_epochs"] == 7
     assert recipe["trainer"]["callbacks"][0]["init_args"]["monitor"] == "loss/val"
@@ -186,12 +190,29 @@ def test_new_keys_can_be_given_behind_the_file():
     [
         ({"data": {"class_path": "data.R2DataModule", "init_args": {}}}, "does not go with"),
         ({"model": {"class_path": "models.LitMPL"}}, "did you mean 'LitMLP'"),
-        ({"model": {"class_path": "transformer_module.PanguModel"}}, "weather_step"),
+        ({"model": {"class_path": "transformer_module.PanguModel"}},
+         "transformer_module.PanguModule"),
         ({"model": {"class_path": "models.LitMLP", "init_args": {"hiden_channels": 3}}},
          "did you mean 'hidden_channels'"),
         ({"model": {}}, "model.class_path is missing"),
+        ({"data": {"class_path": "data.LitCombustionDataModule"}}, "data.R2DataModule or"),
         ({"optimizer": {}}, "model.optimizer"),
         ({"modle": {}}, "did you mean 'model'"),
+        ({"model": {"class_path": "models.LitMLP", "init_args": {"in_channels": 5}}},
+         "model.init_args.in_channels is 5"),
+        ({"model": {"class_path": "models.LitCNN", "init_args": {"out_channels": 63}}}, "have 126"),
+        ({"model": {"class_path": "models.LitMLP", "init_args": {"data_path": "other"}}},
+         "model.init_args.data_path is other"),
+        ({"model": {"class_path": "models.LitMLP", "init_args": {"hidden_channels": 2.5}}},
+         "must be a whole number"),
+        ({"model": {"class_path": "models.LitMLP", "args": {}}}, "model.init_args"),
+        ({"trainer": {"enable_checkpointing": False}}, "trainer.enable_checkpointing"),
+        ({"trainer": {"fast_dev_run": True}}, "--trainer.limit_train_batches 1"),
+        ({"trainer": {"limit_test_batches": 2}}, "trainer.limit_test_batches"),
+        ({"trainer": {"barebones": True}}, "trainer.barebones"),
+        ({"trainer": {"max_epoch": 1}}, "trainer.max_epoch"),
+        ({"trainer": 3}, "`trainer` is 3"),
+        ({"seed_everything": "no"}, "`seed_everything` is 'no'"),
         ({"data": {"class_path": "data.NOGWDDataModule", "init_args": {"data_path": "nowhere"}}},
          "m2m simulate gravity_waves"),
         ({"data": {"class_path": "data.NOGWDDataModule",
@@ -219,3 +240,100 @@ def test_missing_files_and_data_sets_are_refused(write, capsys):
     for words in (["stray"], ["--trainer.max_epochs"]):
         assert main(["ai4sim", "-c", "c.yaml", *words]) == 2
         assert "--KEY VALUE" in capsys.readouterr().err
+
+
+def test_commands_train_and_score_by_themselves(write, capsys):
+    columns()
+    start = ["ai4sim", "-c", write(CASES["mlp"][1])]
+    assert main([*start, "test"]) == 2
+    assert "nothing to test: no logs/emulator.safetensors" in capsys.readouterr().err
+    assert main([*start, "fit"]) == 0
+    assert not list(Path("logs").glob("*scores*"))
+    assert main([*start, "validate"]) == 0
+    assert main([*start, "test"]) == 0
+    validated, tested = (xr.load_dataset(f"logs/{s}_scores.nc") for s in ("validate", "test"))
+    assert "c.h5" in str(validated.attrs["data"])
+    assert "d.h5" in str(tested.attrs["data"])
+    assert main([*start, "test", "--ckpt_path", "data/filenames-split.yaml"]) == 2
+    assert "m2m import --from ai4sim" in capsys.readouterr().err
+    assert main([*start, "predict"]) == 2
+    assert "m2m apply" in capsys.readouterr().err
+    assert main([*start, "-c", "c.yaml"]) == 2
+    assert "twice" in capsys.readouterr().err
+
+
+def test_a_command_is_told_from_the_value_of_a_key():
+    assert command_of(["--trainer.logger", "fit", "test"]) == ("test", ["--trainer.logger", "fit"])
+    assert command_of(["--trainer.max_epochs=5", "fit"]) == ("fit", ["--trainer.max_epochs=5"])
+    with pytest.raises(RecipeError, match="two commands"):
+        command_of(["fit", "test"])
+
+
+def test_sections_of_a_file_are_for_their_commands():
+    both = {"fit": {"a": 1}, "test": {"a": 2}}
+    assert sections_of(both, None) == both
+    assert sections_of(both, "test") == {"test": {"a": 2}}
+    # that of another command is not written to, nor is the file
+    assert sections_of(both, "fit", ["--test.a=3", "--fit.a=4"]) == {"fit": {"a": 4}}
+    assert both == {"fit": {"a": 1}, "test": {"a": 2}}
+    assert sections_of({"fit": {"a": 1}}, None) == {"fit": {"a": 1}, "test": {"a": 1}}
+    assert sections_of({"test": {"a": 1}}, None) == {"test": {"a": 1}}
+    assert sections_of({"a": 1}, None) == {"fit": {"a": 1}, "test": {"a": 1}}
+    assert sections_of(both, "validate") == {"validate": {"a": 1}}
+    with pytest.raises(RecipeError, match="no section `fit`, but test"):
+        sections_of({"test": {"a": 1}}, "fit")
+    with pytest.raises(RecipeError, match="model beside them"):
+        sections_of({"test": {"a": 1}, "model": {}}, "test")
+
+
+def test_arguments_of_classes_can_be_given_shortly():
+    given = {"model": {"class_path": "models.LitMLP", "init_args": None}}
+    words = ["--model.lr", "0.1", "--data", "data.R2DataModule", "--model.init_args.depth=2"]
+    assert overridden(given, words) == {
+        "model": {"class_path": "models.LitMLP", "init_args": {"lr": 0.1, "depth": 2}},
+        "data": {"class_path": "data.R2DataModule"},
+    }
+    with pytest.raises(RecipeError, match="`callbacks` has no keys"):
+        overridden({"trainer": {"callbacks": [{}]}}, ["--trainer.callbacks.patience=3"])
+
+
+def test_devices_that_a_machine_lacks_are_refused_before_anything_is_read(monkeypatch):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(RecipeError, match=r"--trainer\.accelerator cpu"):
+        on_this_machine({"accelerator": "gpu"})
+    # a CPU has no numbers
+    for accelerator in ("cpu", "auto", None):
+        assert on_this_machine({"accelerator": accelerator, "devices": [0, 1]})["devices"] == 1
+    assert on_this_machine({"accelerator": "cpu", "devices": 3})["devices"] == 3
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    for devices in ([2], [0, 1], 4):
+        with pytest.raises(RecipeError, match="SLURM_GPUS_ON_NODE"):
+            on_this_machine({"accelerator": "gpu", "devices": devices})
+    for devices in ([0], 1, -1, "auto"):
+        given = {"accelerator": "gpu", "devices": devices}
+        assert on_this_machine(given) == given
+
+
+def test_other_loggers_one_callback_and_steps_between_scalars_are_kept(write, capsys):
+    columns()
+    given = copy.deepcopy(CASES["mlp"][1])
+    given["trainer"] |= {
+        "logger": [{"class_path": "lightning.pytorch.loggers.CSVLogger",
+                    "init_args": {"save_dir": "csv"}}],
+        "callbacks": {"class_path": "lightning.pytorch.callbacks.EarlyStopping",
+                      "init_args": {"monitor": "val_loss_epoch", "patience": 31}},
+        "log_every_n_steps": 2,
+    }  # fmt: skip
+    recipe = made(write, capsys, given)
+    assert recipe["output"] == {"folder": "csv", "keep": 2, "log_interval": 2}
+    assert recipe["trainer"]["callbacks"][0]["init_args"]["monitor"] == "loss/val"
+    assert main(["ai4sim", "-c", "c.yaml", "fit"]) == 0
+    assert list(Path("csv/lightning_logs").rglob("metrics.csv"))
+
+
+def test_only_the_first_of_several_processes_goes_on_to_the_test(write, monkeypatch):
+    columns()
+    monkeypatch.setattr("map2map.dialects.ai4sim.first_process", lambda: False)
+    assert main(["ai4sim", "-c", write(CASES["mlp"][1])]) == 0
+    assert not list(Path("logs").glob("*scores*"))

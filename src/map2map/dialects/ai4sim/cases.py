@@ -1,4 +1,4 @@
-"""What the collection's use cases mean as recipes."""
+"""What the collection's use cases mean as recipes; of the weather see `weather`."""
 
 import logging
 from collections.abc import Mapping
@@ -8,11 +8,13 @@ from typing import Any
 import h5py
 import yaml
 
-from map2map.dialects.ai4sim.settings import Settings, settings_of
+from map2map.dialects.ai4sim.settings import Settings, number, settings_of
+from map2map.dialects.ai4sim.trainers import output_of, trainer_of
+from map2map.dialects.ai4sim.weather import weather
 from map2map.errors import RecipeError, SourceError
 from map2map.patterns import some
 
-__all__ = ["recipe"]
+__all__ = ["recipe", "recipe_of"]
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +30,6 @@ WHERE = {
     "radiation_columns --layout stack`",
 }
 """Where the data come from."""
-
-MONITORS = {"val_loss": "loss/val", "train_loss": "loss/train"}
-"""What callbacks monitor, by the collection's names and ours."""
 
 ROWS = 1000
 """Columns that are read together."""
@@ -49,7 +48,25 @@ def recipe(given: Mapping[str, Any]) -> Recipe:
         RecipeError: If something in it is not known.
         SourceError: If its data are not there.
     """
-    told = settings_of(given)
+    return recipe_of(settings_of(given))
+
+
+def recipe_of(told: Settings) -> Recipe:
+    """The recipe that settings mean."""
+    made = weather(told) if told.model == "PanguModule" else columns_or_flames(told)
+    output = output_of(told)
+    if told.checkpoint is not None:
+        output["resume"] = told.checkpoint
+    return {
+        "seed_everything": told.seed,
+        "trainer": trainer_of(told),
+        **made,
+        "output": output,
+    }
+
+
+def columns_or_flames(told: Settings) -> Recipe:
+    """Model and data of a use case whose optimizer is AdamP, and loss the mean squared error."""
     root = Path(str(told.of_data["data_path"]))
     if not root.is_dir():
         raise SourceError(
@@ -60,27 +77,12 @@ def recipe(given: Mapping[str, Any]) -> Recipe:
     made = make.get(told.data, flames)(told, root)
     if told.of_data["num_workers"]:
         log.info("num_workers is not needed: threads of the process read ahead")
-    trainer = {key: renamed(value) for key, value in told.trainer.items() if key != "logger"}
-    logger = told.trainer.get("logger")
-    save_dir = logger.get("init_args", {}).get("save_dir") if isinstance(logger, Mapping) else None
-    optimizer = {"class_path": "map2map.optimizers.AdamP", "init_args": {"lr": told.of_model["lr"]}}
+    if not told.of_data.get("shuffling", True):
+        log.info("shuffling acts in no version of the collection: training is shuffled")
+    rate = number("model.init_args.lr", told.of_model["lr"])
+    optimizer = {"class_path": "map2map.optimizers.AdamP", "init_args": {"lr": rate}}
     made["model"] |= {"optimizer": optimizer, "loss": {"class_path": "torch.nn.MSELoss"}}
-    return {
-        "seed_everything": told.seed,
-        "trainer": trainer,
-        **made,
-        "output": {"folder": str(save_dir or "./logs"), "keep": 2},
-    }
-
-
-def renamed(value: Any) -> Any:
-    """Arguments of the trainer with our names of what callbacks monitor."""
-    if isinstance(value, Mapping):
-        return {
-            key: MONITORS.get(entry, entry) if key == "monitor" else renamed(entry)
-            for key, entry in value.items()
-        }
-    return [renamed(entry) for entry in value] if isinstance(value, list) else value
+    return made
 
 
 def field(name: str, units: str) -> dict[str, str]:
@@ -111,7 +113,7 @@ def flames(told: Settings, root: Path) -> Recipe:
     if block:
         # drawn anew in every epoch
         data["augment"] = {"shift": list(block)}
-    scale = {"scale": float(told.of_data["y_normalizer"])}
+    scale = {"scale": number("data.init_args.y_normalizer", told.of_data["y_normalizer"])}
     return {
         "model": {
             "inputs": [field("c", "1")],
@@ -129,9 +131,6 @@ def flames(told: Settings, root: Path) -> Recipe:
 def network(told: Settings) -> dict[str, Any]:
     """The network of a flame."""
     of = told.of_model
-    for key in ("in_channels", "out_channels"):
-        if of[key] != 1:
-            raise RecipeError(f"model.init_args.{key} is {of[key]}, but flames have one field, 1")
     if told.model == "LitUnet3D":
         # the collection's own form: never negative, as a density of surface is
         return unet("DoubleConvUNet", told, head=False)
