@@ -62,6 +62,14 @@ QUICK = {
         "--setting.frames=2",
         "--overwrite=true",
     ],
+    "simulate flame_front --layout mesh": [
+        "--snapshots=3",
+        "--setting.size=8",
+        "--setting.every=2",
+        "--setting.thickness=2e-4",
+        "--setting.integral=0.2",
+    ],
+    "fit --config flame_mesh.yaml": ["--trainer.max_epochs=1"],
     "train ice_flow": [
         "--data.crops.size=8",
         "--model.model.init_args.depth=2",

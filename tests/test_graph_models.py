@@ -17,12 +17,12 @@ from map2map.engine import Engine, Running
 from map2map.errors import GeometryError, RecipeError
 from map2map.fields import Field, FieldSet
 from map2map.grids import Domain
-from map2map.models import GridGAT, GridGCN, GridGIN, GridGraphUNet
+from map2map.models import GridGAT, GridGCN, GridGIN, GridGraphUNet, GridSAGE
 
 pyg = pytest.importorskip("torch_geometric.nn", reason="needs the extra `graph`")
 
-KINDS = (GridGCN, GridGAT, GridGIN, GridGraphUNet)
-LOCAL = KINDS[:3]
+KINDS = (GridGCN, GridGAT, GridGIN, GridSAGE, GridGraphUNet)
+LOCAL = KINDS[:4]
 
 
 def by_loops(shape, wraps=(False, False, False)):
@@ -51,6 +51,8 @@ def stock(model):
         made = pyg.GAT(*sizes, jk=model.jk, heads=model.heads, **options)
     elif isinstance(model, GridGIN):
         made = pyg.GIN(*sizes, **options)
+    elif isinstance(model, GridSAGE):
+        made = pyg.GraphSAGE(*sizes, jk=model.jk, **options)
     else:
         made = pyg.GraphUNet(*sizes[:2], sizes[3], sizes[2], model.ratio, act="silu")
     weights = {k.removeprefix("model."): v for k, v in model.state_dict().items()}
@@ -101,6 +103,8 @@ def count(module):
         (GridGCN, {"jk": "lstm"}, 53_570, 53_570),
         (GridGAT, {}, 3_521, 3_521),
         (GridGIN, {}, 5_379, 5_383),
+        # two matrices and a bias per layer, and a linear layer
+        (GridSAGE, {}, 2 * 32 + 32 + 3 * (2 * 32 * 32 + 32) + 33, 6_369),
         (GridGraphUNet, {}, 7_617, 7_617),
     ],
 )
@@ -118,7 +122,7 @@ def test_the_defaults_have_as_many_parameters_as_published(kind, options, parame
 
 
 @pytest.mark.parametrize("jk", ["last", "cat", "max", "lstm"])
-@pytest.mark.parametrize("kind", [GridGCN, GridGAT])
+@pytest.mark.parametrize("kind", [GridGCN, GridGAT, GridSAGE])
 def test_every_way_of_putting_layers_together_is_the_stock_networks(kind, jk):
     model = made(kind, width=8, depth=3, jk=jk)
     x = noise(1, 2, 3, 4, 2)
@@ -168,6 +172,11 @@ def test_it_is_a_product_of_dense_matrices(kind):
             h = (with_self @ h) @ w[f"{layer}nn.lins.0.weight"].T + w[f"{layer}nn.lins.0.bias"]
             h = silu(h) @ w[f"{layer}nn.lins.1.weight"].T + w[f"{layer}nn.lins.1.bias"]
             h = silu(h) if i == 0 else h
+            continue
+        if kind is GridSAGE:
+            mean = joined @ h / joined.sum(0)[:, None]
+            h = mean @ w[f"{layer}lin_l.weight"].T + h @ w[f"{layer}lin_r.weight"].T
+            h = silu(h + w[f"{layer}lin_l.bias"])
             continue
         h = h @ w[f"{layer}lin.weight"].T
         if kind is GridGCN:

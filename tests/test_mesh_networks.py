@@ -6,12 +6,12 @@ import torch
 
 from map2map.errors import FieldError, GeometryError
 from map2map.grid_graphs import grid_edges
-from map2map.mesh_networks import apply_to_mesh, bisected, within
-from map2map.meshes import Mesh
-from map2map.models import GridGAT, GridGCN, GridGIN, GridGraphUNet
+from map2map.mesh_networks import apply_to_mesh
+from map2map.meshes import Mesh, bisected, within
+from map2map.models import GridGAT, GridGCN, GridGIN, GridGraphUNet, GridSAGE
 
 pyg = pytest.importorskip("torch_geometric.nn", reason="needs the extra `graph`")
-LOCAL = GridGCN, GridGAT, GridGIN
+LOCAL = GridGCN, GridGAT, GridGIN, GridSAGE
 
 
 def ribbon(nodes=60):
@@ -55,7 +55,12 @@ def test_parts_do_not_show(kind, parts):
 
 
 def options_of(kind):
-    return {GridGCN: {"jk": "last"}, GridGAT: {"jk": "last", "heads": 8}, GridGIN: {}}[kind]
+    return {
+        GridGCN: {"jk": "last"},
+        GridGAT: {"jk": "last", "heads": 8},
+        GridGIN: {},
+        GridSAGE: {"jk": "last"},
+    }[kind]
 
 
 @pytest.mark.parametrize("kind", LOCAL)

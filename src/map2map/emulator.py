@@ -87,6 +87,19 @@ class Card:
             ) from error
         if text is None:
             raise ArtefactError(f"{path} holds weights, but no card; it is not an emulator")
+        return cls.parse(text, path)
+
+    @classmethod
+    def parse(cls, text: str, path: Path | str) -> "Card":
+        """A card from its JSON text.
+
+        Args:
+            text: The text.
+            path: The file that it is from, for messages.
+
+        Raises:
+            ArtefactError: If it is none, or one of an unknown format.
+        """
         try:
             entries = dict(json.loads(text))
         except ValueError as error:
@@ -338,6 +351,38 @@ class Emulator(nn.Module):
             ArtefactError: If it is no emulator, its card is not trusted, or its weights do not fit.
         """
         card = Card.read(path)
+        emulator = cls.of_card(card, path, trust=trust, callback_at=callback_at)
+        with safetensors.safe_open(path, framework="pt") as opened:
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        try:
+            emulator.load_state_dict(weights)
+        except RuntimeError as error:
+            first = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
+            raise ArtefactError(f"the card and the weights of {path} disagree: {first}") from error
+        return emulator.eval()
+
+    @classmethod
+    def of_card(
+        cls,
+        card: Card,
+        path: Path | str,
+        model: nn.Module | None = None,
+        *,
+        trust: tuple[str, ...] = (),
+        callback_at: Path | None = None,
+    ) -> "Emulator":
+        """What a card describes, norms fitted, but with the network as it is made.
+
+        Args:
+            card: The card.
+            path: The file that it is from, for messages.
+            model: The network, if it is made already.
+            trust: Import paths outside map2map and torch.nn that the card may import.
+            callback_at: Folder with the user's code that the card needs.
+
+        Raises:
+            ArtefactError: If the card is not trusted, or contradicts itself.
+        """
         norms = {
             name: build(spec, trust=trust, callback_at=callback_at)
             for name, spec in card.norms.items()
@@ -348,7 +393,7 @@ class Emulator(nn.Module):
                 f"the card of {path} has norms of {', '.join(norms) or 'nothing'}, but its fields "
                 f"are {', '.join(fields)}; every field has one, if only the identity"
             )
-        model = build(card.model, trust=trust, callback_at=callback_at)
+        model = model or build(card.model, trust=trust, callback_at=callback_at)
         derived = {
             name: build(spec, base=Derived, trust=trust, callback_at=callback_at)
             for name, spec in card.derived.items()
@@ -364,16 +409,9 @@ class Emulator(nn.Module):
         )
         check_channels(path, emulator)
         check_footprint(path, card.footprint, emulator.footprint)
-        with safetensors.safe_open(path, framework="pt") as opened:
-            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-        try:
-            emulator.load_state_dict(weights)
-        except RuntimeError as error:
-            first = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
-            raise ArtefactError(f"the card and the weights of {path} disagree: {first}") from error
         emulator.training_record, emulator.scores = card.training, card.scores
         emulator.versions = card.versions
-        return emulator.eval()
+        return emulator
 
 
 def check_channels(path: Path | str, emulator: Emulator) -> None:

@@ -1,17 +1,14 @@
 """Graph networks on meshes: at once, or in parts with a halo of as many edges as they see."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from map2map.errors import FieldError, GeometryError
-from map2map.meshes import Mesh
+from map2map.errors import FieldError
+from map2map.meshes import Mesh, bisected, within
 from map2map.models.graph_nets import GraphNetwork
 from map2map.typing import Array
 
-__all__ = ["apply_to_mesh", "bisected", "within"]
+__all__ = ["apply_to_mesh"]
 
 
 def apply_to_mesh(network: GraphNetwork, mesh: Mesh, values: Array, *, parts: int = 1) -> Array:
@@ -55,53 +52,3 @@ def apply_to_mesh(network: GraphNetwork, mesh: Mesh, values: Array, *, parts: in
     finally:
         network.train(was_training)
     return output
-
-
-def bisected(positions: Array, parts: int) -> Iterator[NDArray[np.bool_]]:
-    """Parts of as many nodes each, or one less, cut across their longest side again and again.
-
-    Args:
-        positions: Of the nodes, shape (nodes, axes).
-        parts: How many.
-
-    Yields:
-        Which nodes are in a part, shape (nodes,).
-
-    Raises:
-        GeometryError: If there are less nodes than parts.
-    """
-    if not 1 <= parts <= len(positions):
-        raise GeometryError(
-            f"{len(positions)} nodes were to be cut into {parts} parts; use 1 to {len(positions)}"
-        )
-    waiting = [(np.arange(len(positions)), parts)]
-    while waiting:
-        nodes, count = waiting.pop()
-        if count == 1:
-            inside = np.zeros(len(positions), bool)
-            inside[nodes] = True
-            yield inside
-            continue
-        axis = int(np.ptp(positions[nodes], axis=0).argmax())
-        nodes = nodes[np.argsort(positions[nodes, axis], kind="stable")]
-        half = count // 2
-        middle = len(nodes) * half // count
-        waiting += [(nodes[middle:], count - half), (nodes[:middle], half)]
-
-
-def within(edges: NDArray[np.int64], inside: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
-    """Nodes from which others are reached in a number of steps.
-
-    Args:
-        edges: Sources and targets, shape (2, edges).
-        inside: The nodes to be reached, shape (nodes,).
-        steps: How many edges may lie between.
-
-    Returns:
-        Those nodes and all that reach them, shape (nodes,).
-    """
-    for _ in range(steps):
-        wider = inside.copy()
-        wider[edges[0, inside[edges[1]]]] = True
-        inside = wider
-    return inside

@@ -11,7 +11,8 @@ Base/ZONE/FlowSolution/NAME/" data"                 values at nodes, real number
 The name of the innermost data sets begins with a space.
 """
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -21,11 +22,22 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from map2map.errors import FieldError, GeometryError, SourceError, near_names
+from map2map.errors import FieldError, GeometryError, SaveError, SourceError, near_names
 from map2map.files import replacing
 from map2map.typing import Array
 
-__all__ = ["Mesh", "edge_lengths", "mesh_edges", "read_mesh", "write_mesh", "zones"]
+__all__ = [
+    "Mesh",
+    "add_fields",
+    "bisected",
+    "check_finite",
+    "edge_lengths",
+    "mesh_edges",
+    "read_mesh",
+    "within",
+    "write_mesh",
+    "zones",
+]
 
 BASE, DATA = "Base", " data"
 COORDINATES = tuple(f"Coordinate{axis}" for axis in "XYZ")
@@ -134,6 +146,56 @@ def edge_lengths(positions: Array, edges: NDArray[np.int64]) -> Array:
     return lengths
 
 
+def bisected(positions: Array, parts: int) -> Iterator[NDArray[np.bool_]]:
+    """Parts of as many nodes each, or one less, cut across their longest side again and again.
+
+    Args:
+        positions: Of the nodes, shape (nodes, axes).
+        parts: How many.
+
+    Yields:
+        Which nodes are in a part, shape (nodes,).
+
+    Raises:
+        GeometryError: If there are less nodes than parts.
+    """
+    if not 1 <= parts <= len(positions):
+        raise GeometryError(
+            f"{len(positions)} nodes were to be cut into {parts} parts; use 1 to {len(positions)}"
+        )
+    waiting = [(np.arange(len(positions)), parts)]
+    while waiting:
+        nodes, count = waiting.pop()
+        if count == 1:
+            inside = np.zeros(len(positions), bool)
+            inside[nodes] = True
+            yield inside
+            continue
+        axis = int(np.ptp(positions[nodes], axis=0).argmax())
+        nodes = nodes[np.argsort(positions[nodes, axis], kind="stable")]
+        half = count // 2
+        middle = len(nodes) * half // count
+        waiting += [(nodes[middle:], count - half), (nodes[:middle], half)]
+
+
+def within(edges: NDArray[np.int64], inside: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
+    """Nodes from which others are reached in a number of steps.
+
+    Args:
+        edges: Sources and targets, shape (2, edges).
+        inside: The nodes to be reached, shape (nodes,).
+        steps: How many edges may lie between.
+
+    Returns:
+        Those nodes and all that reach them, shape (nodes,).
+    """
+    for _ in range(steps):
+        wider = inside.copy()
+        wider[edges[0, inside[edges[1]]]] = True
+        inside = wider
+    return inside
+
+
 def zones(path: Path | str) -> tuple[str, ...]:
     """Names of the zones of a file that hold a mesh.
 
@@ -208,6 +270,25 @@ def read_mesh(
         raise type(error)(f"{path}, zone {zone!r}: {error}") from error
 
 
+def check_finite(mesh: Mesh, where: str) -> None:
+    """Refuse values or positions that are NaN or infinite.
+
+    Raises:
+        FieldError: If a field has such values.
+        GeometryError: If nodes are nowhere.
+    """
+    for name, values in mesh.values.items():
+        bad = ~np.isfinite(values)
+        if bad.any():
+            raise FieldError(
+                f"field {name!r} of {where} is NaN or infinite at {int(bad.sum())} of {mesh.nodes} "
+                f"nodes, the first is number {int(bad.argmax()) + 1}; mend the file, or leave it "
+                f"out"
+            )
+    if not np.isfinite(mesh.positions).all():
+        raise GeometryError(f"the coordinates of {where} are not finite; mend the file")
+
+
 def write_mesh(path: Path | str, mesh: Mesh, zone: str = "Zone") -> None:
     """Write a mesh and its values as the one zone of a file; an existing file is replaced.
 
@@ -222,6 +303,47 @@ def write_mesh(path: Path | str, mesh: Mesh, zone: str = "Zone") -> None:
     with replacing(Path(path)) as part, h5py.File(part, "w") as file:
         for name, values in sets.items():
             file[f"{BASE}/{zone}/{name}/{DATA}"] = values
+
+
+def add_fields(
+    source: Path | str, path: Path | str, fields: Mapping[str, Mapping[str, Array]]
+) -> None:
+    """Write a copy of a file with more fields in it; an existing file is replaced.
+
+    Args:
+        source: The file.
+        path: The copy, another file; it is as it was until all is written.
+        fields: For each zone, by name, values at its nodes, shape (nodes,). One that is there
+            already is replaced in the copy.
+
+    Raises:
+        SourceError: If the source is missing or damaged, or lacks a zone.
+        FieldError: If there are other numbers of values than nodes.
+        SaveError: If the copy cannot be written, or is the source itself.
+    """
+    source, path = Path(source), Path(path)
+    if path.resolve() == source.resolve():
+        raise SaveError(f"{path} would replace what it is made from; choose another folder")
+    with opened(source) as file:
+        for zone, named in fields.items():
+            nodes = numbers(
+                member(file, f"{BASE}/{zone}", source), f"GridCoordinates/{COORDINATES[0]}", source
+            ).shape
+            for name, values in named.items():
+                if values.shape != nodes:
+                    raise FieldError(
+                        f"{name!r} has shape {values.shape}, but zone {zone!r} of {source} has "
+                        f"{nodes[0]} nodes"
+                    )
+    with replacing(path) as part:
+        shutil.copyfile(source, part)
+        with h5py.File(part, "r+") as file:
+            for zone, named in fields.items():
+                solution = file[BASE][zone].require_group("FlowSolution")
+                for name, values in named.items():
+                    if name in solution:
+                        del solution[name]
+                    solution[f"{name}/{DATA}"] = values
 
 
 def opened(path: Path | str) -> Any:

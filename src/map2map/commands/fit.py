@@ -32,6 +32,7 @@ from map2map.commands.recipe_forms import settled
 from map2map.commands.recipes import read
 from map2map.commands.refusals import one_sentence
 from map2map.errors import ArtefactError, M2MError, RecipeError
+from map2map.memory import keep_freed_memory
 from map2map.usercode import use_folder, users_errors
 from map2map.variables import expand
 
@@ -122,6 +123,7 @@ def described(arguments: Sequence[str]) -> int:
     """Let Lightning do it with the module and data that a file names."""
     warnings.filterwarnings("ignore", module="lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    keep_freed_memory()
     try:
         with users_errors():
             AnyCLI(

@@ -27,6 +27,7 @@ from map2map.models.grid_gat import GridGAT
 from map2map.models.grid_gcn import GridGCN
 from map2map.models.grid_gin import GridGIN
 from map2map.models.grid_graph_unet import GridGraphUNet
+from map2map.models.grid_sage import GridSAGE
 from map2map.models.paco import Paco
 from map2map.models.padded_convnet import PaddedConvNet
 from map2map.models.padded_unet import PaddedUNet
@@ -48,6 +49,7 @@ __all__ = [
     "GridGCN",
     "GridGIN",
     "GridGraphUNet",
+    "GridSAGE",
     "Paco",
     "PaddedConvNet",
     "PaddedUNet",

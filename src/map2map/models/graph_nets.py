@@ -6,6 +6,7 @@ themselves and the weights of edges, is made once here instead of in every layer
 """
 
 import warnings
+from importlib import import_module
 from types import ModuleType
 
 import torch
@@ -17,7 +18,14 @@ from map2map.grid_graphs import EDGES, union
 from map2map.models.conv import check_ndim
 from map2map.models.reducing import check_dropout
 
-__all__ = ["JUMPS", "GraphNetwork", "check_jump", "symmetric_weights", "torch_geometric_nn"]
+__all__ = [
+    "JUMPS",
+    "GraphNetwork",
+    "check_jump",
+    "symmetric_weights",
+    "torch_geometric_nn",
+    "torch_geometric_part",
+]
 
 JUMPS = "last", "cat", "max", "lstm"
 """How the features of all layers may be put together."""
@@ -29,18 +37,25 @@ def torch_geometric_nn() -> ModuleType:
     Raises:
         RecipeError: If it is not installed.
     """
+    return torch_geometric_part("nn")
+
+
+def torch_geometric_part(name: str) -> ModuleType:
+    """A module of torch_geometric's, imported when it is needed.
+
+    Raises:
+        RecipeError: If it is not installed.
+    """
     try:
         with warnings.catch_warnings():
             # it calls interfaces of PyTorch that are deprecated
             warnings.simplefilter("ignore", DeprecationWarning)
-            import torch_geometric.nn as networks
+            return import_module(f"torch_geometric.{name}")
     except ImportError as error:
         raise RecipeError(
             f"graph networks need torch_geometric, which cannot be imported ({error}); install "
             f"with: pip install 'map2map[graph]'"
         ) from error
-    module: ModuleType = networks
-    return module
 
 
 def check_jump(jk: str) -> None:
@@ -135,12 +150,13 @@ class GraphNetwork(nn.Module):
         )
         return y.reshape(graphs, *space, self.out_chan).movedim(-1, 1)
 
-    def on_graph(self, x: Tensor, edges: Tensor) -> Tensor:
-        """The same on any graph.
+    def on_graph(self, x: Tensor, edges: Tensor, graph: Tensor | None = None) -> Tensor:
+        """The same on any graph, or on several side by side.
 
         Args:
             x: Values at nodes, shape (nodes, in_chan).
             edges: Sources and targets, int64, shape (2, edges).
+            graph: Of several graphs, which a node is of, ascending, int64, shape (nodes,).
 
         Returns:
             Shape (nodes, out_chan).
@@ -157,15 +173,15 @@ class GraphNetwork(nn.Module):
             here = torch.arange(len(x), device=edges.device)
             others = edges[:, edges[0] != edges[1]]
             edges = torch.cat([others, here.expand(2, -1)], dim=1)
-        return self.compute(x, edges, graphs=1)
+        return self.compute(x, edges, graphs=1 if graph is None else graph)
 
-    def compute(self, x: Tensor, edges: Tensor, *, graphs: int) -> Tensor:
+    def compute(self, x: Tensor, edges: Tensor, *, graphs: int | Tensor) -> Tensor:
         """Run the network.
 
         Args:
             x: Values at nodes, graph by graph, shape (nodes, in_chan).
             edges: Of all graphs, with those from nodes to themselves if it shall have them.
-            graphs: How many there are, of as many nodes each.
+            graphs: How many there are, of as many nodes each; or which one each node is of.
 
         Returns:
             Shape (nodes, out_chan).

@@ -62,7 +62,7 @@ class GridGAT(GraphNetwork):
             add_self_loops=False,
         )
 
-    def compute(self, x: Tensor, edges: Tensor, *, graphs: int) -> Tensor:  # noqa: ARG002
+    def compute(self, x: Tensor, edges: Tensor, *, graphs: int | Tensor) -> Tensor:  # noqa: ARG002
         """Run the network, see `GraphNetwork.compute`."""
         y: Tensor = self.model(x, edges)
         return y

@@ -54,7 +54,7 @@ class GridGCN(GraphNetwork):
         # their neighbors, which is smaller at the edge of what is read
         self.footprint = Footprint(margin=depth + 1, cut=0)
 
-    def compute(self, x: Tensor, edges: Tensor, *, graphs: int) -> Tensor:  # noqa: ARG002
+    def compute(self, x: Tensor, edges: Tensor, *, graphs: int | Tensor) -> Tensor:  # noqa: ARG002
         """Run the network, see `GraphNetwork.compute`."""
         weights = symmetric_weights(edges, len(x), x.dtype)
         y: Tensor = self.model(x, edges, edge_weight=weights)

@@ -41,7 +41,7 @@ class GridGIN(GraphNetwork):
             in_chan, width, depth, out_chan, dropout=dropout, act="silu"
         )
 
-    def compute(self, x: Tensor, edges: Tensor, *, graphs: int) -> Tensor:  # noqa: ARG002
+    def compute(self, x: Tensor, edges: Tensor, *, graphs: int | Tensor) -> Tensor:  # noqa: ARG002
         """Run the network, see `GraphNetwork.compute`."""
         y: Tensor = self.model(x, edges)
         return y

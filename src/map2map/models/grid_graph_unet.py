@@ -67,9 +67,12 @@ class GridGraphUNet(GraphNetwork):
             whole="its pooling compares each cell with all others",
         )
 
-    def compute(self, x: Tensor, edges: Tensor, *, graphs: int) -> Tensor:
+    def compute(self, x: Tensor, edges: Tensor, *, graphs: int | Tensor) -> Tensor:
         """Run the network, see `GraphNetwork.compute`."""
-        graph = torch.arange(graphs, device=x.device).repeat_interleave(len(x) // graphs)
+        graph = graphs
+        if not isinstance(graph, Tensor):
+            # as many nodes each
+            graph = torch.arange(graph, device=x.device).repeat_interleave(len(x) // graph)
         with warnings.catch_warnings(), torch.autocast(x.device.type, enabled=False):
             # sparse matrices of rows are in beta state, and their invariants unchecked
             warnings.filterwarnings("ignore", "Sparse ", UserWarning)

@@ -26,13 +26,14 @@ from map2map.files import replacing
 from map2map.physics.flames import flame_profile, gaussian_filter, gradient_norm
 from map2map.physics.level_set import advance, burnt_fraction, largest_step, redistance, refined
 from map2map.physics.turbulence import KarmanPao, Turbulence
+from map2map.synthetic.flame_meshes import Part, flame_mesh, write_zones
 from map2map.typing import Array, Shape
 
 __all__ = ["Case", "Layout", "Setting", "filtered_flame", "fronts", "simulate"]
 
 log = logging.getLogger(__name__)
 
-Layout = Literal["cnf", "r2"]
+Layout = Literal["cnf", "r2", "mesh"]
 
 RECORD = "simulation.json"
 
@@ -75,12 +76,14 @@ class Case:
 CASES: dict[str, tuple[Case, ...]] = {
     "cnf": (Case("DNS1", 4.0), Case("DNS2", 8.0), Case("DNS3", 6.0, surge=2.0)),
     "r2": (Case("R2", 6.0), Case("R3", 8.0, larger=1.25)),
+    "mesh": (Case("R2", 6.0), Case("R3", 8.0, larger=1.25)),
 }
 """The simulations of each layout; their order is part of the seed."""
 
 NAMES = {
     "cnf": ("filt_{}", "filt_grad_{}", "grad_filt_{}"),
     "r2": ("c_filt", "c_grad_filt", "c_filt_grad"),
+    "mesh": ("c_filt", "c_grad_filt", "c_filt_grad"),
 }
 """Of filtered c, filtered |grad c| and |grad of filtered c|."""
 
@@ -145,6 +148,7 @@ def simulate(
     layout: Layout = "cnf",
     setting: Setting = DEFAULT,
     seed: int = 0,
+    zones: int = 4,
     overwrite: bool = False,
 ) -> list[Path]:
     """Simulate turbulent premixed flames, and filter them as a large-eddy simulation would.
@@ -160,17 +164,21 @@ def simulate(
     - layout "r2": ``c_filt``, ``c_grad_filt`` and ``c_filt_grad``, likewise, but with axes z, y, x
       and without additional planes. ``R2`` is turbulence of 6 S_L, listed in ``filenames.yaml``;
       ``R3`` is turbulence of 8 S_L in a box of 1.25 times as many cells, not listed there.
+    - layout "mesh": the same fields and cases at the nodes of tetrahedra, see `flame_meshes`, and
+      `map2map.meshes` for the layout of files, ``raw/R2_00001000_zone_0001.h5``, one per zone.
+      Nodes are cells of the large-eddy grid that are moved at random.
 
-    Attributes of data sets are ``units``, ``cell_size`` [m], ``filter_width`` [m] and
+    Attributes of data sets on grids are ``units``, ``cell_size`` [m], ``filter_width`` [m] and
     ``thickness`` [m], of files also ``time`` [s] and ``rms`` [m/s], u'. A case depends on
     its seed and the setting; more snapshots go on from the others, but for surges.
 
     Args:
         out: Folder to write to.
         snapshots: Of each case, a quarter of a turnover of eddies apart.
-        layout: Names and axes: "cnf" or "r2".
+        layout: Names and axes: "cnf", "r2" or "mesh".
         setting: Size, flame and turbulence.
         seed: Seed of all cases, which are different flames.
+        zones: How many parts a mesh is cut into, each with a file of its own.
         overwrite: Whether existing files may be replaced.
 
     Returns:
@@ -185,30 +193,54 @@ def simulate(
         raise RecipeError(
             f"simulate needs snapshots >= 1 and seed >= 0, not snapshots {snapshots}, seed {seed}"
         )
+    if zones < 1:
+        raise RecipeError(f"a mesh is cut into 1 zone or more, not {zones}")
     if layout not in get_args(Layout):
         raise RecipeError(f"unknown layout {layout!r}{near_names(layout, get_args(Layout))}")
     cases = CASES[layout]
+    # for each case, for each snapshot
     files = [
-        [out / "raw" / f"{case.name}_{1000 * (number + 1):08d}.h5" for number in range(snapshots)]
+        [
+            names_of(out, case, number, zones if layout == "mesh" else 0)
+            for number in range(snapshots)
+        ]
         for case in cases
     ]
+    every = [path for shots in files for paths in shots for path in paths]
     about = {"layout": layout, "snapshots": snapshots, "seed": seed, **asdict(setting)}
-    check_folder(out, [path for paths in files for path in paths], overwrite=overwrite)
+    if layout == "mesh":
+        about["zones"] = zones
+    check_folder(out, every, overwrite=overwrite)
     # before the flames, so that a folder that is not finished says what it is
     write_text(
         out / RECORD,
         json.dumps({"simulator": "map2map.synthetic.flame_front", "parameters": about}, indent=2),
     )
-    for number, (case, paths) in enumerate(zip(cases, files, strict=True)):
+    for number, (case, shots) in enumerate(zip(cases, files, strict=True)):
         rng = np.random.default_rng([seed, get_args(Layout).index(layout), number])
         flames = fronts(setting, case, snapshots, rng)
-        for path, (time, rms, level) in zip(paths, flames, strict=True):
-            fields = filtered_flame(level, setting)
-            write(path, layout, fields, setting, {"time": time, "rms": rms})
+        parts: list[Part] = []
+        for paths, (time, rms, level) in zip(shots, flames, strict=True):
+            if layout == "mesh":
+                # one mesh for all snapshots
+                parts = parts or flame_mesh(level.shape, setting.every, setting.spacing, zones, rng)
+                fields = dict(zip(NAMES[layout], whole_flame(level, setting), strict=True))
+                write_zones(paths, parts, fields, setting.spacing)
+            else:
+                about_it = {"time": time, "rms": rms}
+                write(paths[0], layout, filtered_flame(level, setting), setting, about_it)
         log.info("simulated flame %s, %d of %d", case.name, number + 1, len(cases))
     if layout == "r2":
-        write_text(out / "filenames.yaml", yaml.safe_dump([path.name for path in files[0]]))
-    return [path for paths in files for path in paths]
+        names = [path.name for (path,) in files[0]]
+        write_text(out / "filenames.yaml", yaml.safe_dump(names))
+    return every
+
+
+def names_of(out: Path, case: Case, snapshot: int, zones: int) -> list[Path]:
+    """The files of a snapshot: of zones if there are any, else one."""
+    name = f"{case.name}_{1000 * (snapshot + 1):08d}"
+    parts = [f"_zone_{zone + 1:04d}" for zone in range(zones)] or [""]
+    return [out / "raw" / f"{name}{part}.h5" for part in parts]
 
 
 def fronts(
@@ -312,6 +344,13 @@ def filtered_flame(distance: Array, setting: Setting) -> tuple[Array, Array, Arr
     Returns:
         Filtered c, filtered |grad c| and |grad of filtered c| [1/m], on the large-eddy grid.
     """
+    here = (slice(setting.every // 2, None, setting.every),) * 3
+    c, surface, resolved = whole_flame(distance, setting)
+    return c[here], surface[here], resolved[here]
+
+
+def whole_flame(distance: Array, setting: Setting) -> tuple[Array, Array, Array]:
+    """The same as `filtered_flame`, in all cells of the direct simulation."""
     periodic = (False, True, True)
     # beyond its ends the first axis goes on, so that the filter has something to take there
     more = math.ceil(1.2 * setting.width) + 3
@@ -322,16 +361,10 @@ def filtered_flame(distance: Array, setting: Setting) -> tuple[Array, Array, Arr
     def filtered(values: Array) -> Array:
         return gaussian_filter(values, setting.width, periodic)
 
-    def sampled(values: Array) -> Array:
-        return values[more:-more][(slice(setting.every // 2, None, setting.every),) * 3]
-
     smooth = filtered(c)
     surface = filtered(gradient_norm(c, setting.spacing, periodic))
-    return (
-        sampled(smooth),
-        sampled(surface),
-        sampled(gradient_norm(smooth, setting.spacing, periodic)),
-    )
+    resolved = gradient_norm(smooth, setting.spacing, periodic)
+    return smooth[more:-more], surface[more:-more], resolved[more:-more]
 
 
 def check_folder(out: Path, files: Sequence[Path], *, overwrite: bool) -> None:
