@@ -22,7 +22,7 @@ from map2map.dialects.ai4sim.weather import files_of_split, weather
 from map2map.emulator import Emulator
 from map2map.errors import RecipeError
 from map2map.files import digest, replacing
-from map2map.foreign_weights import read_weights
+from map2map.foreign_weights import read_checkpoint
 from map2map.models.pangu import from_pangu_weather
 from map2map.patterns import Files, learnt_files
 from map2map.rollout import feed_of, later_truths, lead_scores, one_step
@@ -137,7 +137,7 @@ def emulator_of(told: Settings, store: Store, path: Path, folder: Path) -> Emula
     """The emulator of a file, or made of a checkpoint of the collection, and kept in a folder."""
     if path.suffix == ".safetensors":
         return Emulator.load(path)
-    weights = from_pangu_weather(read_weights(path)[0])
+    weights = from_pangu_weather(read_checkpoint(path).weights)
     # frames of the training need not be there
     made = weather(told, store, alone="test")
     if told.of_model["mean_file"] is None:
