@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -247,6 +248,34 @@ def test_values_that_are_not_finite_leave_with_status_2(folder, m2m):
     change(folder / "a_0.npy", (0, 2, 3), np.nan)
     (folder / "r.yaml").write_text(yaml.safe_dump(RECIPE))
     check_refusal(*m2m("train", "r.yaml"), r"'a' in a_0.npy holds 1 NaN.*cell \[2, 3\].*mask: true")
+
+
+def test_a_field_that_does_not_vary_is_named_and_no_log_of_it_is_left(folder, m2m):
+    for k in range(2):
+        np.save(folder / f"b_{k}.npy", np.ones((1, 8, 8), np.float32))
+    (folder / "runs").mkdir()
+    (folder / "runs" / "events.out.tfevents.mine").write_text("a log of before")
+    norms = {"b": {"class_path": "map2map.norms.Standardize"}}
+    (folder / "r.yaml").write_text(yaml.safe_dump(edited(model__norms=norms)))
+    check_refusal(*m2m("train", "r.yaml"), "norm of field 'b': cannot divide by std")
+    assert [path.name for path in (folder / "runs").rglob("*")] == ["events.out.tfevents.mine"]
+
+
+def test_all_of_a_few_files_are_looked_at_before_training(folder, m2m):
+    """Also those of the test, and each is named."""
+    for k, names in enumerate((("a", "b"), ("a", "b"), ("a", "c"))):
+        with h5py.File(folder / f"f_{k}.h5", "w") as file:
+            for name in names:
+                file[name] = np.ones((2, 8, 8), np.float32)
+    split = {"a": "f_[01].h5", "b": "f_[01].h5"}
+    recipe = edited(data__train=split, data__test={"a": "f_[12].h5", "b": "f_[12].h5"})
+    recipe["data"] |= {"domain": {"ndim": 2}, "overlap": True}
+    (folder / "r.yaml").write_text(yaml.safe_dump(recipe))
+    check_refusal(*m2m("train", "r.yaml"), "no field 'b' in f_2.h5")
+    part = {"pattern": "f_[01].h5", "variable": "a[1:3]"}
+    recipe = edited(data__train={"a": part, "b": "f_[01].h5"}, data__domain={"ndim": 2})
+    (folder / "r.yaml").write_text(yaml.safe_dump(recipe))
+    check_refusal(*m2m("train", "r.yaml"), r"f_0.h5: channels 1 to 3 of 'a' were asked for")
 
 
 def weights_after(folder: Path, recipe: dict) -> dict[str, torch.Tensor]:

@@ -169,7 +169,10 @@ def fit_norms(emulator: Emulator, data: Any, trainer: pl.Trainer) -> None:
         if norm.fitted:
             continue
         if trainer.is_global_zero:
-            norm.fit(lambda name=name: data.chunks(name))  # type: ignore[misc]
+            try:
+                norm.fit(lambda name=name: data.chunks(name))  # type: ignore[misc]
+            except FieldError as error:
+                raise FieldError(f"norm of field {name!r}: {error}") from error
         buffers = trainer.strategy.broadcast(dict(norm.named_buffers()))
         for key, value in buffers.items():
             owner, _, leaf = key.rpartition(".")

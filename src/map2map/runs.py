@@ -38,6 +38,9 @@ from map2map.typing import Shape
 
 __all__ = ["Files", "Patterns", "Run", "Runs", "distinct_names"]
 
+FEW = 200
+"""Files whose headers are all read at once; to open a thousand of HDF5 takes seconds."""
+
 
 class Runs:
     """The runs of a split, with fields whose kind and channels are known.
@@ -359,14 +362,16 @@ class Runs:
         return reader.stored(variable)
 
     def _check_shapes(self) -> None:
-        """All files whose headers are cheap to read; the others when they are first used."""
+        """All files, if they are few or their headers cheap; else when they are first used."""
+        few = len(self.groups) * len(self._files) <= FEW
         first = {(run.group, run.plane and run.plane[0]): run for run in reversed(self.runs)}
         for run in reversed(first.values()):
             for name in self._channels:
                 found = run.found.get(name)
                 # planes are counted from the headers, so that these are read already
                 if (
-                    run is self.runs[0]
+                    few
+                    or run is self.runs[0]
                     or self.domain.planes is not None
                     or (found is not None and self._open(found.path).cheap_header)
                 ):

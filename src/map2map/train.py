@@ -2,6 +2,8 @@
 
 import logging
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -25,6 +27,8 @@ from map2map.watched import Watched
 __all__ = ["Output", "commit", "make_trainer", "train", "versions"]
 
 log = logging.getLogger(__name__)
+
+EVENTS = "events.out.tfevents.*"
 
 
 @dataclass(frozen=True)
@@ -175,7 +179,8 @@ def train(
             data.next_sample = {"epoch": int(state.get("epoch", 0)), "sample": 0}
     # before anything is written, so that a refused run leaves nothing behind
     task.prepare(data)
-    trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
+    with _no_log_of_nothing(task, trainer):
+        trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
     emulator = task.built
     target = output.folder / output.emulator
     if not task.trained and (path is None or target.exists()):
@@ -217,6 +222,26 @@ def train(
         emulator.save(target)
         log.info("saved %s", target)
     return emulator
+
+
+@contextmanager
+def _no_log_of_nothing(task: Task, trainer: pl.Trainer) -> Iterator[None]:
+    """Remove TensorBoard's files of a training that is refused before its first step."""
+    folders = [Path(x.log_dir) for x in trainer.loggers if isinstance(x, TensorBoardLogger)]
+    before = {path for folder in folders for path in folder.glob(EVENTS)}
+    try:
+        yield
+    except BaseException:
+        if not task.trained and trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.finalize("failed")
+            for folder in folders:
+                for path in {*folder.glob(EVENTS)} - before:
+                    path.unlink()
+                for made in (folder, folder.parent):
+                    with suppress(OSError):  # something else is in it, or it was never made
+                        made.rmdir()
+        raise
 
 
 def _take_best(emulator: Emulator, output: Output, trainer: pl.Trainer) -> dict[str, int]:

@@ -130,7 +130,11 @@ class Source(ABC):
         """
         name, first, stop = split_channels(field)
         if first is not None:
-            return self.stored(name).picked(first, stop)
+            whole = self.stored(name)
+            try:
+                return whole.picked(first, stop)
+            except FieldError as error:
+                raise FieldError(f"{self.path}: {error}") from error
         found = self._scanned()
         item = found.get(field) or found.get(field.strip("/")) or self._find(field)
         if isinstance(item, Stored):
