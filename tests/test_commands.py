@@ -14,6 +14,8 @@ import yaml
 import zarr
 
 import map2map
+from map2map.cli import main
+from map2map.commands.recipes import shipped
 from map2map.emulator import Card, Emulator
 
 
@@ -327,3 +329,13 @@ def test_inspect_measures_the_footprint_of_any_network(tmp_path, m2m, capsys):
     assert "no network of that name" in m2m("inspect", "map2map.models.UNt")[2]
     out = m2m("inspect", "map2map.models.VNet", "--ndim", "1")[1]
     assert json.loads(out)["stated"]["margin"] == json.loads(out)["measured"]["margin"] == 20
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_a_recipe_without_its_data_says_where_they_come_from(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", name]) == 2
+    said = capsys.readouterr().err
+    assert "m2m simulate" in said
+    assert "Traceback" not in said
+    assert not list(tmp_path.iterdir())

@@ -19,7 +19,7 @@ LATENT = (
     "bulk:latent=BulkFlux(flux=latent, u=u10, v=v10, temperature=t2m, humidity=q2m, sst=sst, "
     "pressure=sp, current=[uo, vo])"
 )
-SIGMA = "resolved:sigma=GradientNorm(of=c)"
+SIGMA = "resolved:sigma=data/raw/{}_*.h5::{}"
 SMALL_PANGU = (
     "{shape: [12, 24], levels: 2, surface: 4, patch: [2, 2, 2], window: [2, 3, 6], width: 12}"
 )
@@ -28,12 +28,12 @@ CASES = {
     "flame_surface_density": (
         ["flame_front", *FLAME],
         ["--model.model.init_args.width=2", "--data.crops.size=[8,8,8]", "--data.augment.shift=4"],
-        ["--formula", SIGMA],
+        ["--baseline", SIGMA.format("DNS3", "grad_filt_8")],
     ),
     "flame_surface_density_graph": (
         ["flame_front", "--layout=r2", *FLAME],
         ["--model.model.init_args.width=4"],
-        ["--formula", SIGMA],
+        ["--baseline", SIGMA.format("R3", "c_filt_grad")],
     ),
     "gravity_wave_drag": (
         ["gravity_waves", "--rows=40", "--setting.spectrum.speeds=4"],

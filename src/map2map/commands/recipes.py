@@ -2,16 +2,17 @@
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from map2map.errors import RecipeError, near_names
+from map2map.errors import M2MError, RecipeError, near_names
 from map2map.yaml_files import load_yaml
 
-__all__ = ["find", "main", "read", "shipped"]
+__all__ = ["find", "main", "pointing_to_data", "read", "shipped"]
 
 
 def shipped() -> dict[str, Path]:
@@ -65,6 +66,38 @@ def summary(path: Path) -> str:
     lines = (line.lstrip("#").strip() for line in path.read_text().splitlines())
     paragraph = " ".join(takewhile(bool, lines))
     return re.split(r"\.(?:\s|$)", paragraph)[0]
+
+
+def where_data_are(path: Path) -> str:
+    """What the comment at a recipe's head says of its data: where real ones are, how to make some.
+
+    Args:
+        path: Of a recipe.
+
+    Returns:
+        A clause for messages; empty if its comment tells nothing.
+    """
+    head = takewhile(lambda line: line.startswith("#"), path.read_text().splitlines())
+    text = "\n".join(line.lstrip("#").strip() for line in head)
+    real = re.search(r"^Real data: ((?:.+\n)+)", text, re.M)
+    made = re.search(r"^m2m simulate .*", text, re.M)
+    clauses = [
+        " ".join(real[1].split()).rstrip(".") if real else "",
+        f"`{made[0]}` makes some up" if made else "",
+    ]
+    return "; or ".join(filter(None, clauses))
+
+
+@contextmanager
+def pointing_to_data(path: Path) -> Iterator[None]:
+    """Say where the data of a recipe come from, if it fails for lack of the folder ``data``."""
+    try:
+        yield
+    except M2MError as error:
+        hint = where_data_are(path)
+        if hint and "data/" in str(error) and not Path("data").exists():
+            raise type(error)(f"{error}; where data are: {hint}") from error
+        raise
 
 
 def main(argv: Sequence[str]) -> int:

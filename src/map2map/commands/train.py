@@ -25,7 +25,7 @@ import map2map.models
 import map2map.norms  # noqa: F401
 from map2map.checkpoints import Interrupted
 from map2map.commands.recipe_forms import FORMAT, settled, settled_arguments
-from map2map.commands.recipes import find, read
+from map2map.commands.recipes import find, pointing_to_data, read
 from map2map.commands.refusals import one_sentence
 from map2map.common_grid import CommonGrid
 from map2map.data import FieldData
@@ -218,4 +218,6 @@ def main(argv: Sequence[str]) -> int:
         raise RecipeError(
             "which recipe? `m2m train NAME` or `m2m train PATH.yaml`; see m2m recipes"
         )
-    return train_recipe(["--config", str(find(argv[0])), *argv[1:]])
+    path = find(argv[0])
+    with pointing_to_data(path):
+        return train_recipe(["--config", str(path), *argv[1:]])
