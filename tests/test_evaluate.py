@@ -22,6 +22,7 @@ from map2map.grids import Domain
 from map2map.models import ConvNet
 from map2map.report.scores import read_scores
 from map2map.runs import Files, Runs
+from map2map.score_tables import table
 from map2map.scores import Joint, middle
 
 SHAPE = (12, 10)
@@ -102,6 +103,36 @@ def test_scores_are_those_of_the_metrics_called_by_hand(folder):
     assert np.isnan(found.curl_error.sel(field="t")).all()
     np.testing.assert_allclose(found.k, metrics.spectral_scores(truth, truth, (0.5, 0.7)).k)
     assert (found.seconds > 0).all()
+
+
+def test_scores_of_all_runs_together_are_those_of_one_large_run(folder):
+    np.save("w_3.npy", np.load("w_3.npy") + 5)
+    emulator = Emulator.load("e.safetensors")
+    _, same = identity(emulator.inputs, emulator.targets)
+    found = evaluate(emulator, runs_of(emulator), {"identity": same})
+    for name in "wt":
+        made, truth = (
+            np.concatenate(x, axis=1).astype(np.float64)
+            for x in (
+                [outputs(emulator, run)[name] for run in (2, 3, 4)],
+                [np.load(f"{name}_{run}.npy") for run in (2, 3, 4)],
+            )
+        )
+        squared = ((made - truth) ** 2).sum()
+        deviations = ((truth - truth.mean((1, 2), keepdims=True)) ** 2).sum()
+        expected = {
+            "rmse": np.sqrt(squared / truth.size),
+            "r2": 1 - squared / deviations,
+            "relative_l2": np.sqrt(squared / (truth**2).sum()),
+        }
+        at = found.sel({"method": "emulator", "field": name})
+        for key, value in expected.items():
+            np.testing.assert_allclose(at[f"{key}_all"], value, rtol=1e-6)
+            told = table(found)["emulator"][name][key]["all"]
+            np.testing.assert_allclose(told, value, rtol=1e-6)
+    w = found.sel({"method": "emulator", "field": "w"})
+    assert abs(float(w.r2_all - w.r2_mean)) > 0.05
+    assert np.isnan(found.r2_all.sel({"method": "identity", "field": "t"}))
 
 
 def test_means_and_intervals_are_over_runs(folder):

@@ -1,9 +1,11 @@
-"""Fields of a later frame, and frames by their dates, against whole arrays in memory."""
+"""Fields of later and earlier frames, and frames by their dates, against whole arrays."""
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from map2map.baselines import same_arrays
+from map2map.derived import Increment
 from map2map.errors import FieldError, RecipeError, SourceError
 from map2map.fields import Field
 from map2map.grids import Domain
@@ -75,6 +77,65 @@ def test_a_later_field_is_the_frame_so_much_later_and_runs_without_it_are_left_o
         np.testing.assert_array_equal(whole(found, "p", k)[0], data.p[k])
         np.testing.assert_array_equal(whole(found, "mask", k)[0], data.mask)
         np.testing.assert_array_equal(whole(found, "t_next", k), data.t[k + steps])
+
+
+@pytest.mark.parametrize(("later", "steps"), [("-6h", 1), (" -1 day", 4), (-3, 3)])
+def test_an_earlier_field_is_the_frame_so_much_earlier_and_runs_without_it_are_left_out(
+    store, later, steps
+):
+    data, path = store
+    patterns = {"t": str(path), "t_before": Files(str(path), "t", later=later)}
+    patterns |= {"t_next": Files(str(path), "t", later="6h")}
+    found = Runs([Field("t"), Field("t_before")], [Field("t_next")], patterns, DOMAIN)
+    # the first frames have nothing before them, the last one nothing behind it
+    assert [run.frame for run in found] == list(range(steps, 11))
+    for k, run in enumerate(found):
+        np.testing.assert_array_equal(whole(found, "t", k), data.t[run.frame])
+        np.testing.assert_array_equal(whole(found, "t_before", k), data.t[run.frame - steps])
+        np.testing.assert_array_equal(whole(found, "t_next", k), data.t[run.frame + 1])
+
+
+def test_earlier_frames_are_found_by_their_times_and_are_of_the_dates_asked_for(tmp_path):
+    # no frame of 2019-12-31T06, number 5
+    data = weather(drop=(5,))
+    data.to_netcdf(tmp_path / "w.nc")
+    path = str(tmp_path / "w.nc")
+    patterns = {"t": Files(path, only={"time": "2019-12-31:2020-01-01"})}
+    patterns |= {"before": Files(path, "t", later="-12h")}
+    found = Runs([Field("t"), Field("before")], [], patterns, DOMAIN)
+    read = [(run.frame, run.later["before"]) for run in found]
+    times, half_a_day = data.time.values, np.timedelta64(12, "h")
+    first = np.datetime64("2019-12-31")
+    expected = [
+        (k, list(times).index(t - half_a_day))
+        for k, t in enumerate(times)
+        if t - half_a_day in times and t - half_a_day >= first
+    ]
+    assert read == expected
+    assert len(read) == 5
+
+
+def test_of_several_frames_of_an_array_the_present_one_persists(store):
+    _, path = store
+    files = {"t": str(path)}
+    steps = {"before": "-6h", "long_before": "-12h", "next": "6h"}
+    files |= {name: Files(str(path), "t", later=later) for name, later in steps.items()}
+    for inputs in (["long_before", "t", "before"], ["before", "long_before"]):
+        some = {name: files[name] for name in (*inputs, "next")}
+        found = Runs([Field(name) for name in inputs], [Field("next")], some, DOMAIN)
+        assert same_arrays(found) == {"next": "t" if "t" in inputs else "before"}
+
+
+def test_an_increment_is_learnt_from_frames_and_masked_where_there_is_land(store):
+    data, path = store
+    derived = {"change": Increment("p_next", "p", mask="mask")}
+    patterns = {"p": str(path), "mask": str(path), "p_next": Files(str(path), "p", later="12h")}
+    found = Runs([Field("p")], [Field("change")], patterns, DOMAIN, derived=derived)
+    assert len(found) == 10
+    for k in (0, 9):
+        p = data.p.values.astype(np.float64)
+        expected = np.where(data["mask"] > 0.5, p[k + 2] - p[k], np.nan)
+        np.testing.assert_allclose(whole(found, "change", k)[0], expected, rtol=1e-6)
 
 
 def test_steps_across_a_gap_are_left_out(tmp_path):
@@ -149,6 +210,9 @@ def test_placeholders_and_dates_are_told_apart(tmp_path):
         ("7h", None, RecipeError, r"step of 7h .*every 6:00:00; use a multiple .*6:00:00"),
         ("90 days", None, RecipeError, "no frame has another one 90 days later: there are 12"),
         (0, None, RecipeError, "`later` is 0 frames, but must be 1 or more"),
+        (-12, None, RecipeError, "no frame of .* is left: 12 of 12"),
+        ("-7h", None, RecipeError, r"step of 7h .*every 6:00:00"),
+        ("- 6h ago", None, RecipeError, "'6h ago' is no duration|is no duration"),
         (12, None, RecipeError, "no frame of .* is left: 12 of 12"),
         ("6h", {"time": 2021}, RecipeError, "no frames in 2021: .* from 2019-12-30T00"),
         ("6h", {"tim": 2020}, RecipeError, "names 'tim', .* axis of frames .* is 'time'"),

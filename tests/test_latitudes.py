@@ -6,8 +6,14 @@ import torch
 import xarray as xr
 
 from map2map.errors import FieldError, GeometryError
-from map2map.metrics.latitudes import LatitudeScores, latitude_scores, latitude_weights
+from map2map.metrics.latitudes import (
+    LatitudeScores,
+    forecast_scores,
+    latitude_scores,
+    latitude_weights,
+)
 
+COSINE = np.pi / 180
 LAT = np.linspace(-90, 90, 7)
 
 
@@ -31,7 +37,7 @@ def test_weights_are_areas_of_cells_with_a_mean_of_one():
 
 def test_scores_are_the_sums_of_their_definition():
     p, t, c = fields()
-    found = latitude_scores(p, t, LAT, c)
+    found = forecast_scores(p, t, LAT, c)
     cos = [np.cos(x * np.pi / 180) for x in LAT]
     for channel in range(2):
         squares, accs, absolute, bias = [], [], [], []
@@ -64,7 +70,7 @@ def test_an_error_of_the_sine_of_latitude_has_an_rmse_of_one_over_root_three():
     """The mean of sin² over a sphere is 1/3, of |sin| 1/2; the plain mean would be 1/2 and 2/π."""
     lat = np.linspace(-89.75, 89.75, 360)
     error = np.sin(np.deg2rad(lat))[None, :, None] * np.ones((1, 1, 4))
-    found = latitude_scores(error[None] + 3, np.full((1, 1, 360, 4), 3.0), lat)
+    found = forecast_scores(error[None] + 3, np.full((1, 1, 360, 4), 3.0), lat)
     assert found.rmse.item() == pytest.approx(3**-0.5, rel=1e-4)
     assert found.mae.item() == pytest.approx(0.5, rel=1e-4)
     assert found.bias.item() == pytest.approx(0, abs=1e-12)
@@ -87,10 +93,10 @@ def test_anomalies_of_orthogonal_waves_have_the_correlation_of_their_angle():
 
 def test_a_perfect_forecast_is_perfect_and_the_climatology_has_no_correlation():
     _, t, c = fields()
-    found = latitude_scores(t, t, LAT, c)
+    found = forecast_scores(t, t, LAT, c)
     for name in ("rmse", "mae", "bias", "acc"):
         np.testing.assert_allclose(found[name], found[name].attrs["perfect"], atol=1e-12)
-    assert np.isnan(latitude_scores(c, t, LAT, c).acc).all()
+    assert np.isnan(forecast_scores(c, t, LAT, c).acc).all()
     assert found.rmse.attrs["units"] == "field"
     assert found.acc.attrs["units"] == "1"
 
@@ -98,12 +104,12 @@ def test_a_perfect_forecast_is_perfect_and_the_climatology_has_no_correlation():
 def test_a_climatology_without_samples_is_that_of_all():
     p, t, c = fields()
     same = np.stack([c[0]] * 3)
-    xr.testing.assert_identical(latitude_scores(p, t, LAT, c[0]), latitude_scores(p, t, LAT, same))
+    xr.testing.assert_identical(forecast_scores(p, t, LAT, c[0]), forecast_scores(p, t, LAT, same))
 
 
 def test_samples_tensors_and_dataarrays_give_what_arrays_give():
     p, t, c = fields()
-    expected = latitude_scores(p, t, LAT, c)
+    expected = forecast_scores(p, t, LAT, c)
     scores = LatitudeScores(LAT)
     for i in range(3):
         truth = xr.DataArray(t[i], dims=("channel", "lat", "lon"), attrs={"units": "K"})
@@ -116,19 +122,19 @@ def test_cells_that_are_not_finite_do_not_count():
     holed, junk = t.copy(), p.copy()
     holed[1, 0, 3, 2] = np.nan
     junk[1, 0, 3, 2] = 1e9
-    found = latitude_scores(junk, holed, LAT, c)
+    found = forecast_scores(junk, holed, LAT, c)
     # as if that cell had been right: its weight is missing in the mean, too
     w = latitude_weights(LAT)[:, None] * np.ones((7, 5))
     w[3, 2] = 0
     squares = [((p[i, 0] - t[i, 0]) ** 2 * latitude_weights(LAT)[:, None]).mean() for i in (0, 2)]
     squares.append((w * (p[1, 0] - t[1, 0]) ** 2).sum() / w.sum())
     assert found.rmse[0].item() == pytest.approx(np.mean(squares) ** 0.5)
-    np.testing.assert_allclose(found.acc[1], latitude_scores(p, t, LAT, c).acc[1])
+    np.testing.assert_allclose(found.acc[1], forecast_scores(p, t, LAT, c).acc[1])
     # a sample without a cell counts for nothing
     holed[1, 0] = np.nan
-    expected = latitude_scores(p[[0, 2]], t[[0, 2]], LAT, c[[0, 2]])
-    np.testing.assert_allclose(latitude_scores(p, holed, LAT, c).acc[0], expected.acc[0])
-    np.testing.assert_allclose(latitude_scores(p, holed, LAT, c).rmse[0], expected.rmse[0])
+    expected = forecast_scores(p[[0, 2]], t[[0, 2]], LAT, c[[0, 2]])
+    np.testing.assert_allclose(forecast_scores(p, holed, LAT, c).acc[0], expected.acc[0])
+    np.testing.assert_allclose(forecast_scores(p, holed, LAT, c).rmse[0], expected.rmse[0])
 
 
 def test_what_does_not_fit_is_refused():
@@ -139,9 +145,9 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(GeometryError, match="no area"):
         latitude_weights([90.0, -90.0])
     with pytest.raises(GeometryError, match=r"\(3, 2, 7, 4\).* must have the same"):
-        latitude_scores(p[..., 1:], t, LAT)
+        forecast_scores(p[..., 1:], t, LAT)
     with pytest.raises(GeometryError, match="with 6 latitudes"):
-        latitude_scores(p, t, LAT[1:])
+        forecast_scores(p, t, LAT[1:])
     scores = LatitudeScores(LAT)
     with pytest.raises(FieldError, match="nothing to score"):
         scores.result()
@@ -153,3 +159,96 @@ def test_what_does_not_fit_is_refused():
     one, other = (xr.DataArray(p[0], dims=("channel", "y", "x"), attrs={"units": u}) for u in "ab")
     with pytest.raises(FieldError, match="in units of 'a', but the truth in 'b'"):
         scores.add(one, other)
+
+
+# --- the metric of one field ------------------------------------------------------------------
+
+
+def written_out(p, t, u, lat, counts):
+    """Sums of one channel, cell by cell in Python's floats."""
+    sums = dict.fromkeys(("w", "squared", "absolute", "bias", "both", "one", "other"), 0.0)
+    for i, j in np.ndindex(*t.shape):
+        if not counts[i, j]:
+            continue
+        w = np.cos(float(lat[i]) * COSINE)
+        f, y, c = float(p[i, j]), float(t[i, j]), float(u[i, j])
+        terms = {"w": 1, "squared": (f - y) ** 2, "absolute": abs(f - y), "bias": f - y}
+        terms |= {"both": (f - c) * (y - c), "one": (f - c) ** 2, "other": (y - c) ** 2}
+        for name, term in terms.items():
+            sums[name] += w * term
+    return sums
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_metric_is_a_loop_over_the_cells_that_count(dtype):
+    p, t, c = (x[0].astype(dtype) for x in fields())
+    mask = np.random.default_rng(3).random(t.shape[1:]) < 0.8
+    t[0, 2, 3] = np.nan
+    counts = mask.copy()
+    counts[2, 3] = False
+    found = latitude_scores(p, t, latitude=LAT[:, None], climatology=c, mask=mask)
+    sums = [written_out(p[k], t[k], c[k], LAT, counts) for k in range(2)]
+    squared, absolute, bias = (
+        [s[name] / s["w"] for s in sums] for name in ("squared", "absolute", "bias")
+    )
+    accs = [s["both"] / (s["one"] * s["other"]) ** 0.5 for s in sums]
+    expected = {
+        "latitude_rmse": np.mean(squared) ** 0.5,
+        "latitude_mae": np.mean(absolute),
+        "latitude_bias": np.mean(bias),
+        "acc": np.mean(accs),
+        "level_latitude_rmse": np.sqrt(squared),
+        "level_latitude_bias": bias,
+        "level_acc": accs,
+    }
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-12, err_msg=name)
+
+
+def test_vectors_are_correlated_as_wholes_and_biased_by_their_lengths():
+    p, t, c = (x[0] for x in fields())
+    about = {"latitude": LAT[:, None], "climatology": c, "vector": True}
+    found = latitude_scores(p, t, **about)
+    sums = [written_out(p[k], t[k], c[k], LAT, np.ones((7, 5))) for k in range(2)]
+    both, one, other = (sum(s[name] for s in sums) for name in ("both", "one", "other"))
+    assert found.acc.item() == pytest.approx(both / (one * other) ** 0.5)
+    w = np.cos(LAT * COSINE)[:, None] * np.ones((7, 5))
+    longer = np.hypot(*p) - np.hypot(*t)
+    assert found.latitude_bias.item() == pytest.approx((w * longer).sum() / w.sum())
+    assert "level_acc" not in found
+
+
+def test_latitudes_may_lie_along_any_axis_and_be_told_by_coordinates():
+    p, t, c = (x[0] for x in fields())
+    expected = latitude_scores(p, t, latitude=LAT[:, None], climatology=c)
+    turned = [np.swapaxes(x, 1, 2) for x in (p, t, c)]
+    found = latitude_scores(turned[0], turned[1], latitude=LAT, climatology=turned[2])
+    xr.testing.assert_allclose(found, expected, rtol=1e-12)
+    for name, attrs in (("lat", {}), ("y", {"units": "degrees_north"})):
+        coords = {name: (name, LAT, attrs)}
+        arrays = [xr.DataArray(x, coords, ("channel", "lon", name)) for x in turned]
+        found = latitude_scores(arrays[0], arrays[1], climatology=arrays[2])
+        xr.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_without_latitudes_there_is_nothing_and_without_a_climatology_no_correlation():
+    p, t, c = (x[0] for x in fields())
+    assert not latitude_scores(p, t, climatology=c).data_vars
+    assert "acc" not in latitude_scores(p, t, latitude=LAT[:, None])
+    # the climatology has no anomaly, and unknown cells of it count for the correlation alone
+    assert np.isnan(latitude_scores(c, t, latitude=LAT[:, None], climatology=c).acc)
+    holed = c.copy()
+    holed[:, 3, :] = np.nan
+    found = latitude_scores(p, t, latitude=LAT[:, None], climatology=holed)
+    counts = np.ones((7, 5), bool)
+    counts[3] = False
+    sums = [written_out(p[k], t[k], c[k], LAT, counts) for k in range(2)]
+    expected = [s["both"] / (s["one"] * s["other"]) ** 0.5 for s in sums]
+    np.testing.assert_allclose(found.level_acc, expected)
+    assert found.latitude_rmse == latitude_scores(p, t, latitude=LAT[:, None]).latitude_rmse
+    with pytest.raises(GeometryError, match="the climatology has shape"):
+        latitude_scores(p, t, climatology=c[:, 1:])
+    for wrong, message in ((LAT * 2, "from -90 to 90"), (LAT[:, None, None], "are not those of")):
+        with pytest.raises(GeometryError, match=message):
+            latitude_scores(p, t, latitude=wrong)

@@ -88,6 +88,7 @@ def test_a_list_of_loggers_gets_the_same_scalars_and_figures_go_to_tensorboard(t
     tags = {
         "loss/batch/train", "lr", "samples/s", "grad/first", "grad/last", "grad/all",
         "loss/epoch/train", "loss/epoch/val", "mae/epoch/train", "mae/epoch/val",
+        "r2/epoch/val", "relative_l2/epoch/val",
     }  # fmt: skip
     assert board.keys() == tags
     assert rows[0].keys() == {*tags, "step", "epoch"}

@@ -1,5 +1,7 @@
 """Rollouts of emulators that are known exactly: shifts along the globe."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -171,7 +173,7 @@ def test_the_command_takes_feed_step_and_climatology_from_the_card(here, capsys)
         assert float(first) == pytest.approx(np.sqrt(mse), rel=1e-5)
 
 
-def test_evaluate_takes_later_targets_from_the_card_and_persistence_for_identity(here):
+def test_evaluate_takes_later_targets_from_the_card_and_names_what_persists(here):
     assert main(["evaluate", "e.safetensors", "w.zarr", "--metrics", "pointwise"]) == 0
     explicit = ["t=w.zarr", "mask=w.zarr", "t_next=w.zarr::t@+6h", "-o", "two.nc"]
     assert main(["evaluate", "e.safetensors", *explicit, "--metrics", "pointwise"]) == 0
@@ -181,7 +183,133 @@ def test_evaluate_takes_later_targets_from_the_card_and_persistence_for_identity
             found = scores.rmse.sel({"field": "t_next"})
             np.testing.assert_allclose(found.sel({"method": "emulator"}), 0.25, rtol=1e-4)
             change = np.sqrt(np.square(np.diff(waves(), axis=0)).mean((1, 2, 3)))
-            np.testing.assert_allclose(found.sel({"method": "identity"}), change, rtol=1e-4)
+            np.testing.assert_allclose(found.sel({"method": "persistence"}), change, rtol=1e-4)
+
+
+def remembering():
+    """What t was before is added to it, of two frames of one channel: 2 t - t before, say."""
+    model = nn.Conv2d(2, 1, 1, bias=False)
+    with torch.no_grad():
+        model.weight[0, :, 0, 0] = torch.tensor([2.0, -0.5])
+    inputs = FieldSet((Field("t", "K", "scalar", 1), Field("before", "K", "scalar", 1)))
+    targets = FieldSet((Field("t_next", "K", "scalar", 1),))
+    spec = {
+        "class_path": "torch.nn.Conv2d",
+        "init_args": {"in_channels": 2, "out_channels": 1, "kernel_size": 1, "bias": False},
+    }
+    return Emulator(inputs, targets, {}, model, DOMAIN, spec).eval()
+
+
+def learnt_with(later):
+    return {
+        "t": Files("w.zarr"),
+        "before": Files("w.zarr", "t", later=later),
+        "t_next": Files("w.zarr", "t", later="6h"),
+    }
+
+
+def test_an_earlier_input_becomes_what_the_present_one_was():
+    emulator = remembering()
+    feed = feed_of(emulator, learnt_with("-6h"))
+    assert feed == {"t_next": "t", "t": "before"}
+    rng = np.random.default_rng(0)
+    before, now = rng.normal(size=(2, 1, ROWS, CELLS)).astype(np.float32)
+    for made in rollout(emulator, {"t": now, "before": before}, 4, feed):
+        before, now = now, 2 * now - 0.5 * before
+        np.testing.assert_allclose(made["t_next"], now, rtol=1e-5, atol=1e-5)
+
+
+def test_an_earlier_input_that_is_no_whole_step_away_is_refused():
+    for later in ("-12h", "-3h", -1):
+        with pytest.raises(FieldError, match=r"'before' is .* no input is what it becomes"):
+            feed_of(remembering(), learnt_with(later))
+
+
+def test_rollouts_with_earlier_inputs_are_scored_and_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    times = np.datetime64("2020-01-01", "ns") + np.arange(FRAMES) * np.timedelta64(6, "h")
+    values = np.random.default_rng(0).normal(size=(FRAMES, ROWS, CELLS)).astype(np.float32)
+    coords = {"time": times, "latitude": LATITUDES, "longitude": np.arange(CELLS) * 30.0}
+    xr.Dataset({"t": (("time", "latitude", "longitude"), values)}, coords).to_netcdf("w.nc")
+    emulator = remembering()
+    train = {"t": "w.nc", "before": {"pattern": "w.nc", "variable": "t", "later": "-6h"}}
+    train |= {"t_next": {"pattern": "w.nc", "variable": "t", "later": "6h"}}
+    emulator.training_record = {"recipe": {"data": {"train": train}}}
+    emulator.save("e.safetensors")
+    assert main(["rollout", "e.safetensors", "w.nc", "--steps", "2", "--truth", "-o", "f.nc"]) == 0
+    with xr.open_dataset("f.nc") as made:
+        first = 2 * values[1] - 0.5 * values[0]
+        np.testing.assert_allclose(made.t_next[0], first, rtol=1e-5, atol=1e-5)
+        second = 2 * first - 0.5 * values[1]
+        np.testing.assert_allclose(made.t_next[1], second, rtol=1e-5, atol=1e-5)
+        assert made.time[0] == np.datetime64("2020-01-01T12")
+    with xr.open_dataset("rollout.nc") as scores:
+        assert scores.attrs["starts"] == FRAMES - 1 - 2
+    # applied to a file, outputs have the times of the frames that have one before them
+    assert main(["apply", "e.safetensors", "w.nc", "-o", "a.nc"]) == 0
+    with xr.open_dataset("a.nc") as made:
+        np.testing.assert_array_equal(made.time, times[1:])
+        expected = 2 * values[1:] - 0.5 * values[:-1]
+        np.testing.assert_allclose(made.t_next, expected, rtol=1e-5, atol=1e-5)
+
+
+def by_area(prediction, truth, usual):
+    """RMSE, bias and anomaly correlation of one frame (level, row, cell), in double precision."""
+    p, t, u = (np.asarray(x, np.float64) for x in (prediction, truth, usual))
+    w = np.cos(np.deg2rad(LATITUDES))[:, None] * np.ones(CELLS)
+    mean = [[(w * x).sum() / w.sum() for x in (*(p - t) ** 2,)], [*((w * (p - t)).sum((1, 2)))]]
+    sums = [(w * x).sum((1, 2)) for x in ((p - u) * (t - u), (p - u) ** 2, (t - u) ** 2)]
+    acc = np.mean(sums[0] / np.sqrt(sums[1] * sums[2]))
+    return np.mean(mean[0]) ** 0.5, np.mean(mean[1]) / w.sum(), acc
+
+
+def test_evaluate_weighs_by_area_where_files_have_latitudes(here):
+    start = ["evaluate", "e.safetensors", "w.zarr"]
+    assert main([*start, "--metrics", "latitude"]) == 0
+    # of the frames that the target had in training
+    usual = waves()[1:8].astype(np.float64).mean(axis=0)
+    with xr.open_dataset("scores.nc") as scores:
+        for method, add in (("emulator", 0.25), ("persistence", None)):
+            found = scores.sel({"method": method, "field": "t_next"})
+            for k in range(FRAMES - 1):
+                made = waves()[k] if add is None else waves()[k + 1] + add
+                rmse, bias, acc = by_area(made, waves()[k + 1], usual)
+                np.testing.assert_allclose(found.latitude_rmse[k], rmse, rtol=1e-4)
+                np.testing.assert_allclose(found.latitude_bias[k], bias, atol=1e-5)
+                np.testing.assert_allclose(found.acc[k], acc, rtol=1e-5)
+        assert scores.level_acc.sizes["level"] == 2
+        # means over cells that are all alike are none by area
+        assert abs(found.rmse[0] / found.latitude_rmse[0] - 1) > 0.05
+    assert main(["report", "scores.nc"]) == 0
+    page = Path("report.html").read_text()
+    assert "anomaly correlation" in page
+    assert "RMSE by area" in page
+
+
+def test_a_climatology_may_come_from_files(here):
+    months = np.random.default_rng(1).normal(size=(3, 2, ROWS, CELLS))
+    usual, dims = months.mean(axis=0), ("month", "level", "latitude", "longitude")
+    coords = {"latitude": LATITUDES, "longitude": np.arange(CELLS) * 30.0}
+    xr.Dataset({"t": (dims, months)}, coords).to_netcdf("usual.nc")
+    start = ["evaluate", "e.safetensors", "w.zarr", "--metrics", "latitude", "--no-training-mean"]
+    assert main([*start, "--climatology-files", "t_next=usual.nc::t"]) == 0
+    with xr.open_dataset("scores.nc") as scores:
+        found = scores.acc.sel({"method": "persistence", "field": "t_next"})
+        expected = [by_area(waves()[k], waves()[k + 1], usual)[2] for k in range(FRAMES - 1)]
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+    xr.Dataset({"t": (dims, months[..., 1:])}).to_netcdf("other.nc")
+    assert main([*start, "--climatology-files", "other.nc::t", "--overwrite"]) == 2
+
+
+def test_scores_by_area_are_refused_without_latitudes_and_left_out_unasked(here, capsys):
+    with xr.open_zarr("w.zarr") as data:
+        data.rename(latitude="y").to_zarr("flat.zarr", zarr_format=2, consolidated=True)
+    start = ["evaluate", "e.safetensors", "flat.zarr", "--no-training-mean"]
+    assert main([*start, "--metrics", "latitude"]) == 2
+    assert "needs an axis of latitudes" in capsys.readouterr().err
+    assert main([*start, "--metrics", "pointwise", "conservation"]) == 0
+    with xr.open_dataset("scores.nc") as scores:
+        assert not [name for name in scores if "latitude" in name or "acc" in name]
 
 
 @pytest.mark.parametrize(

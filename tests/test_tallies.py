@@ -6,7 +6,7 @@ import torch
 from sklearn import metrics
 
 from map2map.fields import Field, FieldSet
-from map2map.tallies import Tally, rates
+from map2map.tallies import FieldTally, Tally, rates
 
 TWO = Field("g", kind="label", classes=("a", "b")).resolved(1, 2)
 THREE = Field("k", kind="label", classes=("a", "b", "c")).resolved(3, 2)
@@ -99,3 +99,55 @@ def test_a_ratio_of_nothing_is_zero():
     assert rates(torch.tensor([[3.0, 0.0], [0.0, 0.0]])) == {
         "accuracy": 1.0, "precision": 0.0, "recall": 0.0, "F1_score": 0.0, "TPR": 0.0, "FPR": 0.0,
     }  # fmt: skip
+
+
+# --- fields -----------------------------------------------------------------------------------
+
+
+def decoded(x):
+    """Normalized to physical: channels have units of their own."""
+    return x * torch.tensor([10.0, 0.5, 3.0]).reshape(1, 3, 1) + 280
+
+
+def physical_scores(outputs, targets):
+    """R² and relative L2 of the fields "a" (two channels) and "b", in float64, mean of both."""
+    y, t = (decoded(torch.cat(x)).double().numpy() for x in (outputs, targets))
+    r2, relative = [], []
+    for part in (slice(0, 2), slice(2, 3)):
+        truth, error = t[:, part], (y - t)[:, part]
+        mean = np.nanmean(truth, axis=(0, 2), keepdims=True)
+        r2.append(1 - np.nansum(error**2) / np.nansum((truth - mean) ** 2))
+        relative.append(np.sqrt(np.nansum(error**2) / np.nansum(truth**2)))
+    return np.mean(r2), np.mean(relative)
+
+
+@pytest.mark.parametrize("holes", [False, True])
+def test_scores_of_fields_are_those_of_the_data_set_and_no_means_of_batches(holes):
+    fields = FieldSet((Field("a", channels=2), Field("b", channels=1)))
+    generator = torch.Generator().manual_seed(0)
+    targets = [torch.randn(2, 3, 5, generator=generator), torch.randn(1, 3, 5) * 0.1 + 4]
+    outputs = [t + 0.3 * torch.randn(t.shape, generator=generator) for t in targets]
+    if holes:
+        targets[0][0, 0, :3] = torch.nan
+    tally = FieldTally(fields, decoded)
+    alone = []
+    for y, t in zip(outputs, targets, strict=True):
+        tally.add(y, t)
+        one = FieldTally(fields, decoded)
+        one.add(y, t)
+        alone.append(one.results()["r2"])
+        assert alone[-1] == pytest.approx(physical_scores([y], [t])[0], rel=1e-5)
+    found = tally.results()
+    expected = physical_scores(outputs, targets)
+    assert (found["r2"], found["relative_l2"]) == pytest.approx(expected, rel=1e-5)
+    # the second batch hardly varies by itself
+    assert np.mean(alone) < expected[0] - 0.5
+    # two processes with a batch each
+    other = [FieldTally(fields, decoded) for _ in range(2)]
+    for one, y, t in zip(other, outputs, targets, strict=True):
+        one.add(y, t)
+    together = other[0].results(lambda sums: sums + other[1].sums)
+    assert together == pytest.approx(found, rel=1e-12)
+    tally.clear()
+    tally.add(outputs[1], targets[1])
+    assert tally.results()["r2"] == pytest.approx(alone[1], rel=1e-12)

@@ -496,11 +496,12 @@ RECIPE = {
 }
 
 
-def command_line(folder, rate, **trainer):
+def command_line(folder, rate, val=None, **trainer):
     """Train in a process of its own; the state it leaves."""
     recipe = json.loads(json.dumps(RECIPE))
     recipe["output"]["folder"] = folder
     recipe["trainer"] |= trainer
+    recipe["data"] |= {"val": val} if val else {}
     recipe["model"]["optimizer"]["init_args"]["lr"] = rate
     Path(f"{folder}.yaml").write_text(yaml.safe_dump(recipe))
     command = "import sys; from map2map.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -543,3 +544,31 @@ def test_two_processes_take_the_mean_of_the_gradients_of_their_own_samples():
     for name, value in model.state_dict().items():
         torch.testing.assert_close(state["model"][name], value, rtol=1e-4, atol=1e-5)
         assert not torch.equal(value, start[name])
+
+
+@pytest.mark.parametrize("trainer", [{}, {"devices": 2, "strategy": "ddp"}])
+def test_r2_is_that_of_the_whole_validation_split_for_any_number_of_processes(trainer):
+    """Not the mean of those of batches; and callbacks may monitor it."""
+    # the second run varies less, so that batches differ
+    np.save("x_4.npy", np.load("x_1.npy") * 0.3)
+    np.save("y_4.npy", np.load("y_1.npy") * 0.3)
+    val = {"x": "x_[24].npy", "y": "y_[24].npy"}
+    stop = {"class_path": "lightning.pytorch.callbacks.EarlyStopping",
+            "init_args": {"monitor": "val_r2", "mode": "max", "patience": 0,
+                          "check_on_train_epoch_end": False, "check_finite": True}}  # fmt: skip
+    state = command_line("one", 0.0, val, callbacks=[stop], **trainer)
+    model = ConvNet(1, 1, ndim=2, width=3, depth=1)
+    model.load_state_dict(state["model"])
+    made, truth = [], []
+    for run in (2, 4):
+        whole = np.pad(np.load(f"x_{run}.npy"), ((0, 0), (1, 1), (1, 1)), mode="wrap")
+        with torch.no_grad():
+            made.append(model(torch.from_numpy(whole)[None])[0].double().numpy())
+        truth.append(np.load(f"y_{run}.npy").astype(np.float64))
+    y, t = np.stack(made), np.stack(truth)
+    expected = 1 - ((y - t) ** 2).sum() / ((t - t.mean()) ** 2).sum()
+    each = [1 - ((a - b) ** 2).sum() / ((b - b.mean()) ** 2).sum() for a, b in zip(y, t)]  # noqa: B905
+    assert abs(np.mean(each) - expected) > 0.1
+    assert state["history"]["r2/val"] == pytest.approx([expected], rel=1e-4)
+    relative = np.sqrt(((y - t) ** 2).sum() / (t**2).sum())
+    assert state["history"]["relative_l2/val"] == pytest.approx([relative], rel=1e-4)

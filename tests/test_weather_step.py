@@ -57,10 +57,10 @@ def test_it_is_scored_and_rolled_out(trained, monkeypatch):
     assert main(["evaluate", *start, "--metrics", "pointwise", "--climatology"]) == 0
     with xr.open_dataset("scores.nc") as scores:
         assert scores.sizes["run"] == 6
-        assert {"identity", "training mean", "climatology"} < set(scores.method.values)
+        assert {"persistence", "training mean", "climatology"} < set(scores.method.values)
         with xr.open_zarr("data/weather.zarr") as data:
             t = data["2m_temperature"].isel(time=slice(12, 20)).values
-        found = scores.rmse.sel({"field": "2m_temperature_next", "method": "identity"})
+        found = scores.rmse.sel({"field": "2m_temperature_next", "method": "persistence"})
         expected = np.sqrt(np.square(t[2:] - t[:-2]).mean((1, 2)))
         np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert main(["rollout", *start, "--steps", "2", "--truth", "-o", "f.zarr"]) == 0

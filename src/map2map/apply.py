@@ -101,8 +101,8 @@ def jobs_of(job: Job) -> list[Job]:
     emulator = load(job)
     runs = open_runs(emulator, job)
     text = str(job.output)
-    # the frames of a file belong together
-    files = [run.paths for run in runs if not run.frame]
+    # the frames of a file belong together, whichever of them are taken
+    files = list({id(run.found): run.paths for run in runs}.values())
     if len(files) > 1 and "{run}" not in text:
         raise RecipeError(
             f"{len(files)} runs match, but there is one output {text}; put {{run}} into its name"

@@ -18,6 +18,7 @@ from map2map.errors import FieldError, GeometryError, M2MError, near_names
 from map2map.fields import Field, FieldSet, field_channels
 from map2map.grids import Domain
 from map2map.patterns import learnt_files
+from map2map.readers import resolve
 from map2map.runs import Files, Patterns, Runs
 from map2map.sources import open_source
 from map2map.typing import Array, Shape
@@ -53,16 +54,19 @@ def read_field(runs: Runs, name: str, run: int, shape: Shape) -> NDArray[np.floa
 
 
 def same_arrays(runs: Runs) -> dict[str, str]:
-    """For each target that is a later frame of an input's array, that input."""
-    arrays = {}
-    for name in runs.inputs.names:
+    """For each target that is a later frame of an input's array, that input: what persists."""
+    first, arrays = runs.runs[0], {}
+    frames = {name: first.later.get(name, first.frame or 0) for name in runs.inputs.names}
+    for name in sorted(frames, key=frames.__getitem__):
+        # of several frames the latest
         reader, variable = runs.source(name, 0)
         arrays[reader.path, variable] = name
     found = {}
-    for name in runs.runs[0].later:
+    for name, frame in first.later.items():
         reader, variable = runs.source(name, 0)
-        if (reader.path, variable) in arrays and name in runs.targets.names:
-            found[name] = arrays[reader.path, variable]
+        partner = arrays.get((reader.path, variable))
+        if partner is not None and name in runs.targets.names and frames[partner] < frame:
+            found[name] = partner
     return found
 
 
@@ -71,6 +75,7 @@ def identity(
     targets: FieldSet,
     scale_factor: int = 1,
     earlier: Mapping[str, str] | None = None,
+    persistent: Mapping[str, float] | None = None,
 ) -> tuple[dict[str, str], Baseline]:
     """Each target is predicted by an input of the same units, kind and channels, if there is one.
 
@@ -83,10 +88,15 @@ def identity(
         targets: Fields that it gives.
         scale_factor: Target cells per input cell and axis; unless 1, the grids differ.
         earlier: For targets that are later frames, the inputs that are (`same_arrays`).
+        persistent: For targets that are changes, what they are where nothing changes.
 
     Returns:
-        The input for each target that has one, and the baseline.
+        The input, or number, for each target that has one, and the baseline.
     """
+    still = {
+        name: np.full(field_channels(targets[name]), value, np.float32)
+        for name, value in (persistent or {}).items()
+    }
     partners = dict(earlier or {})
     for target in targets if scale_factor == 1 else ():
         alike = [field.name for field in inputs if _comparable(field, target)]
@@ -96,14 +106,14 @@ def identity(
             named = [target.name]
         elif len(alike) == len(rivals) == 1:
             named = alike
-        if target.name not in partners and len(named) == 1:
+        if target.name not in {**partners, **still} and len(named) == 1:
             partners[target.name] = named[0]
 
     def predict(run: int, fields: Mapping[str, Array]) -> Mapping[str, Array]:
         del run
-        return {target: fields[name] for target, name in partners.items()}
+        return still | {target: fields[name] for target, name in partners.items()}
 
-    return partners, predict
+    return {**{name: str(value) for name, value in (persistent or {}).items()}, **partners}, predict
 
 
 def _comparable(one: Field, other: Field) -> bool:
@@ -240,8 +250,12 @@ def variable_of(files: Files, target: str) -> Files:
     return files
 
 
-def training_files(record: Mapping[str, Any], targets: FieldSet) -> dict[str, Files]:
+def training_files(
+    record: Mapping[str, Any], targets: FieldSet, derived: Mapping[str, Derived] | None = None
+) -> dict[str, Files]:
     """Where the training files of the targets are, from an emulator's card.
+
+    Of targets that are computed, those of what they are computed from.
 
     Raises:
         FieldError: If the card does not say, or files are not there any more, or others are.
@@ -250,7 +264,7 @@ def training_files(record: Mapping[str, Any], targets: FieldSet) -> dict[str, Fi
     learnt, found = learnt_files(record), {}
     # one field may say for all of which dates frames are
     dates = {key: wanted for files in learnt.values() for key, wanted in files.dates.items()}
-    for name in targets.names:
+    for name in resolve(targets.names, derived or {})[1]:
         entries = [run[name] for run in runs if name in run]
         if not entries:
             raise FieldError("the emulator's card does not name its training files")
@@ -289,6 +303,8 @@ class Means:
         domain: Domain,
         shape: Shape | None = None,
         track: Callable[[Iterable[int], int], Iterable[int]] = lambda runs, _: runs,
+        *,
+        derived: Mapping[str, Derived] | None = None,
     ) -> "Means":
         """Read training runs, one slab at a time; what is not finite does not count.
 
@@ -298,11 +314,14 @@ class Means:
             domain: What their grids have in common.
             shape: Cells per axis of the means of each cell; None: not wanted.
             track: Shows the progress over so many runs.
+            derived: How fields without files are computed.
 
         Raises:
             M2MError: If files cannot be read, or do not fit.
         """
-        runs = Runs(list(targets), [], {n: patterns[n] for n in targets.names}, domain)
+        made = {name: how for name, how in (derived or {}).items() if name not in patterns}
+        names = resolve(targets.names, made)[1]
+        runs = Runs(list(targets), [], {n: patterns[n] for n in names}, domain, derived=made)
         sums = {f.name: np.zeros((2, field_channels(f))) for f in targets}
         keeps = runs.domain.same_shape and runs.shape == shape
         each = {f.name: np.zeros((2, field_channels(f), *runs.shape)) for f in targets if keeps}
@@ -340,8 +359,9 @@ def from_training(
     track: Callable[[Iterable[int], int], Iterable[int]],
     *,
     climatology: bool,
+    usual: bool = False,
     required: bool,
-) -> dict[str, Baseline]:
+) -> tuple[dict[str, Baseline], Mapping[str, Array]]:
     """The baselines that need the training set; none, with the reason logged, if it is not there.
 
     Args:
@@ -349,21 +369,27 @@ def from_training(
         evaluated: The runs of the evaluation.
         find: Where the training files are.
         track: Shows the progress.
-        climatology: Whether the mean of each cell is wanted, too.
+        climatology: Whether the mean of each cell is wanted as a baseline, too.
+        usual: Whether it is wanted to compare with, if it can be had.
         required: Whether the training set must be there, because the user has named it.
+
+    Returns:
+        The baselines, and means of each cell by target; empty if not wanted, or not on the grid of
+        the evaluation.
 
     Raises:
         M2MError: If the training set is required and cannot be used.
     """
     shape = tuple(n * evaluated.scale_factor for n in evaluated.shape)
     try:
-        wanted = shape if climatology else None
-        means = Means.over(targets, find(), evaluated.domain, wanted, track)
+        wanted = shape if climatology or usual else None
+        how = evaluated.derived
+        means = Means.over(targets, find(), evaluated.domain, wanted, track, derived=how)
     except M2MError as error:
         if required or climatology:
             raise
         log.info("no baseline 'training mean': %s; give --train NAME=PATTERN", error)
-        return {}
+        return {}, {}
     found = {"training mean": constant(means.channels)}
     if climatology:
         if not means.cells or means.runs < 2:
@@ -372,4 +398,4 @@ def from_training(
                 f"{shape}; leave out --climatology"
             )
         found["climatology"] = constant(means.cells)
-    return found
+    return found, means.cells if means.runs > 1 else {}

@@ -25,7 +25,10 @@ from map2map.emulator import Emulator
 from map2map.errors import FieldError, GeometryError, M2MError, RecipeError, SaveError, near_names
 from map2map.fields import Field
 from map2map.figures import Case
+from map2map.globe import latitudes
 from map2map.grids import Grid
+from map2map.metrics import Pointwise
+from map2map.metrics.base import slabs
 from map2map.runs import Runs, distinct_names
 from map2map.scores import Joint, Table, middle, with_summary
 from map2map.tiling import valid_domain
@@ -39,6 +42,9 @@ EMULATOR = "emulator"
 EXAMPLES = ("best", "median", "worst")
 SPECTRAL = ("spectral", "bispectrum")
 """Metrics of periodic fields, whose number of wavenumbers depends on the grid."""
+
+LATITUDE = "latitude"
+"""The metric that needs to know where on the globe cells are."""
 
 LAYERED = ("profile",)
 """Metrics with as many numbers as an axis has cells."""
@@ -55,6 +61,8 @@ class Options:
         track: Shows the progress over so many runs.
         where: Which cells are scored; default: all that are finite.
         watch: Is shown every field of every run that is scored, with what was predicted; figures.
+        climatology: Of targets, what is usual in each cell, shape (channel, *space); for anomaly
+            correlations.
     """
 
     metrics: Sequence[str] | None = None
@@ -63,6 +71,7 @@ class Options:
     track: Callable[[Iterable[int], int], Iterable[int]] = field(default=lambda runs, _: runs)
     where: Where | None = None
     watch: Callable[[Case], None] | None = None
+    climatology: Mapping[str, Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.metrics or ():
@@ -169,9 +178,16 @@ class Evaluation:
             chosen = {name: None for name in chosen if name not in SPECTRAL}
         if not runs.domain.same_shape:
             chosen = {name: None for name in chosen if name not in LAYERED}
+        if LATITUDE in (options.metrics or ()) and latitudes(runs, 0, names[0]) is None:
+            raise RecipeError(
+                f"the metric {LATITUDE!r} needs an axis of latitudes, told by its units "
+                f"(degrees_north) or name (lat, latitude), with coordinates in the files, but "
+                f"{names[0]!r} of {runs.runs[0]} has none"
+            )
         self.metrics = [available[name] for name in chosen]
         self.seconds: list[float] = []
         self.joints: dict[str, Joint] = {}
+        self.pooled: dict[tuple[str, str], Pointwise] = {}
         self.masked_fields: set[str] = set()
 
     def grid_of(self, run: int) -> Grid:
@@ -273,6 +289,7 @@ class Evaluation:
             )
             return
         vector = scored.kind == "vector"
+        told = self.told(run, scored, truth)
         for method, values in found.items():
             for metric in self.metrics:
                 scores = metric(
@@ -282,6 +299,7 @@ class Evaluation:
                     periodic=self.wraps,
                     vector=vector,
                     mask=None if counts.all() else counts,
+                    **told,
                 )
                 self.table.add(method, run, name, scores)
         if self.options.watch is not None:
@@ -296,8 +314,24 @@ class Evaluation:
                     self.grid.spacing,
                 )
             )
+        for method, values in found.items():
+            pooled = self.pooled.setdefault((method, name), Pointwise())
+            for part in slabs(values, truth, None if counts.all() else counts):
+                pooled.add(*part)
         joint = self.joints.setdefault(name, Joint.like(truth, found[EMULATOR], counts))
         joint.add(truth, found[EMULATOR], counts)
+
+    def told(self, run: int, scored: Field, truth: Array) -> dict[str, Any]:
+        """What metrics are told of a field on the globe: where it is, and what is usual there."""
+        parts = self.fields[scored]
+        latitude = latitudes(self.runs, run, parts[0])
+        if latitude is None:
+            return {}
+        usual = [self.options.climatology.get(name) for name in parts]
+        known = [values for values in usual if values is not None]
+        if len(known) < len(parts) or known[0].shape[1:] != truth.shape[1:]:
+            return {"latitude": latitude}
+        return {"latitude": latitude, "climatology": np.concatenate(known)}
 
     def result(self, folder: Path) -> xr.Dataset:
         """All scores of all runs.
@@ -326,6 +360,7 @@ class Evaluation:
         scores["seconds"] = xr.Variable(
             "run", self.seconds, {"units": "s", "long_name": "time to apply the emulator"}
         )
+        scores = scores.assign(self.over_all())
         joints = [self.joints[target.name] for target in targets]
         scores["joint"] = xr.Variable(
             ("field", "bin", "bin_output"),
@@ -341,6 +376,26 @@ class Evaluation:
             {"units": "field", "long_name": "edges of the bins; outer bins hold what is beyond"},
         )
         return scores.assign_attrs(self.notes())
+
+    def over_all(self) -> dict[str, xr.Variable]:
+        """Scores of all cells of all runs together: R² is no mean of those of runs."""
+        none = Pointwise().result()
+        told = {
+            "rmse": ("field", "root of the mean squared error of values", 0.0),
+            "r2": ("1", "coefficient of determination, with the truth's mean per channel", 1.0),
+            "relative_error": ("1", "root of summed squared errors / summed squared truth", 0.0),
+        }
+        results = {key: pooled.result() for key, pooled in self.pooled.items()}
+        made = {}
+        for name, (units, what, perfect) in told.items():
+            values = [
+                [results.get((method, f.name), none)[name] for f in self.fields]
+                for method in self.methods
+            ]
+            attrs = {"units": units, "long_name": f"{what}; over all runs", "perfect": perfect}
+            short = name.replace("relative_error", "relative_l2")
+            made[f"{short}_all"] = xr.Variable(("method", "field"), values, attrs)
+        return made
 
     def notes(self) -> dict[str, Any]:
         """Why spectra are missing, and what the grid is."""

@@ -1,4 +1,4 @@
-"""Frames of files: which are taken, by their times, and which later ones belong to them."""
+"""Frames of files: which are taken, by their times, and which others belong to them."""
 
 from collections.abc import Mapping
 
@@ -24,19 +24,20 @@ def choose(
     *,
     among: bool = False,
 ) -> tuple[Numbers, dict[str, Numbers]]:
-    """The frames that are taken, and those of the fields that are read from later ones.
+    """The frames that are taken, and those of the fields that are read from others.
 
     Args:
         count: How many frames there are.
         axis: The axis that counts them, as far as the file tells.
-        files: Of each field: which dates it asks for, and how much later it is.
+        files: Of each field: which dates it asks for, and how much later or earlier it is.
         every: Take every so many-th of them.
         where: Of which file, for messages.
         among: Whether it is one file among others, which may have no frame of these dates.
 
     Returns:
-        Numbers of frames; and for each field that is later as many numbers of its own. All that
-        fields read, now and later, has the dates that any of them asks for.
+        Numbers of frames; and for each field that is later or earlier as many numbers of its own.
+        All that fields read, now, later and earlier, has the dates that any of them asks for:
+        frames near the ends of these dates, or of the file, are left out.
 
     Raises:
         RecipeError: If dates or steps cannot be read, or no frame is left.
@@ -68,20 +69,25 @@ def choose(
         steps = ", ".join(f"{name} {files[name].later}" for name in later)
         raise RecipeError(
             f"no frame of {where} is left: {int(allowed.sum())} of {count} have the dates that "
-            f"`only` asks for, and none of these has all its later ones among them ({steps})"
+            f"`only` asks for, and none of these has all its later and earlier ones among them "
+            f"({steps})"
         )
     return frames, {name: numbers[frames] for name, numbers in later.items()}
 
 
 def frames_later(count: int, axis: Axis | None, step: str | int, where: object) -> Numbers:
-    """For each frame, the one that is so much later; -1 where there is none."""
+    """For each frame, the one that is so much later (earlier if negative); -1 if there is none."""
     found = np.full(count, -1)
     if isinstance(step, int):
-        if step < 1:
-            raise RecipeError(f"`later` is {step} frames, but must be 1 or more, or a time")
-        found[: max(0, count - step)] = np.arange(step, max(step, count))
-        return found
-    first, other = starts(times_of(axis, where), step)
+        if step == 0:
+            raise RecipeError(
+                "`later` is 0 frames, but must be 1 or more, -1 or less for earlier ones, or a time"
+            )
+        numbers = np.arange(count) + step
+        return np.where((numbers >= 0) & (numbers < count), numbers, found)
+    first, other = starts(times_of(axis, where), step.strip().lstrip("-"))
+    if step.strip().startswith("-"):
+        first, other = other, first
     found[first] = other
     return found
 

@@ -24,7 +24,7 @@ class Run:
         found: The file of each field that has one, and which array of it.
         told: What the placeholders of their patterns stand for.
         frame: Which frame of those files, if they have several.
-        later: The frame of each field that is read from a later one.
+        later: The frame of each field that is read from a later or earlier one.
         plane: Across which axis a plane is taken, and which one, if it is a plane.
         group: Number of the simulation, or frame of it, that it is or is a plane of.
     """

@@ -67,7 +67,8 @@ class Files:
             "2019-01-01:2020-03-25", or years, 2019 or [2018, 2020]. It is enough that one field
             says so; all frames that a run reads are among them.
         later: Read a frame that much later than the run's: "6h", by the times of the axis of
-            frames; or so many frames. Runs that have none are left out.
+            frames; or so many frames. With a minus sign it is earlier: "-6h". Runs that have none
+            are left out.
 
     >>> Files("sims/seed{seed}/{gravity}_phi.h5").match(Path("sims/seed0007/gr_phi.h5"))
     {'seed': '0007', 'gravity': 'gr'}

@@ -1,7 +1,8 @@
 """Rollouts: an emulator of one step, applied to what it gives, again and again; and their scores.
 
-A target that is a later frame of an input becomes that input in the next step; inputs that no
-target feeds, such as masks, stay as they are.
+A target that is a later frame of an input becomes that input in the next step, and an input that is
+an earlier frame of another becomes what that was; inputs that nothing feeds, such as masks, stay as
+they are.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from map2map.emulator import Emulator
 from map2map.errors import FieldError, GeometryError, RecipeError, near_names
 from map2map.fields import same_units
 from map2map.frames import times_of
+from map2map.globe import latitudes
 from map2map.metrics.latitudes import LatitudeScores
 from map2map.runs import Files, Patterns, Runs
 from map2map.sources import Axis, Stored, format_for
@@ -26,7 +28,16 @@ from map2map.times import duration, unit
 from map2map.typing import Array
 from map2map.windows import Window
 
-__all__ = ["check_feed", "feed_of", "later_truths", "lead_scores", "rollout", "write_rollout"]
+__all__ = [
+    "check_feed",
+    "fed_targets",
+    "feed_of",
+    "history_of",
+    "later_truths",
+    "lead_scores",
+    "rollout",
+    "write_rollout",
+]
 
 Track = Callable[[Iterable[int], int], Iterable[int]]
 """Shows the progress of so many steps."""
@@ -45,7 +56,8 @@ def rollout(
         emulator: Of one step.
         fields: What it starts from, as `Emulator.apply` takes it by name.
         steps: How many.
-        feed: For outputs, the input that each becomes in the next step; other inputs are kept.
+        feed: For outputs, the input that each becomes in the next step, and for inputs, the one
+            that each becomes as an earlier frame of it; other inputs are kept.
         settings: How the emulator is applied.
 
     Yields:
@@ -63,8 +75,9 @@ def rollout(
     for _ in range(steps):
         found = emulator.apply(now, settings=settings)
         yield found
+        last = dict(now)
         for target, name in feed.items():
-            value, before = found[target], now[name]
+            value, before = found[target] if target in found else last[target], now[name]
             if value.shape[-emulator.ndim :] != before.shape[-emulator.ndim :]:
                 raise GeometryError(
                     f"{target!r} has shape {tuple(value.shape)}, but {name!r}, which it is to "
@@ -88,13 +101,15 @@ def check_feed(emulator: Emulator, feed: Mapping[str, str]) -> None:
             f"and {', '.join(inputs.names)}"
         )
     for target, name in feed.items():
-        for wanted, known in ((target, targets.names), (name, inputs.names)):
+        sources = (*targets.names, *inputs.names)
+        for wanted, known in ((target, sources), (name, inputs.names)):
             if wanted not in known:
                 raise FieldError(
                     f"{target!r} is to feed {name!r}, but the emulator has no "
                     f"{wanted!r}{near_names(wanted, known)}"
                 )
-        one, other = targets[target], inputs[name]
+        one = targets[target] if target in targets.names else inputs[target]
+        other = inputs[name]
         alike = not (one.units and other.units) or same_units(one.units, other.units)
         if one.channels != other.channels or not alike:
             raise FieldError(
@@ -104,7 +119,7 @@ def check_feed(emulator: Emulator, feed: Mapping[str, str]) -> None:
 
 
 def feed_of(emulator: Emulator, learnt: Mapping[str, Files]) -> dict[str, str]:
-    """Which outputs feed which inputs: those that were later frames of them in training.
+    """Which outputs and inputs feed which inputs: what were later frames of them in training.
 
     Args:
         emulator: The emulator.
@@ -122,7 +137,49 @@ def feed_of(emulator: Emulator, learnt: Mapping[str, Files]) -> dict[str, str]:
             key = str(files.pattern), files.variable or target
             if key in arrays:
                 found[target] = arrays[key]
+    return found | history_of(emulator, learnt, found)
+
+
+def history_of(
+    emulator: Emulator, learnt: Mapping[str, Files], feed: Mapping[str, str]
+) -> dict[str, str]:
+    """Which inputs become which others a step later, being earlier frames of them.
+
+    Raises:
+        FieldError: If an input is of an earlier frame, but nothing can become it.
+    """
+    known = {name: learnt[name] for name in emulator.needed() if name in learnt}
+    places = {
+        (str(files.pattern), files.variable or name, offset(files.later)): name
+        for name, files in known.items()
+    }
+    found = {}
+    for name, files in known.items():
+        if offset(files.later) >= 0:
+            continue
+        later = offset(files.later) + offset(one_step(feed, learnt))
+        source = places.get((str(files.pattern), files.variable or name, later))
+        if source not in emulator.inputs.names or name not in emulator.inputs.names:
+            raise FieldError(
+                f"{name!r} is {files.later} later than the start of a step, and in a rollout "
+                f"becomes another frame with every step, but no input is what it becomes; roll "
+                f"out emulators whose earlier inputs are whole steps apart, and not computed"
+            )
+        found[str(source)] = name
     return found
+
+
+def offset(later: str | int | None) -> int:
+    """How much later a field is: in frames, or in microseconds."""
+    if later is None or isinstance(later, int):
+        return later or 0
+    length = int(duration(later.strip().lstrip("-")).astype(np.int64))
+    return -length if later.strip().startswith("-") else length
+
+
+def fed_targets(emulator: Emulator, feed: Mapping[str, str]) -> dict[str, str]:
+    """Only the outputs that feed inputs."""
+    return {target: name for target, name in feed.items() if target in emulator.targets.names}
 
 
 def one_step(feed: Mapping[str, str], learnt: Mapping[str, Files]) -> str | int:
@@ -131,6 +188,9 @@ def one_step(feed: Mapping[str, str], learnt: Mapping[str, Files]) -> str | int:
     Raises:
         FieldError: If it is not known, or not the same for all.
     """
+    earlier = {name for name, files in learnt.items() if offset(files.later) < 0}
+    # inputs that become earlier frames tell nothing of the step
+    feed = {name: other for name, other in feed.items() if other not in earlier}
     steps = {name: learnt[name].later for name in feed if name in learnt}
     found = [step for step in steps.values() if step is not None]
     if len(found) < len(feed) or len({str(step) for step in found}) > 1:
@@ -236,7 +296,7 @@ def later_truths(
         step: How much later an output is, a time or frames.
     """
     targets, places = [], dict(patterns)
-    for target, name in feed.items():
+    for target, name in fed_targets(emulator, feed).items():
         entry = patterns.get(name)
         if not isinstance(entry, Files):
             raise FieldError(f"{name!r} is in no file, so there is no truth of {target!r}")
@@ -273,13 +333,14 @@ def lead_scores(
     Returns:
         Scores along ``method``, ``lead`` (in steps) and ``channel``, such as ``t[3]``.
     """
-    usual = climatology or {}
-    rows = latitudes(runs)
+    usual, moved = climatology or {}, feed
+    feed = fed_targets(emulator, feed)
+    rows = row_latitudes(runs)
     methods = ("emulator", "persistence", *(["climatology"] if usual else []))
     sums = {(m, k, t): LatitudeScores(rows) for m in methods for k in range(steps) for t in feed}
     for run in track(range(len(runs)), len(runs)):
         shape, start = runs.shape_of(run), inputs_of(emulator, runs, run)
-        for k, made in enumerate(rollout(emulator, start, steps, feed)):
+        for k, made in enumerate(rollout(emulator, start, steps, moved)):
             for target, name in feed.items():
                 truth = as_rows(read_field(runs, f"{target}+{k + 1}", run, shape))
                 values = {"emulator": made[target], "persistence": start[name]}
@@ -315,14 +376,11 @@ def lead_scores(
     return scores.assign_attrs(starts=len(runs))
 
 
-def latitudes(runs: Runs) -> NDArray[np.float64]:
+def row_latitudes(runs: Runs) -> NDArray[np.float64]:
     """Of the rows of cells [degrees]; all 0 if the first axis is none of latitudes."""
-    source, variable = runs.source(runs.reference, 0)
-    stored = source.stored(variable)
-    axis = stored.axes[0] if stored.axes else None
-    if axis is None or axis.values is None or not axis.name.lower().startswith("lat"):
-        return np.zeros(stored.shape[0])
-    return np.asarray(axis.values, np.float64)
+    found, rows = latitudes(runs), runs.shape_of(0)[0]
+    known = found is not None and len(found) == rows and found.size == rows
+    return found.ravel() if found is not None and known else np.zeros(rows)
 
 
 def as_rows(values: Array) -> Array:

@@ -310,8 +310,8 @@ class Runs:
         if not self.domain.frames:
             if asked:
                 raise FieldError(
-                    f"{', '.join(asked)} are asked for later than the others, but files are not "
-                    f"said to have frames; set data.domain.frames: 1"
+                    f"{', '.join(asked)} are asked for later or earlier than the others, but "
+                    f"files are not said to have frames; set data.domain.frames: 1"
                 )
             return runs
         found = []
@@ -340,7 +340,7 @@ class Runs:
             dates = next(files.dates for files in self._files.values() if files.dates)
             raise SourceError(
                 f"none of {len(runs)} files, such as {runs[0]}, has frames of {dates}, or has "
-                f"them and their later ones; `m2m inspect` tells their times"
+                f"them and their later and earlier ones; `m2m inspect` tells their times"
             )
         return found
 

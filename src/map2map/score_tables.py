@@ -54,7 +54,8 @@ def table(scores: xr.Dataset) -> dict[str, Any]:
     """What is one number, or one for each class and way of counting, of every method and field.
 
     Of emulators of fields a score is ``{"mean", "low", "high", "units", "runs"}``: the mean over
-    runs, the ends of its 95 % interval (null with one run), and how many runs had it. Of labels and
+    runs, the ends of its 95 % interval (null with one run), and how many runs had it; of RMSE, R²
+    and relative L2 also ``all``, that of all cells of all runs together. Of labels and
     parameters it is ``{"sample", "group", "units"}`` ("image" of labels), per sample and per run,
     each a number, or numbers by class.
 
@@ -80,6 +81,7 @@ def _of_fields(scores: xr.Dataset) -> dict[str, Any]:
                 **{part: plain(rows[f"{key}_{part}"].item()) for part in PARTS},
                 "units": rows[key].attrs["units"].replace("field", str(own)),
                 "runs": count,
+                **({"all": plain(rows[f"{key}_all"].item())} if f"{key}_all" in rows else {}),
             }
     return found
 

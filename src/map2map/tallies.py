@@ -1,4 +1,4 @@
-"""Tallies: how labels and parameters come out in an epoch, counted batch by batch on the device."""
+"""Tallies: how targets come out in an epoch, counted batch by batch on the device."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from map2map.fields import Field, FieldSet
 
-__all__ = ["Tally", "rates"]
+__all__ = ["FieldTally", "Tally", "rates"]
 
 
 def rates(confusion: Tensor) -> dict[str, float]:
@@ -94,6 +94,63 @@ class Tally:
             front = f"{field.name}_" if len(self.fields) > 1 else ""
             found |= {f"{front}{name}": value for name, value in scores.items()}
         return found
+
+
+class FieldTally:
+    """Sums of an epoch from which scores of fields follow, those of all batches and processes.
+
+    R² = 1 - sum (y - t)² / sum (t - mean t)², with the mean per channel, and relative L2 =
+    sqrt(sum (y - t)² / sum t²), as `metrics.pointwise` has them, over the whole data set: a mean of
+    those of batches is another number, which depends on the size of batches.
+
+    Args:
+        fields: The targets.
+        decode: Undoes the norms of targets, shape (batch, channel, *space).
+    """
+
+    def __init__(self, fields: FieldSet, decode: Callable[[Tensor], Tensor]) -> None:
+        self.fields, self.decode = fields, decode
+        self.sums = torch.zeros(4, fields.channels, dtype=torch.float64)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.sums = torch.zeros_like(self.sums)
+
+    @torch.no_grad()
+    def add(self, output: Tensor, target: Tensor) -> None:
+        """Count a batch, where the target is finite.
+
+        Args:
+            output: Of the network, shape (batch, channel, *space).
+            target: Normalized, of the same shape.
+        """
+        y, t = (
+            self.decode(x.detach() if x.dtype == torch.float64 else x.detach().float()).double()
+            for x in (output, target)
+        )
+        counts = torch.isfinite(t)
+        error, t = (torch.where(counts, x, 0.0) for x in (y - t, t))
+        parts = torch.stack([counts.double(), error.square(), t, t.square()])
+        over = [axis for axis in range(parts.ndim) if axis not in (0, 2)]
+        self.sums = self.sums.to(parts.device) + parts.sum(dim=over)
+
+    def results(self, total: Callable[[Tensor], Tensor] = lambda x: x) -> dict[str, float]:
+        """R² and relative L2 of the epoch; of several fields, the means of theirs.
+
+        Args:
+            total: Adds up the sums of all processes.
+        """
+        every = total(self.sums).cpu()
+        r2, relative = [], []
+        for channels in self.fields.slices.values():
+            count, squared, first, second = every[:, channels]
+            deviations = (second - first.square() / count.clamp(min=1)).sum()
+            r2.append(1 - squared.sum() / deviations)
+            relative.append((squared.sum() / second.sum()).sqrt())
+        return {
+            "r2": float(torch.stack(r2).mean()),
+            "relative_l2": float(torch.stack(relative).mean()),
+        }
 
 
 def shape_of(field: Field) -> tuple[int, ...]:

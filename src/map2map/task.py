@@ -19,6 +19,7 @@ from map2map.emulator import Emulator
 from map2map.errors import ArtefactError, FieldError, GeometryError, RecipeError
 from map2map.fields import Field
 from map2map.grids import Domain
+from map2map.masked_losses import masked_loss
 from map2map.mean_line import MeanLine
 from map2map.norms import Norm
 from map2map.preparation import (
@@ -32,7 +33,7 @@ from map2map.preparation import (
 )
 from map2map.runs import Runs
 from map2map.schedules import WarmupCosine
-from map2map.tallies import Tally
+from map2map.tallies import FieldTally, Tally
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ class Task(pl.LightningModule):
         self._closed, self.trained = -1, False
         self.examples: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         self.tallies: dict[str, Tally] = {}
+        self.fits: dict[str, FieldTally] = {}
         self.line: MeanLine | None = None
 
     # --- before training -------------------------------------------------------------------
@@ -136,6 +138,8 @@ class Task(pl.LightningModule):
             decode = self.emulator.decode_target
             self.tallies = {split: Tally(runs.targets, decode) for split in ("train", "val")}
             self.line = MeanLine(runs.targets, runs.inputs.channels)
+        else:
+            self.fits = {"val": FieldTally(runs.targets, self.emulator.decode_target)}
         return self.emulator
 
     def prepare(self, data: Any) -> None:
@@ -227,7 +231,7 @@ class Task(pl.LightningModule):
         else:
             output, y = fit_together(output, y, batch.dataset, self.built, aligned=self._aligned)
         output = output.to(y.dtype)
-        return self._loss(self._compare, output, self._smoothed(y, batch), batch), x, output, y
+        return self._loss(self.loss, output, self._smoothed(y, batch), batch), x, output, y
 
     def _varied(self, x: Tensor, y: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Normalized inputs and targets with what was drawn for them."""
@@ -255,23 +259,13 @@ class Task(pl.LightningModule):
         return torch.cat(parts, dim=1)
 
     @staticmethod
-    def _loss(
-        compare: Callable[[Tensor, Tensor], Tensor], output: Tensor, y: Tensor, batch: Batch
-    ) -> Tensor:
-        if not batch.dataset.allow_nonfinite:
-            return compare(output, y)
-        valid = torch.isfinite(y)
-        count = valid.sum()
-        # where nothing is to be learnt, the target is what came out; the mean is over the rest
-        loss = compare(output, torch.where(valid, y, output.detach()))
-        return loss * (valid.numel() / count.clamp(min=1))
-
-    def _compare(self, output: Tensor, y: Tensor) -> Tensor:
+    def _loss(compare: nn.Module, output: Tensor, y: Tensor, batch: Batch) -> Tensor:
         try:
-            loss: Tensor = self.loss(output, y)
+            masked = batch.dataset.allow_nonfinite
+            loss: Tensor = masked_loss(compare, output, y) if masked else compare(output, y)
         except TypeError as error:
             raise RecipeError(
-                f"the loss {type(self.loss).__name__} does not compare an output with a target: "
+                f"the loss {type(compare).__name__} does not compare an output with a target: "
                 f"{error}"
             ) from error
         return loss
@@ -327,6 +321,8 @@ class Task(pl.LightningModule):
             self._count(f"{name}/{split}", value, len(batch))
         if self.tallies:
             self.tallies[split].add(output, y)
+        if split in self.fits:
+            self.fits[split].add(output, y)
 
     @torch.no_grad()
     def _keep(self, split: str, x: Tensor, output: Tensor, y: Tensor) -> None:
@@ -349,8 +345,9 @@ class Task(pl.LightningModule):
     def _close_measures(self, split: str) -> None:
         for name in self.measures:
             self.epoch_measures[f"{name}/{split}"] = self._epoch_loss(f"{name}/{split}")
-        if self.tallies:
-            tally = self.tallies[split]
+        for tally in (self.tallies.get(split), self.fits.get(split)):
+            if tally is None:
+                continue
             for name, value in tally.results(self._total).items():
                 self.epoch_measures[f"{name}/{split}"] = value
             tally.clear()
@@ -364,6 +361,8 @@ class Task(pl.LightningModule):
         }
         # every process has the same, so that nothing is to be reduced
         for name, value in told.items():
+            if name == "r2":  # as other tools call it
+                self.log(f"{split}_r2", value, logger=False, rank_zero_only=False, sync_dist=False)
             self.log(f"{name}/{split}", value, logger=False, rank_zero_only=False, sync_dist=False)
 
     def _total(self, counts: Tensor) -> Tensor:

@@ -199,7 +199,7 @@ class Progress(TQDMProgressBar):
 
 
 class EpochLines(pl.Callback):
-    """A line per epoch: losses, the accuracy of each label, rate, and the time that remains."""
+    """A line per epoch: losses, R² or the accuracy of each label, rate, and what time remains."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
@@ -221,6 +221,8 @@ class EpochLines(pl.Callback):
             }
             if right and field.kind == "label":
                 losses += f"; accuracy{of} {listed(right)}"
+        if "r2/val" in pl_module.epoch_measures and pl_module.fits:
+            losses += f"; R² val {pl_module.epoch_measures['r2/val']:.4g}"
         if trainer.is_global_zero:
             done, total = trainer.current_epoch + 1, trainer.max_epochs or 0
             each = (time.perf_counter() - self._start) / (done - self._first)

@@ -50,7 +50,8 @@ class Watched(pl.Callback):
         known = [f"{measure}/train" for measure in measures]
         if trainer.limit_val_batches:
             known = [f"{measure}/val" for measure in measures] + known
-        if name not in known:
+            known += ["r2/val", "relative_l2/val"] if task.fits else []
+        if name not in known and not (name == "val_r2" and "r2/val" in known):
             none = "" if trainer.limit_val_batches else "; there is no validation split"
             raise RecipeError(
                 f"{type(callback).__name__} monitors {name!r}, which this training does not "

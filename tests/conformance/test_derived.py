@@ -10,12 +10,15 @@ from map2map.derived import (
     Box,
     BulkFlux,
     Charlette,
+    Combination,
     Coordinate,
     Derived,
     Gradient,
     GradientNorm,
     GrowthDifference,
+    Increment,
     Magnitude,
+    MixedLayerWarming,
 )
 from map2map.grids import Grid
 from map2map.readers import DerivedReader, InMemory
@@ -28,8 +31,11 @@ MADE = {
     Gradient: lambda ndim: Gradient("a", ndim - 1),
     GradientNorm: lambda ndim: GradientNorm("a"),
     Charlette: lambda ndim: Charlette("a", width=0.8, cutoff=0.4, beta=0.6),
+    Combination: lambda ndim: Combination(["v", "v"], [2.0, -0.5], channels=ndim),
     GrowthDifference: lambda ndim: GrowthDifference("v", "v", (10, 1), Om=0.3, channels=ndim),
+    Increment: lambda ndim: Increment("v", "v", channels=ndim),
     Magnitude: lambda ndim: Magnitude(["a", "v"]),
+    MixedLayerWarming: lambda ndim: MixedLayerWarming(["a", "a"], 30.0, "6h"),
     Coordinate: lambda ndim: Coordinate("a", 0),
     BulkFlux: lambda ndim: BulkFlux(["latent", "stress_x"], "a", "a", 285.0, 0.007, 288.0),
 }

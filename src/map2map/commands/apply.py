@@ -18,11 +18,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from map2map.apply import Job, Report, Work, apply_files, check, emulator_at, jobs_of
 from map2map.arrays import Settings
 from map2map.commands.apply_runs import apply_told
-from map2map.commands.arguments import WHERE, add_only, inputs_at
+from map2map.commands.arguments import WHERE, add_only, as_learnt, inputs_at
 from map2map.engine import DTYPES, Running
 from map2map.errors import RecipeError, SaveError
 from map2map.grids import Domain, Pad
 from map2map.memory import bytes_of, keep_freed_memory
+from map2map.patterns import learnt_files
 
 __all__ = ["main"]
 
@@ -70,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
     )
     job = Job(
         options.emulator,
-        inputs_at(options.input, emulator),
+        as_learnt(inputs_at(options.input, emulator), learnt_files(emulator.training_record)),
         options.output,
         declared(options, emulator.domain),
         options.other_grid,

@@ -1,13 +1,15 @@
 """Arguments that several commands share."""
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from map2map.errors import RecipeError, near_names
+from map2map.readers import resolve
 from map2map.runs import Files, Patterns
 
 if TYPE_CHECKING:  # which imports torch
@@ -24,11 +26,13 @@ __all__ = [
     "with_only",
 ]
 
+T = TypeVar("T")
+
 WHERE = """\
 Where fields are: NAME=PATH for each, or one PATH whose files hold all that are not named. PATH may
 have wildcards (in quotes), and ::VARIABLE behind it if the field is called otherwise in the file.
 NAME=NUMBER is a field of that value everywhere. ::VARIABLE@+6h is the frame 6 hours later, @+2 the
-next but one; without it, targets are as much later as in training."""
+next but one, @-6h the one 6 hours earlier; without it, all fields are as in training."""
 
 
 def add_only(parser: argparse.ArgumentParser, of: str = "") -> None:
@@ -105,20 +109,25 @@ def files_of(place: str) -> Files:
 
     >>> files_of("w.zarr::t@+6h")
     Files(pattern='w.zarr', variable='t', only=None, later='6h')
+    >>> files_of("w.zarr::t@-1").later
+    -1
     """
     path, _, rest = place.partition("::")
-    variable, _, later = rest.partition("@+")
-    return Files(path, variable or None, later=int(later) if later.isdecimal() else later or None)
+    match = re.fullmatch(r"(.*)@([+-])(\w+)", rest)
+    if match is None:
+        return Files(path, rest or None)
+    later = match[2].strip("+") + match[3]
+    return Files(path, match[1] or None, later=int(later) if match[3].isdecimal() else later)
 
 
-def as_learnt(found: Patterns, learnt: Mapping[str, Files]) -> Patterns:
-    """Places with what was left out: of later fields the step and the variable, as in training.
+def as_learnt(found: Mapping[str, T], learnt: Mapping[str, Files]) -> dict[str, T | Files]:
+    """Places with what was left out: of later and earlier fields step and variable of training.
 
     Args:
         found: The places.
         learnt: Those of the training.
     """
-    made = dict(found)
+    made: dict[str, T | Files] = dict(found)
     for name, entry in found.items():
         before = learnt.get(name)
         if before is not None and before.later is not None and isinstance(entry, Files):
@@ -175,10 +184,12 @@ def inputs_at(
     Args:
         places: As for `fields_at`.
         emulator: The emulator.
-        others: More fields that are needed, such as its targets.
+        others: More fields that are needed, such as its targets; instead of those that are
+            computed, what they are computed from.
     """
     given = {place.partition("=")[0] for place in places if "=" in place}
-    names = dict.fromkeys((*emulator.needed(given), *others))
+    beside = resolve(others, emulator.derived, given)[1]
+    names = dict.fromkeys((*emulator.needed(given), *beside))
     return fields_at(places, list(names), [n for n in emulator.derived if n in given])
 
 

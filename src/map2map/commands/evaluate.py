@@ -28,6 +28,7 @@ from rich.table import Table
 from map2map.arrays import Settings
 from map2map.baselines import (
     Baseline,
+    Means,
     computed,
     from_training,
     identity,
@@ -49,15 +50,17 @@ from map2map.commands.formulas import formulas_of
 from map2map.commands.recorded import recorded_runs
 from map2map.crops import Where
 from map2map.emulator import Emulator
-from map2map.errors import RecipeError
+from map2map.errors import GeometryError, RecipeError
 from map2map.evaluate import Options, evaluate, metrics_available
 from map2map.fields import FieldSet
 from map2map.files import digest
+from map2map.globe import latitudes
 from map2map.patterns import learnt_files
 from map2map.runs import Files, Patterns, Runs
 from map2map.score_tables import check_table, save_table
 from map2map.scores import attributes, check_output, save_scores
 from map2map.splits import SIDES
+from map2map.typing import Array
 
 __all__ = ["about", "main"]
 
@@ -85,6 +88,9 @@ SHOWN = {
     "profile_error": "error of the profile",
     "divergence_error": "divergence error",
     "curl_error": "curl error",
+    "latitude_rmse": "RMSE by area",
+    "latitude_bias": "bias by area",
+    "acc": "anomaly correlation",
 }
 
 
@@ -112,9 +118,10 @@ def main(argv: Sequence[str]) -> int:
     runs, patterns = runs_of(options, emulator, targets)
     gallery = gallery_of(options, targets)
     with progress() as track:
-        baselines = find_baselines(options, emulator, runs, patterns, track)
+        baselines, usual = find_baselines(options, emulator, runs, patterns, track)
         how = replace(
             how,
+            climatology=usual,
             track=lambda r, n: track(r, n, "runs"),
             watch=None if gallery is None else gallery.add,
         )
@@ -140,7 +147,7 @@ def runs_of(
     """On what it is scored, and where the files of that are."""
     if options.split is not None:
         return recorded_runs(emulator, options.split, targets)
-    patterns = as_learnt(
+    patterns: Patterns = as_learnt(
         inputs_at(options.data, emulator, targets.names), learnt_files(emulator.training_record)
     )
     patterns = with_only(patterns, options.only)
@@ -158,7 +165,8 @@ def runs_of(
 def evaluate_told(options: argparse.Namespace, emulator: Emulator) -> int:
     """Evaluate an emulator of labels or parameters."""
     fields_only = (
-        "metrics", "where", "baseline", "formula", "train", "climatology", "simulator_seconds",
+        "metrics", "where", "baseline", "formula", "train", "climatology", "climatology_files",
+        "simulator_seconds",
         "allow_nan", "figures", "figure", "pdf",
     )  # fmt: skip
     given = [name for name in fields_only if getattr(options, name)]
@@ -225,6 +233,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "card names, if they are there")
     beside.add_argument("--climatology", action="store_true",
         help="also the mean of the training runs in each cell")
+    beside.add_argument("--climatology-files", nargs="+", metavar="FIELD=PATH",
+        help="what is usual of targets in each cell, for anomaly correlations on latitudes: the "
+        "mean over all frames and runs of these files; default: of the training's")
     beside.add_argument("--no-training-mean", action="store_true",
         help="do not read the training files")
     add_figures(parser)
@@ -266,40 +277,83 @@ def find_baselines(
     runs: Runs,
     patterns: Patterns,
     track: Any,
-) -> dict[str, Baseline]:
-    """The baselines that there are, and a line in the log on those that there are not."""
+) -> tuple[dict[str, Baseline], Mapping[str, Array]]:
+    """The baselines that there are, and a line in the log on those that there are not.
+
+    Also what is usual in each cell, of fields on latitudes.
+    """
     found: dict[str, Baseline] = {}
     targets = runs.targets
-    partners, same = identity(emulator.inputs, targets, runs.scale_factor, same_arrays(runs))
+    earlier = same_arrays(runs)
+    still = {name: runs.derived[name].persistent for name in targets.names if name in runs.derived}
+    changes = {name: value for name, value in still.items() if value is not None}
+    partners, same = identity(emulator.inputs, targets, runs.scale_factor, earlier, changes)
+    label = "persistence" if partners and {*partners} == {*earlier, *changes} else "identity"
     for target in targets.names:
         if target in partners:
-            log.info("baseline 'identity': %r is predicted by %r", target, partners[target])
+            log.info("baseline %r: %r is predicted by %r", label, target, partners[target])
         else:
-            log.info("no baseline 'identity': no input has the units, kind and grid of %r", target)
+            log.info("no baseline %r: no input has the units, kind and grid of %r", label, target)
     if partners:
-        found["identity"] = same
+        found[label] = same
+    usual: Mapping[str, Array] = usual_at(options.climatology_files, runs, track)
     if not options.no_training_mean:
 
         def find() -> Mapping[str, Files]:
             if options.train:
                 return files_at(options.train, targets.names)
-            return training_files(emulator.training_record, targets)
+            return training_files(emulator.training_record, targets, runs.derived)
 
-        found |= from_training(
+        made, cells = from_training(
             targets,
             runs,
             find,
             lambda r, n: track(r, n, "training runs"),
             climatology=options.climatology,
+            usual=on_latitudes(options, runs) and not usual,
             required=bool(options.train),
         )
+        found, usual = found | made, usual or cells
     places = named_places(options.baseline)
     formulas = formulas_of(options.formula, tuple(options.trust), options.callback_at)
     for name in [*places, *formulas]:
         if name in found or (name in places and name in formulas):
             raise RecipeError(f"there is a baseline {name!r} already; choose another name")
     found |= named(places, patterns, runs) if places else {}
-    return found | (computed(formulas, patterns, runs) if formulas else {})
+    return found | (computed(formulas, patterns, runs) if formulas else {}), usual
+
+
+def on_latitudes(options: argparse.Namespace, runs: Runs) -> bool:
+    """Whether scores are weighted by area, so that it is worth knowing what is usual."""
+    wanted = "latitude" in (options.metrics or metrics_available())
+    return wanted and latitudes(runs, 0, runs.targets.names[0]) is not None
+
+
+def usual_at(places: Sequence[str] | None, runs: Runs, track: Any) -> Mapping[str, Array]:
+    """What is usual in each cell, of the targets whose files were named for that.
+
+    Raises:
+        GeometryError: If they are on another grid.
+    """
+    if not places:
+        return {}
+    named_ones = {place.partition("=")[0] for place in places if "=" in place}
+    chosen_ones = [name for name in runs.targets.names if name in named_ones]
+    targets = runs.targets.subset(chosen_ones or runs.targets.names)
+    shape = tuple(n * runs.scale_factor for n in runs.shape)
+    means = Means.over(
+        targets,
+        files_at(places, targets.names),
+        runs.domain,
+        shape,
+        lambda r, n: track(r, n, "climatology"),
+    )
+    if not means.cells:
+        raise GeometryError(
+            f"the files of --climatology-files are on another grid than that of the evaluation, "
+            f"{shape}; regrid them"
+        )
+    return means.cells
 
 
 def named_places(arguments: Sequence[str]) -> dict[str, dict[str, Files]]:

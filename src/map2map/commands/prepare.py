@@ -57,7 +57,10 @@ def declared_by(section: Any) -> CommonGrid:
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--prepare", type=CommonGrid)
     try:
-        made = parser.instantiate_classes(parser.parse_object({"prepare": section})).prepare
+        parsed = parser.parse_object({"prepare": section})
+        # newer versions call it so, and warn of its former name
+        instantiate: Any = getattr(parser, "instantiate", None) or parser.instantiate_classes
+        made = instantiate(parsed).prepare
     except (jsonargparse.ArgumentError, ValueError) as error:
         raise RecipeError(f"prepare: {' '.join(str(error).split())}") from error
     if not isinstance(made, CommonGrid):

@@ -11,12 +11,20 @@ from rich.console import Console
 from rich.table import Table
 
 from map2map.baselines import Means, training_files
-from map2map.commands.arguments import WHERE, inputs_at, with_only
+from map2map.commands.arguments import WHERE, as_learnt, inputs_at, with_only
 from map2map.commands.evaluate import progress
 from map2map.emulator import Emulator
 from map2map.errors import M2MError, RecipeError
 from map2map.patterns import learnt_files
-from map2map.rollout import feed_of, later_truths, lead_scores, one_step, write_rollout
+from map2map.rollout import (
+    fed_targets,
+    feed_of,
+    history_of,
+    later_truths,
+    lead_scores,
+    one_step,
+    write_rollout,
+)
 from map2map.runs import Runs
 from map2map.scores import attributes, check_output, save_scores
 from map2map.typing import Array
@@ -52,10 +60,11 @@ def main(argv: Sequence[str]) -> int:
         except (RuntimeError, AssertionError) as error:
             raise RecipeError(f"--device {options.device}: {error}") from error
     learnt = learnt_files(emulator.training_record)
-    feed = feeds(options.feed) or feed_of(emulator, learnt)
+    given = feeds(options.feed)
+    feed = given | history_of(emulator, learnt, given) if given else feed_of(emulator, learnt)
     step = one_step(feed, learnt) if options.step is None else options.step
     step = int(step) if str(step).isdecimal() else step
-    patterns = with_only(inputs_at(options.data, emulator), options.only)
+    patterns = with_only(as_learnt(inputs_at(options.data, emulator), learnt), options.only)
     with progress() as track:
         if options.output is not None:
             runs = Runs(
@@ -75,7 +84,7 @@ def main(argv: Sequence[str]) -> int:
         if options.truth is not None:
             runs = later_truths(emulator, patterns, feed, options.steps, step)
             runs.runs = runs.runs[:: options.every]
-            usual = climatology(emulator, runs, feed)
+            usual = climatology(emulator, runs, fed_targets(emulator, feed))
             scores = lead_scores(
                 emulator,
                 runs,

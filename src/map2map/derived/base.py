@@ -35,6 +35,9 @@ class Derived(ABC):
     channels: int = 1
     """Numbers per cell."""
 
+    persistent: float | None = None
+    """What it is if nothing changes in time, where that is a number: 0 of an increment."""
+
     needs_steps: bool = False
     """Whether it needs to know the cell size."""
 

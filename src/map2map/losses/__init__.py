@@ -1,7 +1,8 @@
 """Losses that torch.nn does not have. To add one, write one file and name it here.
 
 A loss compares an output with a target, both normalized, of shape (batch, channel, *space). One
-that has ``take_fields(targets)`` is told before the first step which channels are whose.
+that has ``take_fields(targets)`` is told before the first step which channels are whose. How
+targets that are not known everywhere are compared, `map2map.masked_losses` tells.
 """
 
 from map2map.losses.gaussian_nll import GaussianNLL

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from map2map.losses.base import OUTPUTS, mean_and_log_variance
@@ -20,13 +21,15 @@ class GaussianNLL(nn.Module):
     """
 
     outputs: ClassVar[int] = OUTPUTS
+    takes_counts: ClassVar[bool] = True
 
-    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+    def forward(self, output: Tensor, target: Tensor, counts: Tensor | None = None) -> Tensor:
         """Compare.
 
         Args:
             output: Shape (batch, 2 channel, *space): means, then log-variances.
             target: Shape (batch, channel, *space).
+            counts: True for the numbers of the target that count; default: all.
 
         Raises:
             GeometryError: If the output is not of twice the target's channels.
@@ -34,5 +37,7 @@ class GaussianNLL(nn.Module):
         mean, log_variance = mean_and_log_variance(output, target)
         # the error over the deviation is squared, not the error, which overflows earlier
         scaled = (target - mean) * (-log_variance / 2).exp()
-        loss: Tensor = (log_variance + scaled.square()).mean() / 2
-        return loss
+        each = log_variance + scaled.square()
+        if counts is None:
+            return each.mean() / 2
+        return torch.where(counts, each, 0.0).sum() / (2 * counts.sum().clamp(min=1))

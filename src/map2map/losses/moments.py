@@ -27,21 +27,29 @@ class MomentLoss(nn.Module):
     """
 
     outputs: ClassVar[int] = OUTPUTS
+    takes_counts: ClassVar[bool] = True
 
-    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+    def forward(self, output: Tensor, target: Tensor, counts: Tensor | None = None) -> Tensor:
         """Compare.
 
         Args:
             output: Shape (batch, 2 channel, *space): means, then log-variances.
             target: Shape (batch, channel, *space).
+            counts: True for the numbers of the target that count; default: all. Channels in which
+                none does are left out of the mean.
 
         Raises:
             GeometryError: If the output is not of twice the target's channels.
         """
         mean, log_variance = mean_and_log_variance(output, target)
         error = target - mean
-        loss: Tensor = (log_sum_squares(error) + log_variance_misfit(error, log_variance)).mean()
-        return loss
+        if counts is None:
+            return (log_sum_squares(error) + log_variance_misfit(error, log_variance)).mean()
+        # what adds nothing to the sums
+        error = torch.where(counts, error, 0.0)
+        each = log_sum_squares(error) + log_variance_misfit(error, log_variance, counts)
+        known = counts.sum(dim=over(counts)) > 0
+        return torch.where(known, each, 0.0).sum() / known.sum().clamp(min=1)
 
 
 def log_sum_squares(values: Tensor) -> Tensor:
@@ -52,7 +60,9 @@ def log_sum_squares(values: Tensor) -> Tensor:
     return total.clamp_min(SMALLEST).log() + 2 * largest.flatten().log()
 
 
-def log_variance_misfit(error: Tensor, log_variance: Tensor) -> Tensor:
+def log_variance_misfit(
+    error: Tensor, log_variance: Tensor, counts: Tensor | None = None
+) -> Tensor:
     """``log sum (error^2 - v)^2`` per channel, shape (channel,); its gradient moves v alone."""
     error = error.detach()
     # in units in which no square overflows
@@ -60,6 +70,8 @@ def log_variance_misfit(error: Tensor, log_variance: Tensor) -> Tensor:
     unit = torch.maximum(largest, (log_variance.detach().amax(over(error), keepdim=True) / 2).exp())
     variance = (log_variance - 2 * unit.log()).exp()
     misfit = (error / unit).square() - variance
+    if counts is not None:
+        misfit = torch.where(counts, misfit, 0.0)
     return log_sum_squares(misfit) + 4 * unit.flatten().log()
 
 

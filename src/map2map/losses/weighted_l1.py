@@ -1,6 +1,7 @@
 """Absolute errors of several fields, of which some count more than others."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,9 @@ class WeightedL1(nn.Module):
         RecipeError: If a weight is negative, all are zero, or a name occurs twice.
     """
 
+    takes_counts: ClassVar[bool] = True
     per_channel: Tensor | None
+    sizes: tuple[int, ...] = ()
 
     def __init__(
         self,
@@ -84,14 +87,17 @@ class WeightedL1(nn.Module):
     def _spread(self, channels: Mapping[str, int]) -> None:
         """The weight of each channel: its share of that of the mean over a field's."""
         each = [self.weights[name] / n for name, n in channels.items() for _ in range(n)]
+        self.sizes = tuple(channels.values())
         self.per_channel = torch.tensor(each, dtype=torch.float64)
 
-    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+    def forward(self, output: Tensor, target: Tensor, counts: Tensor | None = None) -> Tensor:
         """Compare.
 
         Args:
             output: Shape (batch, channel, *space).
             target: Of the same shape.
+            counts: True for the numbers of the target that count; default: all. A field's mean is
+                over its own; one without any adds nothing.
 
         Raises:
             GeometryError: If there are other channels than weights.
@@ -110,6 +116,17 @@ class WeightedL1(nn.Module):
         others = [axis for axis in range(output.ndim) if axis != 1]
         # sums in half precision would stop growing
         dtype = torch.promote_types(output.dtype, torch.float32)
-        errors = (output - target).abs().mean(dim=others, dtype=dtype)
-        loss: Tensor = errors @ self.per_channel.to(errors.device, dtype)
-        return loss
+        errors = (output - target).abs()
+        per_channel = self.per_channel.to(errors.device, dtype)
+        if counts is None:
+            loss: Tensor = errors.mean(dim=others, dtype=dtype) @ per_channel
+            return loss
+        sums = torch.where(counts, errors, 0.0).sum(dim=others, dtype=dtype)
+        total = sums.new_zeros(())
+        parts = (sums, counts.sum(dim=others), per_channel)
+        for some, known, weight in zip(
+            *(torch.split(part, list(self.sizes)) for part in parts), strict=True
+        ):
+            # the channels of a field have one weight, spread over them
+            total = total + weight.sum() * some.sum() / known.sum().clamp(min=1)
+        return total

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from map2map.errors import FieldError, GeometryError
 from map2map.physics.spacing import Spacing, cell_sizes, step_of
@@ -16,7 +16,7 @@ from map2map.typing import Array, Shape
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Pair", "Values", "pair", "score", "slabs"]
+__all__ = ["Pair", "Values", "is_latitude", "pair", "score", "slabs"]
 
 Values = Union[Array, "Tensor", xr.DataArray]
 """A field of shape (channel, *space). A DataArray's axis of channels is called ``channel`` or
@@ -39,6 +39,8 @@ class Pair:
         sizes: Cell size of each axis [L].
         periodic: Whether each axis continues at its other side.
         vector: Whether the channels are the components of a vector, one per axis.
+        latitude: Of every cell [degrees north], shape (*space); None if it is not known.
+        usual: The climatology [u], of the truth's shape; None if it is not known.
     """
 
     prediction: Array
@@ -47,6 +49,8 @@ class Pair:
     sizes: tuple[float, ...]
     periodic: tuple[bool, ...]
     vector: bool
+    latitude: Array | None = None
+    usual: Array | None = None
 
     @property
     def space(self) -> Shape:
@@ -74,6 +78,8 @@ def pair(
     periodic: bool | Sequence[bool] = True,
     vector: bool = False,
     mask: Values | NDArray[np.bool_] | None = None,
+    latitude: ArrayLike | None = None,
+    climatology: Values | None = None,
 ) -> Pair:
     """A prediction and its truth, checked; these are the arguments of every metric.
 
@@ -86,6 +92,9 @@ def pair(
         vector: Whether the channels are the components of a vector, one per axis.
         mask: True for cells that count, shape (*space). Cells where truth or prediction is not
             finite never count.
+        latitude: Of the cells [degrees north], of a shape that broadcasts to (*space); by default
+            that of a DataArray's coordinates.
+        climatology: What is usual [u], of the same shape as the truth.
 
     Raises:
         FieldError: If units or channels do not fit, or no cell counts.
@@ -114,13 +123,63 @@ def pair(
     counts = np.ones(space, bool) if mask is None else as_array(mask).astype(bool)
     if counts.shape != space:
         raise GeometryError(f"the mask has shape {counts.shape}, but the field {space} cells")
+    usual = None if climatology is None else as_channels(climatology)
+    if usual is not None and usual.shape != t.shape:
+        raise GeometryError(f"the climatology has shape {usual.shape}, but the truth {t.shape}")
     for values in (*p, *t):
         counts = counts & np.isfinite(values)
     if not counts.any():
         raise FieldError("no cell of prediction and truth counts: all are masked or not finite")
     return Pair(
-        p, t, None if counts.all() else counts, cell_sizes(spacing, len(space)), wraps, vector
+        p,
+        t,
+        None if counts.all() else counts,
+        cell_sizes(spacing, len(space)),
+        wraps,
+        vector,
+        latitudes(latitude_of(truth) if latitude is None else latitude, space),
+        usual,
     )
+
+
+def latitude_of(values: Values) -> Array | None:
+    """Latitudes from a DataArray's coordinates, if it has some, one axis long."""
+    if not isinstance(values, xr.DataArray):
+        return None
+    axes = [name for name in values.dims if name not in CHANNELS]
+    for i, name in enumerate(axes):
+        if name in values.coords and is_latitude(str(name), values[name].attrs.get("units")):
+            return values[name].to_numpy().reshape(-1, *(1,) * (len(axes) - i - 1))
+    return None
+
+
+def is_latitude(name: str, units: str | None) -> bool:
+    """Whether an axis is one of latitudes, by its units as the CF conventions have them, or name.
+
+    >>> is_latitude("y", "degrees_north"), is_latitude("lat", None), is_latitude("lateral", "m")
+    (True, True, False)
+    """
+    known = (str(units).lower().replace("degrees_", "degree_"), name.lower())
+    return known[0] in ("degree_north", "degreen", "degreesn") or known[1] in ("lat", "latitude")
+
+
+def latitudes(degrees: ArrayLike | None, space: Shape) -> Array | None:
+    """Latitudes of all cells, checked.
+
+    Raises:
+        GeometryError: If they are no latitudes, or of other cells.
+    """
+    if degrees is None:
+        return None
+    given = np.asarray(degrees, np.float64)
+    if not (np.abs(given) <= 90).all():
+        raise GeometryError("latitudes are numbers from -90 to 90 degrees north")
+    try:
+        return np.broadcast_to(given, space)
+    except ValueError as error:
+        raise GeometryError(
+            f"latitudes of shape {given.shape} are not those of {space} cells"
+        ) from error
 
 
 def as_array(values: Any) -> NDArray[Any]:

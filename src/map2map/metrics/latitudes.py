@@ -3,6 +3,9 @@
 Cells of a grid of latitudes and longitudes are smaller near the poles, so scores are means with the
 weights n cos(latitude) / sum cos(latitude), whose mean is 1. After Rasp et al. 2020 and 2024
 (WeatherBench, arXiv:2002.00469 and arXiv:2308.15560).
+
+`latitude_scores` is a metric like the others, of one field of one run. `LatitudeScores` adds up
+many samples of forecasts, where the root is taken of the mean over all.
 """
 
 from typing import Any
@@ -12,9 +15,10 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from map2map.errors import FieldError, GeometryError
-from map2map.metrics.base import Values, as_array, as_channels, check_units, score
+from map2map.metrics.base import Pair, Values, as_array, as_channels, check_units, pair, score
+from map2map.physics.spacing import Spacing
 
-__all__ = ["LatitudeScores", "latitude_scores", "latitude_weights"]
+__all__ = ["LatitudeScores", "forecast_scores", "latitude_scores", "latitude_weights"]
 
 
 def latitude_weights(latitude: ArrayLike) -> NDArray[np.float64]:
@@ -158,7 +162,7 @@ def correlation(
     return np.asarray(both / np.sqrt(one * other))
 
 
-def latitude_scores(
+def forecast_scores(
     prediction: Any, truth: Any, latitude: ArrayLike, climatology: Any = None
 ) -> xr.Dataset:
     """The scores of `LatitudeScores` over samples that are in memory.
@@ -183,3 +187,95 @@ def latitude_scores(
     for i in range(len(t)):
         scores.add(p[i], t[i], None if usual is None else usual[i])
     return scores.result()
+
+
+def latitude_scores(
+    prediction: Values, truth: Values, spacing: Spacing | None = None, **about: Any
+) -> xr.Dataset:
+    """RMSE, MAE, bias and anomaly correlation weighted by cos(latitude); nothing without latitudes.
+
+    Over cells that count, with w their cosines: ``rmse = sqrt(sum w (p - t)^2 / sum w)``, of
+    several channels the root of the mean over them, and ``acc = sum w p' t' / sqrt(sum w p'^2 sum w
+    t'^2)``, where p' and t' are what they have more than the climatology; of several channels the
+    mean, of vectors with sums over components. A bias of vectors is that of their lengths.
+    ``level_…`` are those of each channel, where there are several that are no components.
+
+    Args:
+        prediction: Values [u]; see `map2map.metrics.base.pair` for all arguments.
+        truth: Values [u].
+        spacing: Cell size [L], which does not matter here.
+        about: ``periodic``, ``vector``, ``mask``, ``latitude`` and ``climatology``.
+    """
+    both = pair(prediction, truth, spacing, **about)
+    if both.latitude is None:
+        return xr.Dataset()
+    weights = np.cos(np.deg2rad(both.latitude))
+    if both.counts is not None:
+        weights = np.where(both.counts, weights, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        squared, absolute, bias = weighted_errors(both, weights / weights.sum())
+        whole, acc = anomaly_correlations(both, weights)
+    by = "weighted by cos(latitude)"
+    found = {
+        "latitude_rmse": score(
+            np.sqrt(squared.mean()), "field", f"root of the mean squared error {by}", 0
+        ),
+        "latitude_mae": score(absolute.mean(), "field", f"mean absolute error {by}", 0),
+        "latitude_bias": score(
+            length_bias(both, weights / weights.sum()) if both.vector else bias.mean(),
+            "field",
+            f"mean error of values, of vectors of their lengths, {by}",
+            0,
+        ),
+    }
+    if both.usual is not None:
+        found["acc"] = score(whole, "1", f"correlation of anomalies {by}", 1)
+    if len(both.truth) > 1 and not both.vector:
+        level = ["level"]
+        found |= {
+            "level_latitude_rmse": score(
+                np.sqrt(squared), "field", f"root mean squared error {by}, per level", 0, level
+            ),
+            "level_latitude_bias": score(bias, "field", f"mean error {by}, per level", 0, level),
+        }
+        if both.usual is not None:
+            found["level_acc"] = score(
+                acc, "1", f"correlation of anomalies {by}, per level", 1, level
+            )
+    return xr.Dataset(found)
+
+
+def weighted_errors(both: Pair, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means of squared errors, absolute errors and errors, shape (3, channel)."""
+    sums = []
+    for p, t in zip(both.prediction, both.truth, strict=True):
+        error = np.where(shares > 0, p.astype(np.float64) - t, 0)
+        sums.append([(shares * x).sum() for x in (error**2, np.abs(error), error)])
+    return np.array(sums).T
+
+
+def length_bias(both: Pair, shares: NDArray[np.float64]) -> float:
+    """Mean error of the lengths of vectors."""
+    p, t = (np.linalg.norm(x.astype(np.float64), axis=0) for x in (both.prediction, both.truth))
+    return float((shares * np.where(shares > 0, p - t, 0)).sum())
+
+
+def anomaly_correlations(
+    both: Pair, weights: NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64]]:
+    """Of everything and of each channel; NaN where it is not defined."""
+    none = np.full(len(both.truth), np.nan)
+    if both.usual is None:
+        return float("nan"), none
+    sums = []
+    for p, t, u in zip(both.prediction, both.truth, both.usual, strict=True):
+        usual = u.astype(np.float64)
+        w = np.where(np.isfinite(usual), weights, 0)
+        first, second = (np.where(w > 0, x - usual, 0) for x in (p, t))
+        sums.append([(w * x).sum() for x in (first * second, first**2, second**2)])
+    products, one, other = np.array(sums).T
+    each = products / np.sqrt(one * other)
+    if both.vector:
+        return float(products.sum() / np.sqrt(one.sum() * other.sum())), each
+    defined = each[np.isfinite(each)]
+    return float(defined.mean()) if len(defined) else float("nan"), each

@@ -29,7 +29,7 @@ __all__ = [
 HEADLINE = "relative_l2"
 """The score that methods and runs are ranked by."""
 
-PERFECT = {"r2": 1.0, "pearson": 1.0, "transfer": 1.0, "correlation": 1.0}
+PERFECT = {"r2": 1.0, "pearson": 1.0, "transfer": 1.0, "correlation": 1.0, "acc": 1.0}
 """What a perfect prediction scores where the file does not say; else 0."""
 
 AXES = ("method", "run", "field")
@@ -51,6 +51,10 @@ NAMES = {
     "profile_error": "error of the profile",
     "divergence_error": "error of the divergence",
     "curl_error": "error of the curl",
+    "latitude_rmse": "RMSE by area",
+    "latitude_mae": "mean absolute error by area",
+    "latitude_bias": "bias by area",
+    "acc": "anomaly correlation",
 }
 """What scores are called; others by the name of their variable."""
 

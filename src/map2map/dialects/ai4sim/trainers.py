@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 MONITORS = {
     "val_loss": "loss/val", "val_loss_epoch": "loss/val",
     "train_loss": "loss/train", "train_loss_epoch": "loss/train",
+    "val_r2": "r2/val", "val_r2_epoch": "r2/val",
 }  # fmt: skip
 """What callbacks monitor, by the collection's names and ours."""
 
