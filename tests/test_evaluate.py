@@ -455,6 +455,8 @@ def test_the_json_beside_the_scores_has_what_is_one_number_with_its_interval(fol
     assert (rmse["units"], rmse["runs"]) == ("m", 3)
     assert told["scores"]["emulator"]["t"]["rmse"]["units"] == "K"
     assert told["scores"]["emulator"]["w"]["r2"]["units"] == "1"
+    pooled = np.sqrt(np.mean(np.square(by_hand)))
+    assert rmse["all"] == pytest.approx(pooled, rel=1e-5)
     # no input predicts t, and a scalar has no curl
     assert told["scores"]["identity"]["t"] == {}
     assert "curl_error" in told["scores"]["emulator"]["w"]
@@ -519,6 +521,8 @@ def test_a_full_disk_leaves_what_was_there(folder, m2m, name):
         ([*data(), "--bootstrap", "0"], "draws runs at least once, not 0 times"),
         ([*data(), "--baseline", "w=v_*.npy"], "'w=v_*.npy' is not NAME:FIELD=PATH, such as"),
         ([*data(), "--baseline", "a:x=v_*.npy"], "predicts 'x', which is no target"),
+        ([*data(), "--baseline", "a:x=0"], "'a:x=0' is a number for 'x', which is no target"),
+        ([*data("2"), "--baseline", "a:t=0", "--baseline", "a:w=v_2.npy"], "baseline 'a' already"),
         ([*data(), "--baseline", "a:w=v_*.npy"], "unequal numbers of files"),
         ([*data("2"), "--baseline", "a:w=s_2.npy"], "channels, but its files have 1"),
         ([*data("2"), "--baseline", "identity:w=v_2.npy"], "a baseline 'identity' already"),
@@ -586,6 +590,20 @@ def test_without_training_files_there_is_no_training_mean_and_the_log_says_so(fo
     found = rmse.sel({"method": "training mean", "run": "w_2", "field": "t"})
     error = np.load("t_2.npy") - np.load("t_1.npy").mean()
     assert float(found) == pytest.approx(np.sqrt((error**2).mean()))
+
+
+def test_a_number_is_a_baseline_everywhere(folder, m2m):
+    given = [*data("[23]"), "--baseline", "none:w=0", "--baseline", "two:t=2", "-o", "n.nc"]
+    status, _, err = m2m("evaluate", "e.safetensors", *given)
+    assert status == 0, err
+    found = read_scores("n.nc").data
+    none = found.sel({"method": "none", "field": "w"})
+    np.testing.assert_allclose(none.relative_l2, 1)
+    assert float(none.relative_l2_all) == pytest.approx(1)
+    truth = np.stack([np.load(f"t_{run}.npy") for run in (2, 3)])
+    two = found.sel({"method": "two", "field": "t"})
+    assert float(two.rmse_all) == pytest.approx(np.sqrt(((truth - 2) ** 2).mean()), rel=1e-5)
+    assert np.isnan(found.sel({"method": "two", "field": "w"}).rmse).all()
 
 
 def test_a_baseline_in_a_file_of_many_fields_is_found_by_the_target_s_name(folder, m2m):

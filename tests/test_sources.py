@@ -10,6 +10,7 @@ import netCDF4
 import numpy as np
 import pytest
 import scipy.io
+import xarray as xr
 import zarr
 
 from map2map.errors import FieldError, GeometryError, SaveError, SourceError
@@ -566,3 +567,29 @@ def test_an_hdf5_array_that_was_never_written_holds_its_fill_value(tmp_path):
     out = np.zeros((1, 4, 4), np.float32)
     open_source(path, ndim=2).read("x", Window.whole((4, 4)), out)
     assert (out == 3).all()
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_a_range_of_channels_on_several_axes_is_that_of_the_flattened_ones(
+    suffix, channels_last, tmp_path
+):
+    values = np.arange(3 * 4 * 5 * 6, dtype=np.float32).reshape(3, 4, 5, 6)
+    stored = np.moveaxis(values, 3, 0) if channels_last else values
+    path = tmp_path / f"field{suffix}"
+    if suffix == ".npy":
+        np.save(path, stored)
+        name = open_source(path, ndim=1, channels_last=channels_last).stored("field").name
+    else:
+        dims = ("cell", "a", "b", "c") if channels_last else ("a", "b", "c", "cell")
+        xr.Dataset({"field": (dims, stored)}).to_zarr(path, zarr_format=3, consolidated=False)
+        name = "field"
+    source = open_source(path, ndim=1, channels_last=channels_last)
+    flat = values.reshape(60, 6)
+    for first, stop in ((0, 60), (20, 60), (25, 35), (41, 44), (59, 60)):
+        out = np.empty((stop - first, 4), np.float32)
+        source.read(f"{name}[{first}:{stop}]", Window((1,), (5,)), out)
+        np.testing.assert_array_equal(out, flat[first:stop, 1:5])
+    for first, stop in ((15, 25), (21, 29), (40, 61), (7, 7)):
+        with pytest.raises(FieldError, match=rf"{first} to {stop} .* multiples of 20,"):
+            source.stored(f"{name}[{first}:{stop}]")

@@ -42,7 +42,12 @@ CASES = {
     ),
     "radiation_3d": (
         ["radiation_columns", "--columns_per_group=8", "--groups=9"],
-        ["--model.model.init_args.width=2", "--data.crops.size=8"],
+        ["--model.model.init_args.options={width: 2, levels: 2}", "--data.crops.size=8"],
+        [],
+    ),
+    "radiation_3d_prepared": (
+        ["radiation_columns", "--columns_per_group=8", "--groups=9"],
+        ["--model.model.init_args.options={width: 2, levels: 2}", "--data.crops.size=8"],
         [],
     ),
     "ocean_atmosphere_coupling": (
@@ -53,6 +58,13 @@ CASES = {
 }
 
 
+PREPARED = {
+    "ocean_atmosphere_coupling": "ocean_atmosphere_coupling",
+    "radiation_3d_prepared": "radiation_3d",
+}
+"""Recipes that read what is prepared, and the recipe whose section says how."""
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_use_case_runs_from_simulation_to_report(name, tmp_path, monkeypatch):
     if "graph" in name:
@@ -61,8 +73,8 @@ def test_a_use_case_runs_from_simulation_to_report(name, tmp_path, monkeypatch):
     simulate, train, evaluate = CASES[name]
     assert main(["simulate", *simulate, "--out", "data"]) == 0
     assert main(["simulate", *simulate, "--out", "data"]) == 2, "it would be overwritten"
-    if name == "ocean_atmosphere_coupling":
-        assert main(["prepare", name]) == 0
+    if name in PREPARED:
+        assert main(["prepare", PREPARED[name]]) == 0
     assert main(["train", name, *SHORT, *train]) == 0
     where = ["emulator.safetensors", "--split", "test"]
     assert main(["evaluate", *where, *evaluate, *SCORED]) == 0

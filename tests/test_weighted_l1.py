@@ -102,8 +102,9 @@ def test_a_training_tells_it_the_channels_of_its_fields(tmp_path):
     loss, beside = (WeightedL1({"Z": 3.0, "T2M": w}) for w in (0.5, 0.7))
     task, data = task_of(loss, tmp_path, {"beside": beside})
     task.prepare(data)
-    assert loss.per_channel.tolist() == [1.5, 1.5, 0.5]
-    assert beside.per_channel.tolist() == [1.5, 1.5, 0.7]
+    errors = torch.tensor([1.0, 2.0, 4.0]).reshape(1, 3, 1)
+    assert float(loss(errors, torch.zeros(1, 3, 1))) == 3.0 * 1.5 + 0.5 * 4
+    assert float(beside(errors, torch.zeros(1, 3, 1))) == pytest.approx(3.0 * 1.5 + 0.7 * 4)
     task, data = task_of(WeightedL1({"Z": 3.0}), tmp_path)
     with pytest.raises(RecipeError, match="no weight for T2M"):
         task.prepare(data)

@@ -6,8 +6,6 @@ times after the others, so that runs may be longer than memory is large. What wa
 was interrupted stays written.
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -20,8 +18,7 @@ import xarray as xr
 from scipy.ndimage import distance_transform_edt
 
 from map2map.errors import FieldError, RecipeError, SourceError, near_names
-from map2map.patterns import Files, some
-from map2map.prepared_stores import is_done, write
+from map2map.prepared_stores import digest_for, is_done, paired, write
 from map2map.regridding import Axes, Regridder
 from map2map.typing import Array
 
@@ -127,36 +124,7 @@ class CommonGrid:
             SourceError: If files are missing.
             RecipeError: If several runs would be written to one store.
         """
-        found = {
-            name: {entry.wild: entry for entry in Files(part.files).found(name, lambda _: ())}
-            for name, part in self.parts.items()
-        }
-        # those without wildcards are the same for all runs
-        several = {name: entries for name, entries in found.items() if set(entries) != {()}}
-        every = sorted(set().union(*several.values())) or [()]
-        for name, mine in several.items():
-            missing = ["_".join(run) for run in every if run not in mine]
-            if missing:
-                there = some(["_".join(run) for run in mine])
-                raise SourceError(
-                    f"part {name!r} has no files of the runs {some(missing)}, which other parts "
-                    f"have; {self.parts[name].files!r} matches {there}"
-                )
-        made: dict[Path, dict[str, Path]] = {}
-        for run in every:
-            entries = {name: found[name].get(run) or found[name][()] for name in found}
-            store = self.out.replace("{run}", "_".join(run))
-            for entry in entries.values():
-                for key, text in entry.told.items():
-                    store = store.replace(f"{{{key}}}", text)
-            if "{" in store or Path(store) in made:
-                raise RecipeError(
-                    f"`out` is {self.out!r}, which for the run {'_'.join(run)!r} is {store}, "
-                    f"{'with names that no part has' if '{' in store else 'as for another run'}; "
-                    f"write {{run}} into it, or the placeholders of all parts"
-                )
-            made[Path(store)] = {name: entry.path for name, entry in entries.items()}
-        return made
+        return paired(self.out, {name: part.files for name, part in self.parts.items()})
 
 
 def prepare(declared: CommonGrid, *, overwrite: bool = False) -> list[Path]:
@@ -175,7 +143,7 @@ def prepare(declared: CommonGrid, *, overwrite: bool = False) -> list[Path]:
     stores = []
     for store, files in declared.runs().items():
         stores.append(store)
-        digest = told(declared, files)
+        digest = digest_for(asdict(declared), files.values())
         if not overwrite and is_done(store, digest):
             log.info("%s is there already", store)
             continue
@@ -289,10 +257,3 @@ def fill_nearest(values: Array) -> Array:
             nearest = distance_transform_edt(empty, return_distances=False, return_indices=True)
             done[index] = values[index][tuple(nearest)]
     return done
-
-
-def told(declared: CommonGrid, files: Mapping[str, Path]) -> str:
-    """A digest of what is written: the declaration, and the files by size and time of change."""
-    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files.values()]
-    text = json.dumps([asdict(declared), states], sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

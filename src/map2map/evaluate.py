@@ -187,7 +187,7 @@ class Evaluation:
         self.metrics = [available[name] for name in chosen]
         self.seconds: list[float] = []
         self.joints: dict[str, Joint] = {}
-        self.pooled: dict[tuple[str, str], Pointwise] = {}
+        self.together: dict[tuple[str, str], Pointwise] = {}
         self.masked_fields: set[str] = set()
 
     def grid_of(self, run: int) -> Grid:
@@ -315,7 +315,7 @@ class Evaluation:
                 )
             )
         for method, values in found.items():
-            pooled = self.pooled.setdefault((method, name), Pointwise())
+            pooled = self.together.setdefault((method, name), Pointwise())
             for part in slabs(values, truth, None if counts.all() else counts):
                 pooled.add(*part)
         joint = self.joints.setdefault(name, Joint.like(truth, found[EMULATOR], counts))
@@ -385,7 +385,7 @@ class Evaluation:
             "r2": ("1", "coefficient of determination, with the truth's mean per channel", 1.0),
             "relative_error": ("1", "root of summed squared errors / summed squared truth", 0.0),
         }
-        results = {key: pooled.result() for key, pooled in self.pooled.items()}
+        results = {key: pooled.result() for key, pooled in self.together.items()}
         made = {}
         for name, (units, what, perfect) in told.items():
             values = [

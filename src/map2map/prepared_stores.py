@@ -1,23 +1,85 @@
-"""Stores that are prepared: written a few times after the others, and taken up where they ended.
+"""Stores that are prepared: written a slab after the others, and taken up where they ended.
 
 A store has its name once it is complete. Before, it is called ``.NAME.part``, and a small file
-beside it says how many times are in it. An attribute tells what it was made of.
+beside it says how much is in it. An attribute tells what it was made of.
 """
 
+import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
-from map2map.errors import M2MError, SaveError, SourceError
+from map2map.errors import M2MError, RecipeError, SaveError, SourceError
 from map2map.files import replacing
+from map2map.patterns import Files, some
 
-__all__ = ["is_done", "write"]
+__all__ = ["digest_for", "is_done", "paired", "write"]
+
+log = logging.getLogger(__name__)
 
 DIGEST = "prepared"
 """The attribute of a store that tells what it was made of."""
+
+TOLD = 10.0
+"""Seconds until it is told again how far a store is."""
+
+
+def paired(out: str, patterns: Mapping[str, str | list[str]]) -> dict[Path, dict[str, Path]]:
+    """For the store of each run, the file of each part.
+
+    Args:
+        out: The store: ``{run}`` stands for what the wildcards of the patterns stand for, and a
+            placeholder of theirs for the same text.
+        patterns: The files of each part, by its name. What wildcards and placeholders stand for
+            pairs the runs of all parts; without any, the file is the same for all runs.
+
+    Raises:
+        SourceError: If files are missing.
+        RecipeError: If several runs would be written to one store.
+    """
+    found = {
+        name: {entry.wild: entry for entry in Files(pattern).found(name, lambda _: ())}
+        for name, pattern in patterns.items()
+    }
+    # those without wildcards are the same for all runs
+    several = {name: entries for name, entries in found.items() if set(entries) != {()}}
+    every = sorted(set().union(*several.values())) or [()]
+    for name, mine in several.items():
+        missing = ["_".join(run) for run in every if run not in mine]
+        if missing:
+            there = some(["_".join(run) for run in mine])
+            raise SourceError(
+                f"part {name!r} has no files of the runs {some(missing)}, which other parts "
+                f"have; {patterns[name]!r} matches {there}"
+            )
+    made: dict[Path, dict[str, Path]] = {}
+    for run in every:
+        entries = {name: found[name].get(run) or found[name][()] for name in found}
+        store = out.replace("{run}", "_".join(run))
+        for entry in entries.values():
+            for key, text in entry.told.items():
+                store = store.replace(f"{{{key}}}", text)
+        if "{" in store or Path(store) in made:
+            raise RecipeError(
+                f"`out` is {out!r}, which for the run {'_'.join(run)!r} is {store}, "
+                f"{'with names that no part has' if '{' in store else 'as for another run'}; "
+                f"write {{run}} into it, or the placeholders of all parts"
+            )
+        made[Path(store)] = {name: entry.path for name, entry in entries.items()}
+    return made
+
+
+def digest_for(declared: Mapping[str, Any], files: Iterable[Path]) -> str:
+    """What a store is made of: the declaration, and the files by size and time of change."""
+    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    text = json.dumps([declared, states], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def is_done(store: Path, digest: str) -> bool:
@@ -46,14 +108,15 @@ def digest_of(store: Path) -> str | None:
         return None
 
 
-def write(fields: xr.Dataset, store: Path, digest: str, times: int) -> None:
-    """Write a run, a few times after the others, and put it in its place when it is complete.
+def write(fields: xr.Dataset, store: Path, digest: str, several: int, axis: str = "time") -> None:
+    """Write a run, a slab after the others, and put it in its place when it is complete.
 
     Args:
-        fields: What to write; with an axis ``time``, so many times are computed at once.
+        fields: What to write; fields that have the axis are computed so many at once.
         store: Where; a store that was prepared before is replaced.
         digest: What it is made of.
-        times: How many at once.
+        several: How many at once, and in a chunk of the store.
+        axis: Along which slabs follow each other.
 
     Raises:
         SaveError: If it cannot be written; what was written is taken up next time.
@@ -63,22 +126,26 @@ def write(fields: xr.Dataset, store: Path, digest: str, times: int) -> None:
     if store.exists() and digest_of(store) is None:
         raise SaveError(f"{store} will not be overwritten: it was not prepared; remove it yourself")
     try:
-        done = begun(progress, part, digest)
+        done = begun(progress, part, digest, axis)
         if done is None:
             # first, so that no other's progress is taken for that of what begins now
             progress.unlink(missing_ok=True)
             shutil.rmtree(part, ignore_errors=True)
-            begin(fields.assign_attrs({DIGEST: digest}), part, times)
+            begin(fields.assign_attrs({DIGEST: digest}), part, several, axis)
             done = 0
-        for first in slabs(fields, done, times):
-            several = fields.isel(time=slice(first, first + times))
-            fixed = [name for name, field in several.items() if "time" not in field.dims]
-            several = several.drop_vars([*several.coords, *fixed])
-            read(several, store).to_zarr(
-                part, region={"time": slice(first, first + times)}, consolidated=False
+        told = time.monotonic()
+        for first in slabs(fields, done, several, axis):
+            slab = fields.isel({axis: slice(first, first + several)})
+            fixed = [name for name, field in slab.items() if axis not in field.dims]
+            slab = slab.drop_vars([*slab.coords, *fixed])
+            read(slab, store).to_zarr(
+                part, region={axis: slice(first, first + several)}, consolidated=False
             )
             with replacing(progress) as file:
-                file.write_text(json.dumps({"times": first + times}))
+                file.write_text(json.dumps({f"{axis}s": first + several}))
+            if time.monotonic() - told > TOLD:
+                told, size = time.monotonic(), fields.sizes[axis]
+                log.info("%s: %d of %d along %s", store, first + slab.sizes[axis], size, axis)
         shutil.rmtree(store, ignore_errors=True)
         part.replace(store)
         progress.unlink(missing_ok=True)
@@ -106,26 +173,26 @@ def read(fields: xr.Dataset, store: Path) -> xr.Dataset:
         ) from error
 
 
-def begun(progress: Path, part: Path, digest: str) -> int | None:
-    """How many times an earlier try has written of the same; None if there was none."""
+def begun(progress: Path, part: Path, digest: str, axis: str) -> int | None:
+    """How much an earlier try has written of the same; None if there was none."""
     try:
         state = json.loads(progress.read_text())
-        return int(state["times"]) if digest_of(part) == digest else None
+        return int(state[f"{axis}s"]) if digest_of(part) == digest else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def begin(fields: xr.Dataset, part: Path, times: int) -> None:
-    """Make the store: coordinates, what has no axis of time, and room for the rest."""
+def begin(fields: xr.Dataset, part: Path, several: int, axis: str) -> None:
+    """Make the store: coordinates, what does not have the axis, and room for the rest."""
     fixed = {
-        str(name): {"chunks": tuple(times if d == "time" else n for d, n in field.sizes.items())}
+        str(name): {"chunks": tuple(several if d == axis else n for d, n in field.sizes.items())}
         for name, field in fields.data_vars.items()
     }
     template = fields.copy()
     for name, field in template.variables.items():
-        if name != "time":
+        if name != axis:
             field.encoding = {}
-        if name in fields.data_vars and "time" not in field.dims:
+        if name in fields.data_vars and axis not in field.dims:
             template[name] = template[name].load()
     part.parent.mkdir(parents=True, exist_ok=True)
     template.to_zarr(
@@ -133,7 +200,7 @@ def begin(fields: xr.Dataset, part: Path, times: int) -> None:
     )
 
 
-def slabs(fields: xr.Dataset, done: int, times: int) -> Iterator[int]:
-    """First times of what is still to be written."""
-    if "time" in fields.dims:
-        yield from range(done, fields.sizes["time"], times)
+def slabs(fields: xr.Dataset, done: int, several: int, axis: str) -> Iterator[int]:
+    """Where what is still to be written begins."""
+    if axis in fields.dims:
+        yield from range(done, fields.sizes[axis], several)

@@ -30,6 +30,7 @@ from map2map.baselines import (
     Baseline,
     Means,
     computed,
+    constant,
     from_training,
     identity,
     named,
@@ -50,9 +51,9 @@ from map2map.commands.formulas import formulas_of
 from map2map.commands.recorded import recorded_runs
 from map2map.crops import Where
 from map2map.emulator import Emulator
-from map2map.errors import GeometryError, RecipeError
+from map2map.errors import FieldError, GeometryError, RecipeError, near_names
 from map2map.evaluate import Options, evaluate, metrics_available
-from map2map.fields import FieldSet
+from map2map.fields import FieldSet, field_channels
 from map2map.files import digest
 from map2map.globe import latitudes
 from map2map.patterns import learnt_files
@@ -73,6 +74,9 @@ and those that are one number also to NAME.json beside it, by method, field and 
 {WHERE}
 All of the emulator's inputs and targets are needed, or those targets that --targets names.
 """
+
+ALL = {"rmse_all": "RMSE", "r2_all": "R²", "relative_l2_all": "relative L2"}
+"""What is shown of all runs together."""
 
 SHOWN = {
     "rmse": "RMSE",
@@ -224,7 +228,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="what the simulator takes for a run, for the report")
     beside = parser.add_argument_group("baselines (identity comes by itself if it makes sense)")
     beside.add_argument("--baseline", action="append", default=[], metavar="NAME:FIELD=PATH",
-        help="files of a target FIELD as predicted by something else; may be given several times")
+        help="files of a target FIELD as predicted by something else, or a number; may be given "
+        "several times")
     beside.add_argument("--formula", action="append", default=[], metavar="NAME:FIELD=CLASS(…)",
         help="a target FIELD computed from other fields by a class of map2map.derived, such as "
         "resolved:sigma='GradientNorm(of=c)'; may be given several times")
@@ -314,11 +319,13 @@ def find_baselines(
             required=bool(options.train),
         )
         found, usual = found | made, usual or cells
-    places = named_places(options.baseline)
+    values, rest = numbers_of(options.baseline, targets)
+    places = named_places(rest)
     formulas = formulas_of(options.formula, tuple(options.trust), options.callback_at)
-    for name in [*places, *formulas]:
-        if name in found or (name in places and name in formulas):
+    for name in (names := [*values, *places, *formulas]):
+        if name in found or names.count(name) > 1:
             raise RecipeError(f"there is a baseline {name!r} already; choose another name")
+    found |= {name: constant(each) for name, each in values.items()}
     found |= named(places, patterns, runs) if places else {}
     return found | (computed(formulas, patterns, runs) if formulas else {}), usual
 
@@ -354,6 +361,37 @@ def usual_at(places: Sequence[str] | None, runs: Runs, track: Any) -> Mapping[st
             f"{shape}; regrid them"
         )
     return means.cells
+
+
+def numbers_of(
+    arguments: Sequence[str], targets: FieldSet
+) -> tuple[dict[str, dict[str, Array]], list[str]]:
+    """Baselines that are a number everywhere, NAME:FIELD=NUMBER, and the other arguments.
+
+    Returns:
+        By baseline and field the number, as often as the field has channels.
+
+    Raises:
+        FieldError: If there is no such field.
+    """
+    found: dict[str, dict[str, Array]] = {}
+    rest = []
+    for argument in arguments:
+        about, _, text = argument.rpartition("=")
+        name, colon, target = about.partition(":")
+        try:
+            number = float(text)
+        except ValueError:
+            rest.append(argument)
+            continue
+        if not colon or target not in targets.names:
+            raise FieldError(
+                f"--baseline {argument!r} is a number for {target!r}, which is no target"
+                f"{near_names(target, targets.names)}"
+            )
+        channels = field_channels(targets[target])
+        found.setdefault(name, {})[target] = np.full(channels, number, np.float32)
+    return found, rest
 
 
 def named_places(arguments: Sequence[str]) -> dict[str, dict[str, Files]]:
@@ -457,6 +495,16 @@ def show(scores: xr.Dataset) -> None:
                 f"{label} [{units}]".replace("[", r"\[") if in_units else label,
                 *(cell(row.sel({"method": method}), key) for method in scores.method.values),
             )
+        if count > 1:
+            row = scores.sel(field=name)
+            for key, label in ALL.items():
+                label = f"{label}, all runs together"
+                values = [float(row[key].sel({"method": m})) for m in scores.method.values]
+                in_units = scores[key].attrs["units"] == "field" and units != "1"
+                table.add_row(
+                    f"{label} [{units}]".replace("[", r"\[") if in_units else label,
+                    *("-" if np.isnan(value) else f"{value:.4g}" for value in values),
+                )
         console.print(table)
 
 

@@ -1,4 +1,4 @@
-"""``m2m prepare RECIPE``: bring the files of several models to one grid."""
+"""``m2m prepare RECIPE``: bring files to one grid, or groups of columns into one array."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,8 +8,11 @@ from typing import Any
 import jsonargparse
 
 from map2map.commands.recipes import find, read
-from map2map.common_grid import CommonGrid, prepare
+from map2map.common_grid import CommonGrid
+from map2map.common_grid import prepare as regrid
 from map2map.errors import RecipeError
+from map2map.prepared_columns import ColumnStacks
+from map2map.prepared_columns import prepare as stack_columns
 from map2map.workers import connected
 
 __all__ = ["main"]
@@ -20,7 +23,8 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="m2m prepare",
         description="Regrid the files that the section `prepare` of a recipe names to one grid, "
-        "conservatively, a few times after the others, and write a Zarr store per run. What is "
+        "conservatively, a few times after the others; or put the groups of columns of air that it "
+        "names into one array, some columns after the others. Writes a Zarr store per run. What is "
         "complete and made of the same files is left as it is; what was broken off is taken up.",
         epilog="example: m2m prepare ocean_atmosphere_coupling && m2m train "
         "ocean_atmosphere_coupling",
@@ -43,19 +47,24 @@ def main(argv: Sequence[str]) -> int:
         if options.dask is not None:
             client = stack.enter_context(connected(options.dask))
             stack.enter_context(client.as_current())
-        stores = prepare(declared, overwrite=options.overwrite)
-    print(f"{len(stores)} {'run' if len(stores) == 1 else 'runs'} on the grid of {declared.like!r}")
+        if isinstance(declared, CommonGrid):
+            stores, what = regrid(declared, overwrite=options.overwrite), f"grid {declared.like!r}"
+        else:
+            stores = stack_columns(declared, overwrite=options.overwrite)
+            what = f"stacks {', '.join(declared.stacks)}"
+    print(f"{len(stores)} {'run' if len(stores) == 1 else 'runs'}: {what}")
     return 0
 
 
-def declared_by(section: Any) -> CommonGrid:
+def declared_by(section: Any) -> CommonGrid | ColumnStacks:
     """What a section of a recipe describes.
 
     Raises:
         RecipeError: If a key or value is not allowed.
     """
+    kind = ColumnStacks if isinstance(section, dict) and "stacks" in section else CommonGrid
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("--prepare", type=CommonGrid)
+    parser.add_argument("--prepare", type=kind)
     try:
         parsed = parser.parse_object({"prepare": section})
         # newer versions call it so, and warn of its former name
@@ -63,8 +72,9 @@ def declared_by(section: Any) -> CommonGrid:
         made = instantiate(parsed).prepare
     except (jsonargparse.ArgumentError, ValueError) as error:
         raise RecipeError(f"prepare: {' '.join(str(error).split())}") from error
-    if not isinstance(made, CommonGrid):
+    if not isinstance(made, kind):
         raise RecipeError(
-            f"prepare: a mapping with out, like and parts is expected, not {section!r}"
+            f"prepare: a mapping with out, like and parts is expected, or with out and stacks, not "
+            f"{section!r}"
         )
     return made

@@ -31,6 +31,7 @@ from map2map.common_grid import CommonGrid
 from map2map.data import FieldData
 from map2map.errors import M2MError, RecipeError, near_names
 from map2map.memory import keep_freed_memory
+from map2map.prepared_columns import ColumnStacks
 from map2map.provenance import Provenance
 from map2map.task import Task
 from map2map.train import Output, make_trainer, train
@@ -84,7 +85,7 @@ class RecipeCLI(LightningCLI):
         """What Lightning does not know of."""
         parser.add_class_arguments(Output, "output")
         # for `m2m prepare`; a training only keeps it
-        parser.add_argument("--prepare", type=CommonGrid | None)
+        parser.add_argument("--prepare", type=CommonGrid | ColumnStacks | None)
         parser.add_argument(
             "--callback_at",
             type=str | None,

@@ -9,5 +9,6 @@ from map2map.losses.gaussian_nll import GaussianNLL
 from map2map.losses.log_cosh import LogCosh
 from map2map.losses.moments import MomentLoss
 from map2map.losses.weighted_l1 import WeightedL1
+from map2map.losses.weighted_mse import WeightedMSE
 
-__all__ = ["GaussianNLL", "LogCosh", "MomentLoss", "WeightedL1"]
+__all__ = ["GaussianNLL", "LogCosh", "MomentLoss", "WeightedL1", "WeightedMSE"]

@@ -16,6 +16,8 @@ Pangu in `map2map.models.earth`. Weights of Pangu belong to latitudes, so it is 
 
 from map2map.models.column_attention import ColumnAttention
 from map2map.models.column_cnn import ColumnCNN
+from map2map.models.column_fluxes import ColumnFluxes
+from map2map.models.column_gat import ColumnGAT
 from map2map.models.column_mlp import ColumnMLP
 from map2map.models.column_unet import ColumnUNet
 from map2map.models.columns import Profile as Profile
@@ -41,6 +43,8 @@ from map2map.models.vnet import VNet
 __all__ = [
     "ColumnAttention",
     "ColumnCNN",
+    "ColumnFluxes",
+    "ColumnGAT",
     "ColumnMLP",
     "ColumnUNet",
     "ConvNet",

@@ -53,8 +53,9 @@ def heating_rates(net: Values, pressure: Values, axis: int = 1) -> Values:
             f"layers, so both need the same number of them, at least 2"
         )
     thickness = steps(pressure, axis)
-    # what is traced or compiled must not look at values
-    if not torch.compiler.is_compiling():
+    # what is traced, compiled or only counted (fake tensors) must not look at values
+    real = type(thickness) in (Tensor, nn.Parameter, np.ndarray)
+    if real and not torch.compiler.is_compiling():
         check_thickness(thickness, axis)
     rates: Values = -KELVIN_PER_DAY * steps(net, axis) / thickness
     return rates

@@ -49,8 +49,8 @@ class Stored:
         frame_axis: Its name and coordinates, if the file has them.
         channels_last: Whether those axes are behind the spatial ones instead.
         skip: Cells at the beginning of every spatial axis that are not part of the field.
-        among: If only some channels of an array are meant: how many it has, on one axis.
-        first: Which of them is our first.
+        among: If only some channels of an array are meant: the lengths of all its axes of channels.
+        first: Where ours begin on each of these axes.
     """
 
     name: str
@@ -65,8 +65,8 @@ class Stored:
     frame_axis: Axis | None = None
     channels_last: bool = False
     skip: int = 0
-    among: int | None = None
-    first: int = 0
+    among: Shape | None = None
+    first: Shape = ()
     around: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -88,7 +88,7 @@ class Stored:
     def full_shape(self) -> Shape:
         """Shape of the array in the file."""
         frames = () if self.frames is None else (self.frames,)
-        channels = (self.leading or ()) if self.among is None else (self.among,)
+        channels = (self.leading or ()) if self.among is None else self.among
         cells = tuple(n + self.skip for n in self.shape)
         return (*frames, *cells, *channels) if self.channels_last else (*frames, *channels, *cells)
 
@@ -100,8 +100,9 @@ class Stored:
             frame: Which frame, if there are several.
         """
         frames = () if self.frames is None else (slice(frame, frame + 1),)
-        mine = slice(self.first, self.first + self.channels)
-        channels = tuple(slice(0, n) for n in self.leading or ()) if self.among is None else (mine,)
+        leading = self.leading or ()
+        first = self.first or (0,) * len(leading)
+        channels = tuple(slice(a, a + n) for a, n in zip(first, leading, strict=True))
         moved = tuple(slice(c.start + self.skip, c.stop + self.skip) for c in cells)
         return (*frames, *moved, *channels) if self.channels_last else (*frames, *channels, *moved)
 
@@ -129,19 +130,23 @@ class Stored:
         )
 
     def picked(self, first: int, stop: int) -> "Stored":
-        """Only some of its channels.
+        """Only some of its channels, in the order in which they lie in the file.
 
         Raises:
-            FieldError: If there are no such channels, or they are not on one axis.
+            FieldError: If there are no such channels, or they are no box of the axes of channels.
         """
-        if len(self.leading or ()) > 1 or not 0 <= first < stop <= self.channels:
+        leading = self.leading or ()
+        box = channel_box(leading, first, stop) if 0 <= first < stop <= self.channels else None
+        if box is None:
+            inner = prod(leading[1:])
+            whole = f", between multiples of {inner}, or some within one of these"
             raise FieldError(
                 f"channels {first} to {stop} of {self.name!r} were asked for, but it has "
-                f"{self.channels} (axes {self.leading}); take some of 0:{self.channels}, of an "
-                f"array with one axis of channels"
+                f"{self.channels} (axes {leading}); take some of 0:{self.channels}"
+                f"{whole if len(leading) > 1 else ''}"
             )
-        mine = stop - first
-        return replace(self, channels=mine, leading=(mine,), among=self.channels, first=first)
+        starts, sizes = zip(*box, strict=True)
+        return replace(self, channels=stop - first, leading=sizes, among=leading, first=starts)
 
     @property
     def said(self) -> Mapping[str, Any]:
@@ -157,3 +162,24 @@ class Stored:
         dtype = np.dtype(self.dtype)
         small = dtype.itemsize <= (4 if dtype.kind == "f" else 2)
         return np.dtype(np.float32 if small else np.float64)
+
+
+def channel_box(axes: Shape, first: int, stop: int) -> list[tuple[int, int]] | None:
+    """Where a range of flattened channels begins on each axis, and how many it takes of it.
+
+    >>> channel_box((6, 138), 276, 552), channel_box((6, 138), 139, 276)
+    ([(2, 2), (0, 138)], [(1, 1), (1, 137)])
+
+    Returns:
+        None if the range is no box: it begins or ends amid an entry that it leaves.
+    """
+    if len(axes) == 1:
+        return [(first, stop - first)]
+    inner = prod(axes[1:])
+    if first % inner == stop % inner == 0:
+        return [(first // inner, (stop - first) // inner), *((0, n) for n in axes[1:])]
+    entry = first // inner
+    if (stop - 1) // inner != entry:
+        return None
+    rest = channel_box(axes[1:], first - entry * inner, stop - entry * inner)
+    return None if rest is None else [(entry, 1), *rest]

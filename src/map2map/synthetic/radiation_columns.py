@@ -99,7 +99,7 @@ class Group(NamedTuple):
 def simulate(
     out: Path,
     *,
-    columns_per_group: int = 120,
+    columns_per_group: int = 240,
     groups: int = 36,
     layout: Layout = "raw",
     shards: int = 8,
