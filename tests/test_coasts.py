@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from map2map.common_grid import CommonGrid, Counts, Part, prepare
+from map2map.common_grid import CommonGrid, Counts, Part
 from map2map.crops import Crops
 from map2map.data import FieldData, Reading
 from map2map.errors import FieldError
@@ -17,6 +17,7 @@ from map2map.fields import Field
 from map2map.grids import Domain
 from map2map.models import PaddedUNet
 from map2map.norms import Standardize
+from map2map.prepared_stores import prepare
 from map2map.runs import Runs
 from map2map.task import Task
 from map2map.train import Output, make_trainer, train

@@ -6,8 +6,9 @@ import xarray as xr
 from jsonargparse import ArgumentParser
 
 from map2map import prepared_stores
-from map2map.common_grid import CommonGrid, Counts, Part, fill_nearest, prepare
+from map2map.common_grid import CommonGrid, Counts, Part, fill_nearest
 from map2map.errors import FieldError, RecipeError, SaveError, SourceError
+from map2map.prepared_stores import prepare
 from map2map.regridding import Axes, Regridder
 from map2map.sources import open_source
 from map2map.windows import Window

@@ -1,17 +1,20 @@
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from map2map import prepared_columns, prepared_stores
+from map2map import prepared_stores
 from map2map.cli import main
 from map2map.commands.prepare import declared_by
 from map2map.commands.recipes import find, read
 from map2map.emulator import Emulator
 from map2map.errors import FieldError, GeometryError, RecipeError, SaveError, SourceError
-from map2map.prepared_columns import ColumnStacks, Group, Stack, prepare
+from map2map.prepared_columns import ColumnStacks, Group, Stack
+from map2map.prepared_stores import prepare
 from map2map.sources import open_source
 from map2map.windows import Window
 
@@ -142,7 +145,7 @@ def test_what_was_written_before_an_interruption_is_not_made_again(folder, monke
 
 def test_what_is_complete_is_left_and_what_is_stale_is_refused(folder, monkeypatch):
     stores = prepare(declared())
-    monkeypatch.setattr(prepared_columns, "write", None)  # calling it would fail
+    monkeypatch.setattr(prepared_stores, "write", None)  # calling it would fail
     assert prepare(declared()) == stores
     monkeypatch.undo()
     monkeypatch.chdir(folder)
@@ -154,6 +157,34 @@ def test_what_is_complete_is_left_and_what_is_stale_is_refused(folder, monkeypat
     np.testing.assert_array_equal(xr.open_zarr(stores[0], consolidated=False).x, x)
     with pytest.raises(SaveError, match="another way"):
         prepare(declared(columns=2))
+
+
+def test_stores_are_told_apart_by_what_is_in_files_not_by_when_they_were_written(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(folder)
+    (store, *_), (source, *_) = prepare(declared()), declared().runs().values()
+    raw = sorted(source.values())[0]
+    # in another place, at another time, all is the same
+    copied = tmp_path / "elsewhere"
+    shutil.copytree(folder, copied, copy_function=shutil.copy)
+    monkeypatch.chdir(copied)
+    assert prepare(declared())[0] == store
+    for path in (folder / store, copied / store):
+        prepared_stores.check_current(path)
+    # of the same size and time, with another content
+    before, content = raw.stat(), bytearray(raw.read_bytes())
+    content[-1] ^= 1
+    raw.write_bytes(content)
+    os.utime(raw, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(SaveError, match="was prepared of other files"):
+        prepare(declared())
+    raw.touch()
+    with pytest.raises(SourceError, match=rf"{raw.name}, which has changed since"):
+        prepared_stores.check_current(store)
+    # those that are elsewhere are not asked for
+    raw.unlink()
+    prepared_stores.check_current(store)
 
 
 def test_the_command_prepares_and_training_reads_the_store(folder, capsys):
@@ -190,6 +221,13 @@ def test_the_command_prepares_and_training_reads_the_store(folder, capsys):
     }
     (folder / "small.yaml").write_text(json.dumps(recipe))
     assert main(["train", "small.yaml"]) == 0
+    # what was prepared of other data does not train
+    os.utime(raw := next(iter(declared().runs().values()))["x"])
+    assert main(["train", "small.yaml", "--output.folder", "again"]) == 0
+    with raw.open("ab") as file:
+        file.write(b"more")
+    assert main(["train", "small.yaml", "--output.folder", "third"]) == 2
+    assert "has changed since; make it again: m2m prepare" in capsys.readouterr().err
     found = Emulator.load("emulator.safetensors")
     x, y = written_out(folder, 0)
     # the levels of one output after another, as channels

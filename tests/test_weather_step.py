@@ -28,11 +28,12 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("step")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        simulate(folder / "data", days=5, setting=SMALL)
+        simulate(folder / "data", days=6, setting=SMALL)
         recipe = yaml.safe_load((files("map2map.recipes") / "weather_step.yaml").read_text())
         recipe["model"]["model"]["init_args"] |= PANGU
-        for split, days in (("train", "2019-01-01:2019-01-03"), ("val", "2019-01-04:2019-01-05")):
-            recipe["data"][split]["geopotential"]["only"] = {"time": days}
+        dates = {"train": "01:2019-01-03", "val": "04", "test": "05:2019-01-06"}
+        for split, days in dates.items():
+            recipe["data"][split]["geopotential"]["only"] = {"time": f"2019-01-{days}"}
             for name in LATER:
                 recipe["data"][split][f"{name}_next"]["later"] = "12h"
         Path("small.yaml").write_text(yaml.safe_dump(recipe))
@@ -48,7 +49,7 @@ def test_its_training_takes_norms_from_files_and_frames_by_dates(trained):
     train = emulator.training_record["recipe"]["data"]["train"]
     assert train["temperature_next"]["later"] == "12h"
     # once for a file, not once for every frame
-    assert [len(runs) for runs in emulator.training_record["files"].values()] == [1, 1]
+    assert [len(runs) for runs in emulator.training_record["files"].values()] == [1, 1, 1]
 
 
 def test_it_is_scored_and_rolled_out(trained, monkeypatch):
@@ -63,6 +64,10 @@ def test_it_is_scored_and_rolled_out(trained, monkeypatch):
         found = scores.rmse.sel({"field": "2m_temperature_next", "method": "persistence"})
         expected = np.sqrt(np.square(t[2:] - t[:-2]).mean((1, 2)))
         np.testing.assert_allclose(found, expected, rtol=1e-5)
+    split = ["emulator.safetensors", "--split", "test", "--metrics", "latitude", "-o", "test.nc"]
+    assert main(["evaluate", *split]) == 0
+    with xr.open_dataset("test.nc") as scores:
+        assert scores.sizes["run"] == 6
     assert main(["rollout", *start, "--steps", "2", "--truth", "-o", "f.zarr"]) == 0
     with xr.open_dataset("rollout.nc") as scores:
         assert scores.attrs["starts"] == 4
@@ -81,5 +86,5 @@ def test_what_is_applied_says_how_much_later_it_is_valid(trained, monkeypatch):
     monkeypatch.chdir(trained)
     assert main(["apply", "emulator.safetensors", "data/weather.zarr", "-o", "a.nc"]) == 0
     with xr.open_dataset("a.nc", decode_timedelta=False) as made:
-        assert made.sizes["time"] == 20
+        assert made.sizes["time"] == 24
         assert made.temperature_next.attrs["later"] == "12h"

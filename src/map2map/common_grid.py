@@ -6,10 +6,9 @@ times after the others, so that runs may be longer than memory is large. What wa
 was interrupted stays written.
 """
 
-import logging
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,13 +17,11 @@ import xarray as xr
 from scipy.ndimage import distance_transform_edt
 
 from map2map.errors import FieldError, RecipeError, SourceError, near_names
-from map2map.prepared_stores import digest_for, is_done, paired, write
+from map2map.prepared_stores import paired
 from map2map.regridding import Axes, Regridder
 from map2map.typing import Array
 
-__all__ = ["CommonGrid", "Counts", "Part", "fill_nearest", "prepare"]
-
-log = logging.getLogger(__name__)
+__all__ = ["CommonGrid", "Counts", "Part", "fill_nearest"]
 
 
 @dataclass(frozen=True)
@@ -126,31 +123,19 @@ class CommonGrid:
         """
         return paired(self.out, {name: part.files for name, part in self.parts.items()})
 
+    @property
+    def several(self) -> int:
+        """How many are computed at once, and in a chunk of a store."""
+        return self.times
 
-def prepare(declared: CommonGrid, *, overwrite: bool = False) -> list[Path]:
-    """Write all runs on the common grid; those that are complete are left as they are.
+    @property
+    def axis(self) -> str:
+        """Along which slabs follow each other."""
+        return "time"
 
-    Args:
-        declared: What.
-        overwrite: Whether stores that are complete are made again.
-
-    Returns:
-        The stores.
-
-    Raises:
-        M2MError: If files do not fit together, or something cannot be written.
-    """
-    stores = []
-    for store, files in declared.runs().items():
-        stores.append(store)
-        digest = digest_for(asdict(declared), files.values())
-        if not overwrite and is_done(store, digest):
-            log.info("%s is there already", store)
-            continue
-        with opened(declared, files) as fields:
-            write(fields, store, digest, declared.times)
-        log.info("prepared %s", store)
-    return stores
+    def opened(self, files: Mapping[str, Path]) -> AbstractContextManager[xr.Dataset]:
+        """All fields of a run, lazily: nothing is read before it is asked for."""
+        return opened(self, files)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from map2map.grids import Domain
 from map2map.mixed import CellBatches
 from map2map.order import Order, Share
 from map2map.patterns import some
+from map2map.prepared_stores import check_current
 from map2map.runs import Files, Runs
 from map2map.samples import SampleDataset
 from map2map.splits import Split
@@ -123,6 +124,10 @@ class FieldData(pl.LightningDataModule):
                 scale_factor=self.crops.scale_factor,
                 derived=self.derived,
             )
+        for path in {
+            path for runs in self.runs.values() for run in runs for path in run.paths.values()
+        }:
+            check_current(path)
         if self.split is not None:
             self.runs = self.runs["train"].split(self.split)
         train = self.runs["train"]

@@ -7,10 +7,9 @@ others, so that runs may be larger than memory. What was written before it was i
 written.
 """
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,9 @@ import numpy as np
 import xarray as xr
 
 from map2map.errors import FieldError, GeometryError, RecipeError, SourceError, near_names
-from map2map.prepared_stores import digest_for, is_done, paired, write
+from map2map.prepared_stores import paired
 
-__all__ = ["ColumnStacks", "Group", "Stack", "prepare", "stacked"]
-
-log = logging.getLogger(__name__)
+__all__ = ["ColumnStacks", "Group", "Stack", "stacked"]
 
 COLUMN = "column"
 """The first axis of all that is written."""
@@ -125,30 +122,19 @@ class ColumnStacks:
         """
         return paired(self.out, {name: stack.files for name, stack in self.stacks.items()})
 
+    @property
+    def several(self) -> int:
+        """How many are computed at once, and in a chunk of a store."""
+        return self.columns
 
-def prepare(declared: ColumnStacks, *, overwrite: bool = False) -> list[Path]:
-    """Write all runs; those that are complete and made of the same are left as they are.
+    @property
+    def axis(self) -> str:
+        """Along which slabs follow each other."""
+        return COLUMN
 
-    Args:
-        declared: What.
-        overwrite: Whether stores that are complete are made again.
-
-    Returns:
-        The stores.
-
-    Raises:
-        M2MError: If files do not fit together, or something cannot be written.
-    """
-    runs = declared.runs()
-    for number, (store, files) in enumerate(runs.items()):
-        digest = digest_for(asdict(declared), files.values())
-        if not overwrite and is_done(store, digest):
-            log.info("%s is there already", store)
-            continue
-        with opened(declared, files) as fields:
-            write(fields, store, digest, declared.columns, COLUMN)
-        log.info("prepared %s, %d of %d", store, number + 1, len(runs))
-    return [*runs]
+    def opened(self, files: Mapping[str, Path]) -> AbstractContextManager[xr.Dataset]:
+        """All fields of a run, lazily: nothing is read before it is asked for."""
+        return opened(self, files)
 
 
 @contextmanager

@@ -7,11 +7,14 @@ beside it says how much is in it. An attribute tells what it was made of.
 import hashlib
 import json
 import logging
+import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import xarray as xr
 
@@ -19,15 +22,41 @@ from map2map.errors import M2MError, RecipeError, SaveError, SourceError
 from map2map.files import replacing
 from map2map.patterns import Files, some
 
-__all__ = ["digest_for", "is_done", "paired", "write"]
+__all__ = ["Preparation", "check_current", "paired", "prepare"]
 
 log = logging.getLogger(__name__)
 
 DIGEST = "prepared"
-"""The attribute of a store that tells what it was made of."""
+"""The attribute of a store that tells what it was made of, in one word."""
+
+ORIGIN = "prepared_of"
+"""The attribute that tells for each file, as seen from the store, its state and content."""
 
 TOLD = 10.0
 """Seconds until it is told again how far a store is."""
+
+
+class Preparation(Protocol):
+    """What stores are prepared of, and how; a dataclass.
+
+    Attributes:
+        several: How many are computed at once along the axis, and in a chunk of the store.
+        axis: Along which slabs follow each other.
+    """
+
+    @property
+    def several(self) -> int:
+        """How many are computed at once."""
+
+    @property
+    def axis(self) -> str:
+        """Along which slabs follow each other."""
+
+    def runs(self) -> dict[Path, dict[str, Path]]:
+        """For the store of each run, the file of each part."""
+
+    def opened(self, files: Mapping[str, Path]) -> AbstractContextManager[xr.Dataset]:
+        """All fields of a run, lazily: nothing is read before it is asked for."""
 
 
 def paired(out: str, patterns: Mapping[str, str | list[str]]) -> dict[Path, dict[str, Path]]:
@@ -75,10 +104,81 @@ def paired(out: str, patterns: Mapping[str, str | list[str]]) -> dict[Path, dict
     return made
 
 
-def digest_for(declared: Mapping[str, Any], files: Iterable[Path]) -> str:
-    """What a store is made of: the declaration, and the files by size and time of change."""
-    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    text = json.dumps([declared, states], sort_keys=True)
+def prepare(declared: Preparation, *, overwrite: bool = False) -> list[Path]:
+    """Write all runs; those that are complete and made of the same are left as they are.
+
+    Args:
+        declared: What.
+        overwrite: Whether stores that are complete are made again.
+
+    Returns:
+        The stores.
+
+    Raises:
+        M2MError: If files do not fit together, or something cannot be written.
+    """
+    runs = declared.runs()
+    for number, (store, files) in enumerate(runs.items()):
+        made_of = {name: content_of(path) for name, path in files.items()}
+        digest = digest_of_all(declared, made_of)
+        if not overwrite and is_done(store, digest):
+            log.info("%s is there already", store)
+            continue
+        told = {
+            ORIGIN: {
+                os.path.relpath(path, store.parent): [state_of(path), made_of[name]]
+                for name, path in files.items()
+            }
+        }
+        with declared.opened(files) as fields:
+            write(fields.assign_attrs(told), store, digest, declared.several, declared.axis)
+        log.info("prepared %s, %d of %d", store, number + 1, len(runs))
+    return [*runs]
+
+
+def check_current(store: Path) -> None:
+    """Refuse a store that was prepared of files that have changed since.
+
+    Those that are not there, because the store was taken elsewhere, are not asked for.
+
+    Args:
+        store: Any file or folder.
+
+    Raises:
+        SourceError: If a file that it is made of has another content now.
+    """
+    origin = attributes_of(store).get(ORIGIN)
+    for name, (state, content) in (origin or {}).items():
+        path = store.parent / name
+        if path.exists() and state_of(path) != state and content_of(path) != content:
+            raise SourceError(
+                f"{store} was prepared of {os.path.normpath(path)}, which has changed since; make "
+                f"it again: m2m prepare RECIPE --overwrite"
+            )
+
+
+def state_of(path: Path) -> str:
+    """Size and time of change of a file, or of all files of a folder, as a short text."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    states = [(str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    return hashlib.blake2b(json.dumps(states).encode(), digest_size=16).hexdigest()
+
+
+def content_of(path: Path) -> str:
+    """A digest of what is in a file, or in all files of a folder and their names."""
+    found = hashlib.blake2b(digest_size=16)
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for each in files:
+        found.update(f"{each.relative_to(path)}\0{each.stat().st_size}\0".encode())
+        with each.open("rb") as file:
+            while block := file.read(1 << 22):
+                found.update(block)
+    return found.hexdigest()
+
+
+def digest_of_all(declared: Preparation, contents: Mapping[str, str]) -> str:
+    """What a store is made of: the declaration, and the contents of the files of its parts."""
+    text = json.dumps([asdict(declared), contents], sort_keys=True)  # type: ignore[call-overload]
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -100,12 +200,17 @@ def is_done(store: Path, digest: str) -> bool:
     return True
 
 
+def attributes_of(store: Path) -> dict[str, Any]:
+    """Attributes of a Zarr store; none if it is none."""
+    try:
+        return dict(json.loads((store / "zarr.json").read_text())["attributes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def digest_of(store: Path) -> str | None:
     """What a store was made of; None if it is none of ours."""
-    try:
-        return str(json.loads((store / "zarr.json").read_text())["attributes"][DIGEST])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return attributes_of(store).get(DIGEST)
 
 
 def write(fields: xr.Dataset, store: Path, digest: str, several: int, axis: str = "time") -> None:

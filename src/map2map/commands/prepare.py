@@ -7,12 +7,12 @@ from typing import Any
 
 import jsonargparse
 
-from map2map.commands.recipes import find, read
+from map2map.commands.recipe_forms import settled
+from map2map.commands.recipes import find, pointing_to_data, read
 from map2map.common_grid import CommonGrid
-from map2map.common_grid import prepare as regrid
 from map2map.errors import RecipeError
 from map2map.prepared_columns import ColumnStacks
-from map2map.prepared_columns import prepare as stack_columns
+from map2map.prepared_stores import prepare
 from map2map.workers import connected
 
 __all__ = ["main"]
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
                         "for worker processes of this machine; default: threads")  # fmt: skip
     options = parser.parse_args(argv)
     path = find(options.recipe)
-    section = read(path).get("prepare")
+    section = settled(read(path)).get("prepare")
     if section is None:
         raise RecipeError(
             f"{path} has no section `prepare`; its files are read as they are (m2m train)"
@@ -47,11 +47,12 @@ def main(argv: Sequence[str]) -> int:
         if options.dask is not None:
             client = stack.enter_context(connected(options.dask))
             stack.enter_context(client.as_current())
-        if isinstance(declared, CommonGrid):
-            stores, what = regrid(declared, overwrite=options.overwrite), f"grid {declared.like!r}"
-        else:
-            stores = stack_columns(declared, overwrite=options.overwrite)
-            what = f"stacks {', '.join(declared.stacks)}"
+        with pointing_to_data(path):
+            stores = prepare(declared, overwrite=options.overwrite)
+    if isinstance(declared, CommonGrid):
+        what = f"grid {declared.like!r}"
+    else:
+        what = f"stacks {', '.join(declared.stacks)}"
     print(f"{len(stores)} {'run' if len(stores) == 1 else 'runs'}: {what}")
     return 0
 
