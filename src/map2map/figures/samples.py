@@ -22,6 +22,9 @@ from map2map.typing import Array, Shape
 
 __all__ = ["Samples"]
 
+MOST = 22
+"""Characters of a run's name that have room."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -113,7 +116,9 @@ class Samples(RunFigure):
                 values = self.levels.split(column.predictions[method])[feature]
                 axis.plot(values, level, color=tint(inks, number), ls=dash(number), lw=1.4)
             where = ", ".join(map(str, column.cell))
-            axis.set_title(text(f"{shorten(column.run, 20)}\ncell {where}"), fontsize=8)
+            # names of runs begin alike
+            run = column.run if len(column.run) <= MOST else f"…{column.run[1 - MOST :]}"
+            axis.set_title(text(f"{run}\ncell {where}"), fontsize=8)
             axis.xaxis.get_major_locator().set_params(nbins=4)
             axis.set_xlabel(text(f"{shorten(field.name)}{bracket(field.units)}"))
         for axis in axes.ravel()[len(self.drawn) :]:
