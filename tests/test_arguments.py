@@ -1,6 +1,8 @@
+import h5py
+import numpy as np
 import pytest
 
-from map2map.commands.arguments import fields_at
+from map2map.commands.arguments import as_learnt, fields_at
 from map2map.errors import RecipeError
 from map2map.runs import Files
 
@@ -30,3 +32,24 @@ def test_fields_are_named_with_their_variable():
 def test_what_is_missing_unknown_or_given_twice_is_refused(places, message):
     with pytest.raises(RecipeError, match=message):
         fields_at(places, ["u", "v"])
+
+
+def test_names_in_files_are_those_of_the_training_where_files_know_no_others(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["x"] = np.zeros((6, 4))
+        file["v"] = np.zeros((1, 4))
+    learnt = {
+        "u": Files("old.h5", "/x[0:3]"),
+        "v": Files("old.h5", "x[3:6]"),
+        "w": Files("o.h5", "y"),
+    }
+    given = dict.fromkeys(learnt, Files(str(path)))
+    found = as_learnt(given, learnt)
+    assert found["u"].variable == "/x[0:3]"
+    # its own name, and one that is nowhere
+    assert found["v"] == found["w"] == Files(str(path))
+    said = {"u": Files(str(path), "v")}
+    assert as_learnt(said, learnt) == said
+    missing = {"u": Files(str(tmp_path / "none.h5"))}
+    assert as_learnt(missing, learnt) == missing

@@ -8,9 +8,11 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from map2map.errors import RecipeError, near_names
+from map2map.errors import M2MError, RecipeError, near_names
+from map2map.patterns import split_channels
 from map2map.readers import resolve
 from map2map.runs import Files, Patterns
+from map2map.sources import open_source
 
 if TYPE_CHECKING:  # which imports torch
     from map2map.emulator import Emulator
@@ -121,7 +123,10 @@ def files_of(place: str) -> Files:
 
 
 def as_learnt(found: Mapping[str, T], learnt: Mapping[str, Files]) -> dict[str, T | Files]:
-    """Places with what was left out: of later and earlier fields step and variable of training.
+    """Places with what was left out and the training knows.
+
+    Of later and earlier fields these are step and variable; of others the variable, if files have
+    no field of the name, but that one.
 
     Args:
         found: The places.
@@ -130,10 +135,27 @@ def as_learnt(found: Mapping[str, T], learnt: Mapping[str, Files]) -> dict[str, 
     made: dict[str, T | Files] = dict(found)
     for name, entry in found.items():
         before = learnt.get(name)
-        if before is not None and before.later is not None and isinstance(entry, Files):
+        if before is None or not isinstance(entry, Files):
+            continue
+        if before.later is not None:
             later = before.later if entry.later is None else entry.later
             made[name] = replace(entry, variable=entry.variable or before.variable, later=later)
+        elif entry.variable is None and is_called(name, before.variable, entry):
+            made[name] = replace(entry, variable=before.variable)
     return made
+
+
+def is_called(name: str, variable: str | None, files: Files) -> bool:
+    """Whether a field has that name in the first of its files, and not its own."""
+    if variable is None or "{" in variable:
+        return False
+    try:
+        fields = open_source(files.paths(name)[0]).fields
+    except M2MError:  # told with more context when it is opened to be read
+        return False
+    return name not in fields and split_channels(variable)[0].strip("/") in {
+        field.strip("/") for field in fields
+    }
 
 
 def only_of(texts: Sequence[str]) -> dict[str, str | list[str | int] | int]:
