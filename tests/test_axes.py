@@ -81,9 +81,30 @@ def test_some_channels_are_a_field(tmp_path):
         sample = dataset.read(0)
         np.testing.assert_array_equal(sample.input, values[:4])
         np.testing.assert_array_equal(sample.target, values[7:])
-    for wrong in ("x[3:3]", "x[4:10]"):
+    for wrong in ("x[3:3]", "x[4:10]", "x[:, 2]"):
         with pytest.raises(FieldError, match="it has 9"):
             Runs(fields[0], [], {"u": Files(path, wrong)}, Domain(1))
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(("write", "name"), WAYS)
+def test_some_channels_are_taken_on_two_axes(tmp_path, write, name, last):
+    values = RNG.normal(size=(4, 6, 5)).astype("f4")
+    write(tmp_path / name, values if not last else np.ascontiguousarray(np.moveaxis(values, 2, 0)))
+    domain = Domain(1, channels_last=last)
+    one = [Field("u", kind="scalar")]
+    for variable, expected in {
+        "x[1:, 3:6]": values[1:, 3:6],
+        "x[:, 2]": values[:, 2:3],
+        "x[0,1:2]": values[:1, 1:2],
+        "x[1:3, :]": values[1:3],
+    }.items():
+        runs = Runs(one, one, {"u": Files(str(tmp_path / name), variable)}, domain)
+        sample = SampleDataset(runs, Crops(3, halo=0, start=1), domain=domain).read(0)
+        np.testing.assert_array_equal(sample.input, expected.reshape(-1, 5)[:, 1:4])
+    for wrong in ("x[0:2]", "x[0:5, 1]", "x[2:2, 1]", "x[:, :, 1]"):
+        with pytest.raises(FieldError, match=r"it has 24, \[0:4, 0:6\]"):
+            Runs(one, [], {"u": Files(str(tmp_path / name), wrong)}, domain)
 
 
 def test_fields_too_small_to_leave_cells_out_are_refused(tmp_path):

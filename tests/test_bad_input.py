@@ -275,7 +275,7 @@ def test_all_of_a_few_files_are_looked_at_before_training(folder, m2m):
     part = {"pattern": "f_[01].h5", "variable": "a[1:3]"}
     recipe = edited(data__train={"a": part, "b": "f_[01].h5"}, data__domain={"ndim": 2})
     (folder / "r.yaml").write_text(yaml.safe_dump(recipe))
-    check_refusal(*m2m("train", "r.yaml"), r"f_0.h5: channels 1 to 3 of 'a' were asked for")
+    check_refusal(*m2m("train", "r.yaml"), r"f_0.h5: the channels \[1:3\] of 'a' were asked for")
 
 
 def weights_after(folder: Path, recipe: dict) -> dict[str, torch.Tensor]:

@@ -134,3 +134,11 @@ def test_a_last_batch_of_one_sample_joins_the_one_before_it_where_that_is_asked(
             again.load_state_dict({"epoch": 0, "sample": sum(expected[:k])})
             assert sizes(again) == expected[k:]
     assert sizes(Batches(dataset, Order(shuffle=False), 3, threads=0)) == [3, 3, 1]
+
+
+def test_fewer_crops_than_processes_are_refused_where_each_counts_once(dataset):
+    for rank in range(13):
+        with pytest.raises(RecipeError, match=r"12 crops .* to 13 processes.*trainer\.devices"):
+            Batches(dataset, Order(shuffle=False), share=Share(rank, 13))
+        # training repeats some
+        assert len(Batches(dataset, Order(), share=Share(rank, 13), vary=True)) == 1

@@ -1,19 +1,27 @@
 """The AI4sim collection's YAML files: what they mean, on files of its layouts."""
 
 import copy
+import inspect
+import runpy
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 import yaml
+from lightning.pytorch import Trainer
 
 from map2map.cli import main
+from map2map.commands.train import make
 from map2map.dialects.ai4sim import command_of, overridden, sections_of
+from map2map.dialects.ai4sim.cases import recipe
 from map2map.dialects.ai4sim.trainers import on_this_machine
 from map2map.emulator import Emulator
 from map2map.errors import RecipeError
+from map2map.footprints import Footprint
+from map2map.imports.ai4sim import read
 
 RNG = np.random.default_rng(0)
 TRAINER = {"max_epochs": 1, "accelerator": "cpu"}
@@ -115,6 +123,108 @@ def test_a_file_is_trained_and_tested(write, case):
     assert recipe["model"]["optimizer"]["class_path"].endswith("AdamP")
 
 
+def predicted(case, emulator, run):
+    """Truth and prediction by field, with statistics of our own."""
+
+    def net(x):
+        with torch.no_grad():
+            return emulator.model(torch.as_tensor(x, dtype=torch.float32)[None])[0].double().numpy()
+
+    if case in ("unet3d", "gin"):
+        keys = ("filt_8", "filt_grad_8") if case == "unet3d" else ("c_filt", "c_grad_filt")
+        with h5py.File(f"data/raw/{run}.h5", locking=False) as file:
+            c, truth = (file[key][:] for key in keys)
+        if case == "unet3d":
+            c, truth = c[1:, 1:, 1:], truth[1:, 1:, 1:]
+        return {"sigma": (truth[None], net(c[None]) * (342.553 if case == "unet3d" else 3295.4))}
+    if case == "unet1d":
+        x, y = (
+            np.concatenate([np.load(f"data/processed/{a}/{k}.npy") for k in range(8)]) for a in "xy"
+        )
+        mean, std = x.mean(0, "f8"), x.std(0, dtype="f8")
+        x, y = (np.load(f"data/processed/{array}/9.npy").astype("f8") for array in "xy")
+        normal = (x - mean) / std
+        parts = (normal[:, :, :2], normal[:, 1:-1, 2], normal[:, 1:, 3:30], normal[:, 0, 30:])
+        z = net(np.concatenate([part.reshape(len(x), -1) for part in parts], axis=1).T)
+        names = ("flux_dn_sw", "flux_up_sw", "flux_dn_lw", "flux_up_lw", "hr_sw", "hr_lw")
+        truths = [y[:, 1 if k > 3 else 0 :, k].T for k in range(6)]
+        ends = np.cumsum([len(one) for one in truths])[:-1]
+        return dict(zip(names, zip(truths, np.split(z, ends), strict=True), strict=True))
+    of = []
+    for name in "abd":
+        with h5py.File(f"data/raw/{name}.h5", locking=False) as file:
+            of.append([file[key][:].astype("f8") for key in "xy"])
+    x, y = (np.concatenate([rows[k] for rows in of[:2]], axis=1) for k in range(2))
+    z = net((of[2][0] - x.mean(1, keepdims=True)) / x.std(1, keepdims=True))
+    parts = {"du": slice(63), "dv": slice(63, 126)}
+    return {name: (of[2][1][part], z[part] * y.std(1).max()) for name, part in parts.items()}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_scores_are_those_of_each_output_in_physical_units(write, case):
+    if case == "gin":
+        pytest.importorskip("torch_geometric")
+    make, given = CASES[case]
+    make()
+    assert main(["ai4sim", "--config", write(given)]) == 0
+    scores = xr.load_dataset("logs/test_scores.nc").sel({"method": "emulator"})
+    expected = predicted(case, Emulator.load("logs/emulator.safetensors"), scores.run.item())
+    assert list(scores.field.values) == list(expected)
+    units = {"sigma": "1/m", "hr_sw": "K d-1", "hr_lw": "K d-1", "du": "m s-1", "dv": "m s-1"}
+    for name, (truth, found) in expected.items():
+        score = scores.sel(field=name)
+        assert score.units.item() == units.get(name, "W m-2")
+        error, spread = (
+            found - truth,
+            truth - truth.mean(axis=tuple(range(1, truth.ndim)), keepdims=True),
+        )
+        rmse = np.sqrt(np.square(error).mean())
+        r2 = 1 - np.square(error).sum() / np.square(spread).sum()
+        np.testing.assert_allclose(score.rmse.item(), rmse, rtol=1e-4)
+        np.testing.assert_allclose(score.r2.item(), r2, rtol=1e-4)
+        np.testing.assert_allclose(score.bias.item(), error.mean(), atol=1e-4 * rmse)
+
+
+THEIRS = runpy.run_path(str(Path(__file__).with_name("ai4sim_networks.py")))
+NETWORKS = {
+    "cnn": (lambda: THEIRS["CNN"](), 77_248),
+    "mlp": (lambda: THEIRS["MLP"](), 213_118),
+    "unet1d": (lambda: THEIRS["Radiation"](torch.zeros(138, 47), torch.ones(138, 47)), 169_040),
+}
+
+
+@pytest.mark.parametrize("case", NETWORKS)
+def test_weights_of_the_collection_fit_the_networks_of_named_fields(write, case, tmp_path):
+    files, given = CASES[case]
+    files()
+    given = copy.deepcopy(given)
+    given["model"]["init_args"] = {"lr": 1e-3}
+    told = recipe(given)
+    if case == "unet1d":  # ours has a linear head, which the collection's has not
+        told["model"]["model"]["init_args"]["head"] = False
+    cli = make(told, "m2m ai4sim")
+    runs = cli.datamodule.open(cli.model.inputs, cli.model.targets)
+    ours = cli.model.build(runs, cli.datamodule.domain)
+    theirs, count = NETWORKS[case]
+    torch.save(theirs().state_dict(), tmp_path / "model.pth")
+    imported = read(tmp_path / "model.pth").model
+    assert sum(p.numel() for p in imported.parameters()) == count
+    ours.model.load_state_dict(imported.state_dict())
+    x = torch.randn(1, ours.inputs.channels, 5, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(ours.model.eval()(x), imported(x))
+
+
+def test_an_imported_emulator_is_scored_on_files_that_are_listed(write, capsys, tmp_path):
+    columns()
+    torch.save(THEIRS["MLP"]().state_dict(), tmp_path / "model.pth")
+    read(tmp_path / "model.pth").save(Path("e.safetensors"))
+    words = ["test", "--ckpt_path", "e.safetensors"]
+    assert main(["ai4sim", "-c", write(CASES["mlp"][1]), *words]) == 2
+    assert "m2m evaluate e.safetensors x=FILES y=FILES" in capsys.readouterr().err
+    assert main(["evaluate", "e.safetensors", "x=data/raw/d.h5", "y=data/raw/d.h5"]) == 0
+
+
 def made(write, capsys, given, *more):
     assert main(["ai4sim", "-c", write(given), "--print-recipe", *more]) == 0
     return yaml.safe_load(capsys.readouterr().out)
@@ -126,12 +236,47 @@ def test_crops_are_drawn_anew_without_the_copied_plane_and_targets_are_divided(w
     recipe = made(write, capsys, given)
     data = recipe["data"]
     assert data["domain"]["skip"] == 1
-    assert data["crops"] == {"size": [4, 4, 4], "halo": 0}
-    assert data["augment"]["shift"] == [4, 4, 4]
+    assert data["crops"] == {"size": [4, 4, 4], "halo": 0, "step": [3, 3, 3], "stop": [5, 5, 5]}
+    assert data["augment"]["shift"] == [3, 3, 3]
     assert recipe["model"]["norms"]["sigma"]["init_args"] == {"scale": 342.553}
     assert recipe["model"]["model"]["init_args"]["head"] is False
     # in the order of names, not of the folder
     assert data["train"]["c"]["pattern"] == [f"data/raw/{name}" for name in sorted(FLAMES)]
+
+
+def test_crops_of_a_flame_are_anywhere_in_the_box_and_never_wrap(write):
+    make_files, given = CASES["unet3d"]
+    make_files()
+    cli = make(recipe(given), "m2m ai4sim")
+    data = cli.datamodule
+    data.open(cli.model.inputs, cli.model.targets)
+    data.resolve(Footprint(0))
+    dataset, drawn = data.dataset("train"), []
+    for epoch in range(100):
+        for index in range(len(dataset)):
+            sample = dataset.read(index, epoch)
+            drawn.append(sample.crop.start)
+            with h5py.File(dataset.runs.groups[sample.run].paths["c"], locking=False) as file:
+                box = file["filt_8"][1:, 1:, 1:].astype("f4")
+            assert max(sample.crop.stop) <= 8
+            np.testing.assert_array_equal(sample.input[0], box[sample.crop.slices])
+    for axis in np.transpose(drawn):
+        # five places; the last of two parts has a place less
+        share = np.bincount(axis, minlength=5) / len(axis)
+        np.testing.assert_allclose(share, [1 / 6, 1 / 6, 1 / 6, 1 / 6, 1 / 3], atol=0.06)
+
+
+@pytest.mark.parametrize(
+    ("block", "said"), [([4, 9, 4], "null for whole fields"), ([4, 4], "3 whole numbers"),
+                        (4, "3 whole numbers"), ([4, 4, 0.5], "3 whole numbers")],
+)  # fmt: skip
+def test_blocks_that_do_not_fit_are_refused(write, capsys, block, said):
+    make_files, given = CASES["unet3d"]
+    make_files()
+    given = copy.deepcopy(given)
+    given["data"]["init_args"]["subblock_shape"] = block
+    assert main(["ai4sim", "-c", write(given)]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_listed_files_are_those_that_are_read(write, capsys):
@@ -149,9 +294,30 @@ def test_rows_are_batched_as_asked_for_and_split_as_listed(write, capsys):
     recipe = made(write, capsys, given)
     assert recipe["data"]["reading"]["cells"] == 7
     assert recipe["data"]["crops"]["size"] == 20
-    assert recipe["data"]["test"]["y"]["pattern"] == ["data/raw/d.h5"]
+    assert recipe["data"]["test"]["dv"] == {"pattern": ["data/raw/d.h5"], "variable": "y[63:126]"}
     arguments = recipe["model"]["model"]["init_args"]
     assert (arguments["width"], arguments["kernel_size"], arguments["pool"]) == (2, 1, 2)
+
+
+def test_shards_and_files_of_other_numbers_of_columns_are_read(write, capsys):
+    stack()
+    for name, features in (("x", 47), ("y", 6)):
+        # between 1 and 2 as a text, and in training
+        values = RNG.normal(size=(3, 138, features)).astype("f4")
+        np.save(f"data/processed/{name}/10.npy", values)
+    told = made(write, capsys, CASES["unet1d"][1])
+    assert told["data"]["crops"]["size"] == 2
+    assert told["data"]["reading"] == {"batch_size": 96, "cells": 3}
+    assert main(["ai4sim", "-c", "c.yaml", "fit"]) == 0
+
+
+def test_rows_of_files_may_differ(write, capsys):
+    columns()
+    with h5py.File("data/raw/b.h5", "w") as file:
+        file["x"] = RNG.normal(size=(191, 10)).astype("f4")
+        file["y"] = RNG.normal(size=(126, 10)).astype("f4")
+    assert made(write, capsys, CASES["mlp"][1])["data"]["crops"]["size"] == 10
+    assert main(["ai4sim", "-c", "c.yaml", "fit"]) == 0
 
 
 def test_keys_are_overridden_and_variables_filled_in(write, capsys, monkeypatch):
@@ -175,7 +341,7 @@ def test_keys_are_overridden_and_variables_filled_in(write, capsys, monkeypatch)
     assert recipe["output"]["folder"] == "my_logs"
     # it logs where the collection would
     assert recipe["trainer"]["logger"]["init_args"]["save_dir"] == "my_logs"
-    assert recipe["data"]["train"]["x"]["pattern"][0] == "elsewhere/raw/a.h5"
+    assert recipe["data"]["train"]["u"]["pattern"][0] == "elsewhere/raw/a.h5"
     assert recipe["trainer"]["max_epochs"] == 7
     assert recipe["trainer"]["callbacks"][0]["init_args"]["monitor"] == "loss/val"
     assert recipe["model"]["model"]["init_args"]["width"] == 5
@@ -197,6 +363,9 @@ def test_new_keys_can_be_given_behind_the_file():
         ({"model": {}}, "model.class_path is missing"),
         ({"data": {"class_path": "data.LitCombustionDataModule"}}, "data.R2DataModule or"),
         ({"optimizer": {}}, "model.optimizer"),
+        ({"lr_scheduler": {"class_path": "x"}}, "model.schedule"),
+        ({"model": {"class_path": "models.LitMLP", "init_args": {"graph_topology": None}}},
+         "no argument graph_topology"),
         ({"modle": {}}, "did you mean 'model'"),
         ({"model": {"class_path": "models.LitMLP", "init_args": {"in_channels": 5}}},
          "model.init_args.in_channels is 5"),
@@ -240,6 +409,60 @@ def test_missing_files_and_data_sets_are_refused(write, capsys):
     for words in (["stray"], ["--trainer.max_epochs"]):
         assert main(["ai4sim", "-c", "c.yaml", *words]) == 2
         assert "--KEY VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"test": []}, "`test` in data/filenames-split.yaml is empty"),
+        ({"val": None}, "`val` in data/filenames-split.yaml is empty"),
+        ({"val": "c.h5"}, "`val` in data/filenames-split.yaml is 'c.h5'"),
+        ({"train": ["a.h5", "e.h5"]}, "`train` in data/filenames-split.yaml names files"),
+        ({"test": ["d.h5", "b.h5"]}, "names b.h5 both in `train` and in `test`"),
+        ({"test": ...}, "has no `test`, but train, val; it must have"),
+        ({"test": ..., "val": ...}, "has no `val` and no `test`, but train; it must have"),
+    ],
+)
+def test_a_split_that_does_not_tell_all_sides_is_refused_by_its_key(write, capsys, change, said):
+    columns()
+    listed = Path("data/filenames-split.yaml")
+    sides = yaml.safe_load(listed.read_text()) | change
+    sides = {side: names for side, names in sides.items() if names is not ...}
+    listed.write_text(yaml.safe_dump(sides))
+    assert main(["ai4sim", "-c", write(CASES["mlp"][1])]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    # what this file has no place for
+    assert "overlap" not in err
+
+
+def test_a_split_that_is_no_mapping_is_refused(write, capsys):
+    columns()
+    Path("data/filenames-split.yaml").write_text("[a.h5, b.h5]")
+    assert main(["ai4sim", "-c", write(CASES["mlp"][1])]) == 2
+    assert "must have the keys train, val and test" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("case", ["gin", "mlp"])
+def test_a_file_as_lightning_saves_it_means_the_same(write, capsys, case, caplog):
+    if case == "gin":
+        pytest.importorskip("torch_geometric")
+    make_files, given = CASES[case]
+    make_files()
+    plain = made(write, capsys, given)
+    saved = copy.deepcopy(given)
+    defaults = inspect.signature(Trainer).parameters
+    saved["trainer"] = {key: entry.default for key, entry in defaults.items()} | saved["trainer"]
+    saved |= {"optimizer": None, "lr_scheduler": None, "ckpt_path": None, "weights_only": None}
+    linked = {"gin": "graph_topology", "mlp": "data_path"}[case]
+    saved["model"]["init_args"][linked] = None
+    with caplog.at_level("INFO"):
+        found = made(write, capsys, saved)
+    assert (found["model"], found["data"]) == (plain["model"], plain["data"])
+    assert "optimizer is not needed" in caplog.text
+    assert ("graph_topology is not needed: edges are made" in caplog.text) == (case == "gin")
+    # fit, too, takes what is not given as null
+    assert main(["ai4sim", "-c", "c.yaml", "fit", "--verbose", "true"]) == 0
 
 
 def test_commands_train_and_score_by_themselves(write, capsys):
@@ -300,7 +523,7 @@ def test_arguments_of_classes_can_be_given_shortly():
 def test_devices_that_a_machine_lacks_are_refused_before_anything_is_read(monkeypatch):
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    with pytest.raises(RecipeError, match=r"--trainer\.accelerator cpu"):
+    with pytest.raises(RecipeError, match=r"is 'gpu', .* but cpu; say --trainer\.accelerator cpu"):
         on_this_machine({"accelerator": "gpu"})
     # a CPU has no numbers
     for accelerator in ("cpu", "auto", None):

@@ -111,6 +111,38 @@ def test_processes_share_the_cells(dataset):
     assert len(shares[0]) == len(shares[1])
 
 
+@pytest.mark.parametrize("crops", [1, 5])
+def test_more_processes_than_crops_share_the_cells_of_each(tmp_path, crops):
+    dataset = make(tmp_path, size=CELLS)
+    parts = [
+        loader(dataset, crops=crops, vary=False, share=Share(rank, 5), threads=0)
+        for rank in range(5)
+    ]
+    shares = [numbers(part) for part in parts]
+    for part, share in zip(parts, shares, strict=True):
+        assert len(part) == len(share) > 0
+        assert part.samples == sum(len(batch) for batch in share)
+        # again, as after every epoch of training
+        assert numbers(part) == share
+    assert sorted(n for share in shares for batch in share for n in batch) == list(range(3 * CELLS))
+    sizes = [part.samples for part in parts]
+    assert max(sizes) - min(sizes) <= 3
+
+
+def test_more_processes_than_crops_train_on_as_many_cells_each(tmp_path):
+    dataset = make(tmp_path, size=CELLS)
+    shares = [flat(numbers(loader(dataset, share=Share(rank, 5)))) for rank in range(5)]
+    assert {len(share) for share in shares} == {CELLS}
+    assert {n for share in shares for n in share} == set(range(3 * CELLS))
+
+
+def test_processes_that_would_have_no_cell_are_refused_on_all_of_them(tmp_path):
+    dataset = make(tmp_path, size=1, stop=1)
+    for rank in range(4):
+        with pytest.raises(RecipeError, match=r"3 crops of 1 cells .* to 4 processes.*devices"):
+            loader(dataset, vary=False, share=Share(rank, 4))
+
+
 def test_batches_can_be_moved(dataset):
     batch = next(iter(loader(dataset))).to("cpu")
     assert isinstance(batch, Batch)

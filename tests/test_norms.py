@@ -1,12 +1,14 @@
 """Norms against formulas and numbers from outside the package."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from map2map.errors import FieldError, UserCodeError
+from map2map.fields import Field
 from map2map.norms import (
     Affine,
     Chain,
@@ -19,6 +21,7 @@ from map2map.norms import (
     Standardize,
     Velocity,
 )
+from map2map.preparation import check_beside
 from map2map.specs import build, describe
 
 
@@ -153,6 +156,17 @@ def test_a_field_is_divided_by_the_largest_deviation_of_its_channels():
     norm = Scale(by="largest_std")
     norm.fit(chunks_of(values))
     np.testing.assert_allclose(norm.typical, [values.std(axis=1).max()], rtol=1e-12)
+
+
+def test_fields_with_one_number_in_common_have_as_many_channels():
+    fields = [Field("u", channels=2), Field("v", channels=2), Field("p", channels=1)]
+    norms = {"u": Scale(beside=["v"]), "v": Scale(beside=["p"]), "p": Scale(beside=["w"])}
+    emulator = SimpleNamespace(inputs=fields[:1], targets=fields[1:], norm=norms.get)
+    assert check_beside(emulator, "u") == ["u", "v"]
+    with pytest.raises(FieldError, match=r"'v', which has 2 channels, is `beside` 'p', .* has 1"):
+        check_beside(emulator, "v")
+    with pytest.raises(FieldError, match="`beside` 'w'"):
+        check_beside(emulator, "p")
 
 
 def test_logarithms_are_undone_exactly_down_to_zero():

@@ -572,3 +572,14 @@ def test_r2_is_that_of_the_whole_validation_split_for_any_number_of_processes(tr
     assert state["history"]["r2/val"] == pytest.approx([expected], rel=1e-4)
     relative = np.sqrt(((y - t) ** 2).sum() / (t**2).sum())
     assert state["history"]["relative_l2/val"] == pytest.approx([relative], rel=1e-4)
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda", "mps"])
+def test_devices_that_a_machine_lacks_are_refused_by_what_it_has(m2m, monkeypatch, accelerator):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    Path("r.yaml").write_text(yaml.safe_dump(RECIPE))
+    status, _, err = m2m("train", "r.yaml", "--trainer.accelerator", accelerator)
+    assert status == 2
+    assert f"trainer.accelerator is {accelerator!r}" in err
+    assert "but cpu; say --trainer.accelerator cpu" in err

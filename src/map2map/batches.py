@@ -150,6 +150,12 @@ class Batches:
             )
         self.dataset, self.order, self.size = dataset, order, size
         self.share = share or Share()
+        if not vary and len(dataset) < self.share.world:
+            raise RecipeError(
+                f"{len(dataset)} crops are to be shared out to {self.share.world} processes, of "
+                f"which some would have none to validate on; take fewer processes "
+                f"(trainer.devices), smaller crops, or more data"
+            )
         self.vary, self.threads, self.pin = vary, threads, pin
         self.join_last = join_last and size > 1
         # what comes next: a sample of an epoch, counted in this process

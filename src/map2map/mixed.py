@@ -52,6 +52,10 @@ class CellBatch(Batch):
 class CellBatches(Batches):
     """The cells of all crops, mixed within so many crops at a time.
 
+    Processes have crops of their own. Where there are fewer crops than processes, all of them are
+    trained on by several; of others (``vary`` false) every process takes its part of the cells, so
+    that each counts once.
+
     Args:
         dataset: The crops.
         order: Their order.
@@ -63,7 +67,8 @@ class CellBatches(Batches):
         pin: Whether batches are in page-locked memory.
 
     Raises:
-        RecipeError: If there is anything that cells by themselves do not have.
+        RecipeError: If there is anything that cells by themselves do not have, or there are fewer
+            cells than processes.
         GeometryError: If more than the crop's own cells would be read.
     """
 
@@ -79,6 +84,9 @@ class CellBatches(Batches):
         threads: int = 2,
         pin: bool = False,
     ) -> None:
+        share, self._part = share or Share(), Share()
+        if not vary and len(dataset) < share.world:
+            share, self._part = Share(), share
         super().__init__(dataset, order, crops, share, vary=vary, threads=threads)
         self.cells, self._pin, self._cell = cells, pin, 0
         if cells < 1:
@@ -99,6 +107,16 @@ class CellBatches(Batches):
                 f"halo or scale factor"
             )
 
+        world = self._part.world
+        if not all(
+            any(b > a for a, b in map(Share(r, world).of, self._sizes())) for r in range(world)
+        ):
+            raise RecipeError(
+                f"{len(dataset)} crops of {self.per_crop} cells are to be shared out to {world} "
+                f"processes, of which some would have none; take fewer processes "
+                f"(trainer.devices), or more data"
+            )
+
     @property
     def per_crop(self) -> int:
         """Cells of a crop."""
@@ -116,15 +134,18 @@ class CellBatches(Batches):
     @property
     def samples(self) -> int:
         """Cells of one epoch of this process."""
-        return super().samples * self.per_crop
+        return sum(stop - start for start, stop in map(self._part.of, self._sizes()))
 
     def __len__(self) -> int:
-        crops = super().samples
-        full, rest = divmod(crops, self.size)
-        return sum(
-            number * ceil(size * self.per_crop / self.cells)
-            for number, size in ((full, self.size), (1, rest))
-        )
+        parts = map(self._part.of, self._sizes())
+        return sum(ceil((stop - start) / self.cells) for start, stop in parts)
+
+    def _sizes(self) -> Iterator[int]:
+        """Cells of the crops that are read together, each time."""
+        left = super().samples
+        while left > 0:
+            yield min(self.size, left) * self.per_crop
+            left -= self.size
 
     def __iter__(self) -> Iterator[Batch]:
         if (self._sample or self._cell) and not self._resumed:
@@ -136,11 +157,12 @@ class CellBatches(Batches):
         read = self._ahead if self.threads else self._one_by_one
         for several in read(parts, epoch if self.vary else None):
             x, y = (rows_of(side) for side in several.settle())
-            chosen = self._mixed(epoch, len(x))
+            start, end = self._part.of(len(x))
+            chosen = self._mixed(epoch, len(x))[start:end]
             stop = self._sample + len(several)
-            for batch in torch.split(chosen[self._cell :], self.cells):
+            for batch in torch.split(chosen[self._cell :], self.cells) if len(chosen) else ():
                 self._cell += len(batch)
-                if self._cell == len(x):
+                if self._cell == len(chosen):
                     last = stop >= len(indices)
                     self._sample, self._cell = (0, 0) if last else (stop, 0)
                     self._epoch = epoch + 1 if last else epoch

@@ -33,6 +33,14 @@ class Share:
         if not 0 <= self.rank < self.world:
             raise RecipeError(f"rank {self.rank} is not one of {self.world} processes")
 
+    def of(self, count: int) -> tuple[int, int]:
+        """Our first of so many, and one behind our last; shares differ by one at most.
+
+        >>> [Share(rank, 3).of(7) for rank in range(3)]
+        [(0, 2), (2, 4), (4, 7)]
+        """
+        return count * self.rank // self.world, count * (self.rank + 1) // self.world
+
 
 @dataclass(frozen=True)
 class Order:
@@ -93,7 +101,7 @@ class Order:
         order = self.everything(epoch, files, crops)
         total = len(order)
         # contiguous chunks, so that with local order a process reads its own files
-        start, stop = (total * r // share.world for r in (share.rank, share.rank + 1))
+        start, stop = share.of(total)
         mine = order[start:stop]
         size = -(-total // share.world)
         if even and total > 0 and len(mine) < size:

@@ -23,8 +23,12 @@ __all__ = [
 WILD = re.compile(r"(\*\*|\*|\?|\[[^\]]*\]|\{[a-zA-Z_]\w*\})")
 """Wildcards of paths, and placeholders, which are wildcards with a name."""
 
-CHANNELS = re.compile(r"(.*[^/])\[(\d+):(\d+)\]")
-"""A name, and a range of channels."""
+PART = r"(?:\d*:\d*|\d+)"
+CHANNELS = re.compile(rf"(.*[^/])\[(?=[^\]]*:)({PART}(?:, ?{PART})*)\]")
+"""A name, and some of its channels; a range at least, since ``[12]`` is a wildcard."""
+
+Pick = tuple[int, int | None]
+"""First and one behind the last index on an axis of channels; None: to the end."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class Files:
             text.
         variable: Name of the field inside the files, which may have wildcards and placeholders as
             well, each match a run of its own; by default the field's own name, or the only one
-            there is. ``x[63:126]`` are some of its channels.
+            there is. ``x[63:126]`` are some of its channels; of an array with two axes of channels,
+            such as level and feature, ``x[:, 2]`` or ``x[1:, 3:30]``.
         only: Take only some values of placeholders: whole numbers from a first to before a last,
             "0:100", all of which must be there; or a list of texts, where 7 also stands for 0007. A
             number alone is refused: it is what YAML makes of a range without quotation marks.
@@ -201,14 +206,21 @@ def learnt_files(record: Mapping[str, Any]) -> dict[str, Files]:
     return found
 
 
-def split_channels(variable: str) -> tuple[str, int | None, int]:
-    """A field's name in a file, and which of its channels are meant: first, one behind the last.
+def split_channels(variable: str) -> tuple[str, tuple[Pick, ...]]:
+    """A field's name in a file, and which of its channels are meant, on every axis of channels.
 
-    >>> split_channels("x[63:126]"), split_channels("x")
-    (('x', 63, 126), ('x', None, 0))
+    >>> split_channels("x[63:126]"), split_channels("y[1:, 4]"), split_channels("x")
+    (('x', ((63, 126),)), ('y', ((1, None), (4, 5))), ('x', ()))
     """
     match = CHANNELS.fullmatch(variable)
-    return (match[1], int(match[2]), int(match[3])) if match else (variable, None, 0)
+    if match is None:
+        return variable, ()
+    picks: list[Pick] = []
+    for part in match[2].split(","):
+        first, colon, stop = part.strip().partition(":")
+        one = int(first or 0)
+        picks.append((one, (int(stop) if stop else None) if colon else one + 1))
+    return match[1], tuple(picks)
 
 
 def regex(pattern: str, told: Mapping[str, str] | None = None) -> re.Pattern[str]:

@@ -1,6 +1,7 @@
 """Preparation: the emulator that a task trains, made, taken up and fitted to its data."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +13,14 @@ from torch import nn
 from map2map.assemble import fit_together
 from map2map.checkpoints import load_weights
 from map2map.emulator import Emulator
-from map2map.errors import ArtefactError, FieldError, GeometryError, M2MError, RecipeError
+from map2map.errors import (
+    ArtefactError,
+    FieldError,
+    GeometryError,
+    M2MError,
+    RecipeError,
+    near_names,
+)
 from map2map.grids import Domain
 from map2map.norms import Norm
 from map2map.runs import Runs
@@ -169,8 +177,9 @@ def fit_norms(emulator: Emulator, data: Any, trainer: pl.Trainer) -> None:
         if norm.fitted:
             continue
         if trainer.is_global_zero:
+            names = check_beside(emulator, name)
             try:
-                norm.fit(lambda name=name: data.chunks(name))  # type: ignore[misc]
+                norm.fit(lambda names=names: together(data, names))  # type: ignore[misc]
             except FieldError as error:
                 raise FieldError(f"norm of field {name!r}: {error}") from error
         buffers = trainer.strategy.broadcast(dict(norm.named_buffers()))
@@ -179,6 +188,33 @@ def fit_norms(emulator: Emulator, data: Any, trainer: pl.Trainer) -> None:
             setattr(norm.get_submodule(owner), leaf, value)
         if trainer.is_global_zero:
             log.info("norm of %s, fitted: %s", name, norm.found())
+
+
+def check_beside(emulator: Emulator, name: str) -> list[str]:
+    """A field, and those whose values its norm is fitted to, too.
+
+    Raises:
+        FieldError: If there is none of that name, or of other channels.
+    """
+    fields = {f.name: f.channels for f in (*emulator.inputs, *emulator.targets)}
+    names = [name, *(emulator.norm(name).beside or ())]
+    for other in names[1:]:
+        if other not in fields:
+            raise FieldError(
+                f"the norm of {name!r} is `beside` {other!r}{near_names(other, fields)}"
+            )
+        if fields[other] != fields[name]:
+            raise FieldError(
+                f"the norm of {name!r}, which has {fields[name]} channels, is `beside` {other!r}, "
+                f"which has {fields[other]}; fields with one number in common have as many"
+            )
+    return names
+
+
+def together(data: Any, names: list[str]) -> Iterator[torch.Tensor]:
+    """All values of several fields with as many channels, (channel, cell) at a time."""
+    for parts in zip(*(data.chunks(name) for name in names), strict=True):
+        yield torch.cat(parts)
 
 
 def check_sizes(emulator: Emulator, data: Any) -> None:

@@ -408,6 +408,6 @@ def variable_of(name: str, source: Source, asked: str | None) -> str:
     """Name of a field in a file: the one asked for, its own, or the only one there is."""
     if asked is None and name not in source.fields and len(source.fields) == 1:
         return next(iter(source.fields))
-    name, first, stop = split_channels(asked or name)
-    found = source.stored(name).name
-    return found if first is None else f"{found}[{first}:{stop}]"
+    whole = asked or name
+    name, _ = split_channels(whole)
+    return source.stored(name).name + whole[len(name) :]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
+from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from map2map.checkpoints import AtomicCheckpointIO, States, load_weights, read_state
@@ -24,7 +25,7 @@ from map2map.task import Task
 from map2map.tracking import EpochLines, Progress, Tracker
 from map2map.watched import Watched
 
-__all__ = ["Output", "commit", "make_trainer", "train", "versions"]
+__all__ = ["Output", "check_accelerator", "commit", "make_trainer", "train", "versions"]
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ def make_trainer(output: Output, *, progress: bool = True, **options: Any) -> pl
         States(output.folder, output.every, output.keep),
         *([Progress()] if progress else []),
     ]
+    check_accelerator(options.get("accelerator"))
     logger = options.pop("logger", None)
     if logger is None or logger is True:
         name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{platform.node()}"
@@ -111,6 +113,21 @@ def make_trainer(output: Output, *, progress: bool = True, **options: Any) -> pl
         "use_distributed_sampler": False,
     }
     return pl.Trainer(**(defaults | options | ours))
+
+
+def check_accelerator(asked: object) -> None:
+    """Refuse devices of a kind that this machine lacks.
+
+    Raises:
+        RecipeError: If there is none.
+    """
+    kinds = {"gpu": ("cuda", "mps")}.get(str(asked), (str(asked),))
+    there = [k for k, of in AcceleratorRegistry.items() if of["accelerator"].is_available()]
+    if asked in ("gpu", *AcceleratorRegistry) and not set(kinds) & set(there):
+        raise RecipeError(
+            f"trainer.accelerator is {asked!r}, of which PyTorch finds none on this machine, but "
+            f"{', '.join(sorted(there))}; say --trainer.accelerator cpu, or auto for what there is"
+        )
 
 
 class _ForeignState(pl.Callback):

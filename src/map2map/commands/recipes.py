@@ -94,8 +94,8 @@ def pointing_to_data(path: Path) -> Iterator[None]:
     try:
         yield
     except M2MError as error:
-        hint = where_data_are(path)
-        if hint and "data/" in str(error) and not Path("data").exists():
+        lacks = "data/" in str(error) and not Path("data").exists()
+        if lacks and (hint := where_data_are(path)):
             raise type(error)(f"{error}; where data are: {hint}") from error
         raise
 

@@ -106,6 +106,8 @@ class Scale(_ShiftScale):
             given, one number that is found from the training split.
         by: Which: the root mean square over all channels ("rms"), or the largest of the channels'
             deviations ("largest_std").
+        beside: Other fields with as many channels, which count as if they were channels of this:
+            fields that are told the same way have one number in common, and keep their ratio.
     """
 
     typical: Tensor
@@ -114,9 +116,10 @@ class Scale(_ShiftScale):
         self,
         typical: float | list[float] | None = None,
         by: Literal["rms", "largest_std"] = "rms",
+        beside: list[str] | None = None,
     ) -> None:
         super().__init__()
-        self.by = by
+        self.by, self.beside = by, beside
         self._known("typical", typical)
         self._check_scale("typical")
 

@@ -34,6 +34,9 @@ class Norm(nn.Module, ABC):
         """Whether all statistics are known."""
         return True
 
+    beside: list[str] | None = None
+    """Fields whose channels come behind those of this in what `fit` is given."""
+
     def fit(self, chunks: Chunks) -> None:
         """Find the statistics from the training split; does nothing where none are needed."""
 

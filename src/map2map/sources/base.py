@@ -122,17 +122,18 @@ class Source(ABC):
         """What the file says of one field.
 
         Args:
-            field: Its name; ``name[3:5]`` are two of its channels.
+            field: Its name; ``name[3:5]`` are two of its channels, ``name[:, 2]`` those of
+                one index on the second of two axes of channels.
 
         Raises:
             FieldError: If there is no such field, or no such channel.
             SourceError: If it cannot be read.
         """
-        name, first, stop = split_channels(field)
-        if first is not None:
+        name, picks = split_channels(field)
+        if picks:
             whole = self.stored(name)
             try:
-                return whole.picked(first, stop)
+                return whole.picked(picks)
             except FieldError as error:
                 raise FieldError(f"{self.path}: {error}") from error
         found = self._scanned()

@@ -129,24 +129,38 @@ class Stored:
             frame_axis=self.frame_axis,
         )
 
-    def picked(self, first: int, stop: int) -> "Stored":
+    def picked(self, picks: Sequence[tuple[int, int | None]]) -> "Stored":
         """Only some of its channels, in the order in which they lie in the file.
+
+        Args:
+            picks: First and one behind the last, on every axis of channels, or of all channels,
+                counted through; None: to the end.
 
         Raises:
             FieldError: If there are no such channels, or they are no box of the axes of channels.
         """
-        leading = self.leading or ()
-        box = channel_box(leading, first, stop) if 0 <= first < stop <= self.channels else None
+        leading = self.leading or (1,)
+        axes = leading if len(picks) == len(leading) else (self.channels,)
+        ranges = [(a, n if b is None else b) for (a, b), n in zip(picks, axes, strict=False)]
+        box = None
+        if len(picks) == len(axes) and all(
+            0 <= a < b <= n for (a, b), n in zip(ranges, axes, strict=True)
+        ):
+            box = [(a, b - a) for a, b in ranges]
+            if axes is not leading:
+                box = channel_box(leading, *ranges[0])
         if box is None:
-            inner = prod(leading[1:])
-            whole = f", between multiples of {inner}, or some within one of these"
+            asked = ", ".join(f"{a}:{'' if b is None else b}" for a, b in picks)
+            there = ", ".join(f"0:{n}" for n in leading)
             raise FieldError(
-                f"channels {first} to {stop} of {self.name!r} were asked for, but it has "
-                f"{self.channels} (axes {leading}); take some of 0:{self.channels}"
-                f"{whole if len(leading) > 1 else ''}"
+                f"the channels [{asked}] of {self.name!r} were asked for, but it has [{there}]; "
+                f"take a range for each axis, or one of all {self.channels}, counted through, "
+                f"between multiples of {prod(leading[1:])}, or within one of these"
             )
-        starts, sizes = zip(*box, strict=True)
-        return replace(self, channels=stop - first, leading=sizes, among=leading, first=starts)
+        if not self.leading:
+            return self
+        first, sizes = zip(*box, strict=True)
+        return replace(self, channels=prod(sizes), leading=sizes, among=leading, first=first)
 
     @property
     def said(self) -> Mapping[str, Any]:

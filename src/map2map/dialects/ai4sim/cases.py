@@ -1,7 +1,10 @@
 """What the collection's use cases mean as recipes; of the weather see `weather`."""
 
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import chain, combinations
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ from map2map.dialects.ai4sim.trainers import output_of, trainer_of
 from map2map.dialects.ai4sim.weather import weather
 from map2map.errors import RecipeError, SourceError
 from map2map.patterns import some
+from map2map.sources.npy import read_header
+from map2map.splits import SIDES
 
 __all__ = ["recipe", "recipe_of"]
 
@@ -32,10 +37,13 @@ WHERE = {
 """Where the data come from."""
 
 ROWS = 1000
-"""Columns that are read together."""
+"""Columns that are read together, at most."""
 
 POOL = 48
-"""Slices of columns that are mixed."""
+"""So many times of them are mixed."""
+
+TWICE = 0.03
+"""Share of columns that may be in two slices."""
 
 
 def recipe(given: Mapping[str, Any]) -> Recipe:
@@ -85,9 +93,41 @@ def columns_or_flames(told: Settings) -> Recipe:
     return made
 
 
-def field(name: str, units: str) -> dict[str, str]:
+DRAG_INPUTS = {
+    "u": ("x[0:63]", "m s-1"),
+    "v": ("x[63:126]", "m s-1"),
+    "T": ("x[126:189]", "K"),
+    "pressure": ("x[189:190]", "Pa"),
+    "geopotential": ("x[190:191]", "m2 s-2"),
+}
+"""Fields of gravity-wave drag: their channels, and units."""
+
+DRAG_TARGETS = {"du": ("y[0:63]", "m s-1"), "dv": ("y[63:126]", "m s-1")}
+"""What the waves add to the wind in a step."""
+
+RADIATION_INPUTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "hl_inputs": ("[:, 0:2]", {"levels": 138, "features": 2, "level_first": True}),
+    "inter_inputs": ("[1:137, 2]", {"levels": 136, "above": 1, "below": 1}),
+    "col_inputs": ("[1:, 3:30]",
+                   {"levels": 137, "features": 27, "above": 1, "level_first": True}),
+    "sca_inputs": ("[0, 30:47]", {"levels": 1, "features": 17}),
+}  # fmt: skip
+"""Groups of the inputs of radiation in a stack (level, feature), without rows that only fill up."""
+
+RADIATION_TARGETS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "flux_dn_sw": ("[:, 0]", "W m-2", {"levels": 138}),
+    "flux_up_sw": ("[:, 1]", "W m-2", {"levels": 138}),
+    "flux_dn_lw": ("[:, 2]", "W m-2", {"levels": 138}),
+    "flux_up_lw": ("[:, 3]", "W m-2", {"levels": 138}),
+    "hr_sw": ("[1:, 4]", "K d-1", {"levels": 137, "above": 1}),
+    "hr_lw": ("[1:, 5]", "K d-1", {"levels": 137, "above": 1}),
+}
+"""Likewise of the outputs, with their units."""
+
+
+def field(name: str, units: str | None = None) -> dict[str, str]:
     """A field of a recipe."""
-    return {"name": name, "kind": "scalar", "units": units}
+    return {"name": name, "kind": "scalar"} | ({"units": units} if units else {})
 
 
 def flames(told: Settings, root: Path) -> Recipe:
@@ -105,14 +145,17 @@ def flames(told: Settings, root: Path) -> Recipe:
         },
         "split": {"ratios": list(told.of_data["splitting_ratios"])},
         "crops": {"size": block, "halo": 0},
-        # the copy of the last plane is not read; graphs end at the edges of the grid
-        "domain": {"ndim": 3, "periodic": on_grid, "pad": "model", "same_shape": False}
+        # a copy of the last plane is not read. Nothing goes on at the other side, which across the
+        # flame is burnt gas beside fresh gas: networks and graphs end at the edges of the box
+        "domain": {"ndim": 3, "periodic": False, "pad": "model", "same_shape": False}
         | ({"skip": 1} if on_grid else {}),
         "reading": {"batch_size": told.of_data["batch_size"]},
     }
-    if block:
+    if block is not None:
+        places, moved = anywhere(block, [shape_of(path, source) for path in files])
+        data["crops"] |= places
         # drawn anew in every epoch
-        data["augment"] = {"shift": list(block)}
+        data["augment"] = {"shift": moved}
     scale = {"scale": number("data.init_args.y_normalizer", told.of_data["y_normalizer"])}
     return {
         "model": {
@@ -126,6 +169,58 @@ def flames(told: Settings, root: Path) -> Recipe:
         },
         "data": data,
     }
+
+
+def shape_of(path: str, variable: str) -> tuple[int, ...]:
+    """The shape of an array of a file.
+
+    Raises:
+        SourceError: If there is none.
+    """
+    try:
+        with h5py.File(path, locking=False) as file:
+            return tuple(file[variable].shape)
+    except (OSError, KeyError) as error:
+        raise SourceError(f"cannot read {variable!r} of {path}: {error}") from error
+
+
+def anywhere(
+    block: Any, shapes: Sequence[tuple[int, ...]]
+) -> tuple[dict[str, list[int]], list[int]]:
+    """Steps from crop to crop, and how far each is moved, so that they are anywhere in the box.
+
+    The places that a crop may begin at are shared out in equal parts, of which each crop gets one:
+    all places are about as likely, and no crop reaches beyond an edge.
+
+    >>> anywhere([4], [(9,)])
+    ({'step': [3], 'stop': [5]}, [3])
+
+    Args:
+        block: Cells of a crop per axis.
+        shapes: Of the arrays, whose first plane is left out.
+
+    Raises:
+        RecipeError: If it is no block, or larger than a box.
+    """
+    key = "data.init_args.subblock_shape"
+    cells = [min(sizes) - 1 for sizes in zip(*shapes, strict=True)]
+    if not (
+        isinstance(block, list)
+        and len(block) == len(cells)
+        and all(isinstance(n, int) and n > 0 for n in block)
+    ):
+        raise RecipeError(f"{key} is {block!r}, but must be {len(cells)} whole numbers of cells")
+    if any(n > all_ for n, all_ in zip(block, cells, strict=True)):
+        raise RecipeError(
+            f"{key} is {block}, but the smallest file has {cells} cells without its first planes, "
+            f"which are copies; make it smaller, or null for whole fields"
+        )
+    step, stop = [], []
+    for n, sizes in zip(block, zip(*shapes, strict=True), strict=True):
+        whole = max(sizes) - 1
+        stop.append(whole - n + 1)
+        step.append(ceil(stop[-1] / ceil(whole / n)))
+    return {"step": step, "stop": stop}, step
 
 
 def network(told: Settings) -> dict[str, Any]:
@@ -166,14 +261,26 @@ def raw_files(root: Path, told: Settings) -> list[str]:
     return names
 
 
-def named(listed: Path, names: Any, folder: Path) -> list[str]:
-    """The files that a list names."""
+def named(listed: Path, names: Any, folder: Path, key: str | None = None) -> list[str]:
+    """The files that a list names, or a key of it."""
+    where = str(listed) if key is None else f"`{key}` in {listed}"
     if not isinstance(names, list) or not names:
-        raise RecipeError(f"{listed} is no list of names of files")
+        found = "is empty" if names in (None, [], "", {}) else f"is {names!r}"
+        raise RecipeError(f"{where} {found}, but must be a list of names of files in {folder}")
     missing = [str(name) for name in names if not (folder / str(name)).is_file()]
     if missing:
-        raise SourceError(f"{listed} names files that are not in {folder}: {some(missing)}")
+        raise SourceError(f"{where} names files that are not in {folder}: {some(missing)}")
     return [str(folder / str(name)) for name in names]
+
+
+def shortened(value: Any, most: int = 60) -> str:
+    """A value in a message.
+
+    >>> shortened("a" * 9, most=6)
+    "'aaaa…"
+    """
+    text = repr(value)
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def drag(told: Settings, root: Path) -> Recipe:
@@ -185,10 +292,27 @@ def drag(told: Settings, root: Path) -> Recipe:
         raise SourceError(
             f"cannot read the split {listed} (data.init_args.splitting_file): {error}"
         ) from error
-    if not isinstance(given, Mapping) or not set(given) >= {"train", "val", "test"}:
-        raise RecipeError(f"{listed} has the keys train, val and test, each a list of files")
-    sides = {side: named(listed, given[side], root / "raw") for side in ("train", "val", "test")}
-    shape = rows_of(sides["train"][0])
+    if not isinstance(given, Mapping):
+        raise RecipeError(
+            f"{listed} (data.init_args.splitting_file) must have the keys train, val and test, "
+            f"each a list of names of files in {root / 'raw'}, but is {shortened(given)}"
+        )
+    lacking = [side for side in SIDES if side not in given]
+    if lacking:
+        raise RecipeError(
+            f"{listed} (data.init_args.splitting_file) has no `{'` and no `'.join(lacking)}`, but "
+            f"{', '.join(map(str, given)) or 'nothing'}; it must have the keys train, val and "
+            f"test, each a list of names of files in {root / 'raw'}"
+        )
+    sides = {side: named(listed, given[side], root / "raw", side) for side in SIDES}
+    for first, second in combinations(SIDES, 2):
+        both = [Path(path).name for path in sides[second] if path in sides[first]]
+        if both:
+            raise RecipeError(
+                f"{listed} names {some(both)} both in `{first}` and in `{second}`, so that scores "
+                f"would flatter; name each file in one of them"
+            )
+    shapes = [shape_of(path, "x")[1:] for path in chain(*sides.values())]
     if told.of_data["shard_len"] is not None:
         log.info("shard_len is not needed: rows are counted from the files")
     of, inputs = told.of_model, [{"levels": 63, "features": 3}, {"levels": 1, "features": 2}]
@@ -198,36 +322,67 @@ def drag(told: Settings, root: Path) -> Recipe:
         arguments = {"inputs": inputs, "width": of["init_feat"], "kernel_size": of["conv_size"]}
         model = {"class_path": "map2map.models.ColumnCNN",
                  "init_args": arguments | {"pool": of["pool_size"]}}  # fmt: skip
-    size = min(shape[0], ROWS) if len(shape) == 1 else None
+    rows, pool = slices([shape[0] for shape in shapes])
+    several = len(shapes[0]) > 1
+    size = [min(axis) for axis in zip(*shapes, strict=True)] if several else rows
     return {
         "model": {
-            "inputs": [field("x", "1")],
-            "targets": [field("y", "1")],
+            "inputs": [field(name, units) for name, (_, units) in DRAG_INPUTS.items()],
+            "targets": [field(name, units) for name, (_, units) in DRAG_TARGETS.items()],
             "norms": {
-                "x": {"class_path": "map2map.norms.Standardize"},
-                "y": {"class_path": "map2map.norms.Scale", "init_args": {"by": "largest_std"}},
+                **{name: {"class_path": "map2map.norms.Standardize"} for name in DRAG_INPUTS},
+                **{
+                    # one number for both, as the loss is of both together
+                    name: {
+                        "class_path": "map2map.norms.Scale",
+                        "init_args": {
+                            "by": "largest_std",
+                            "beside": [n for n in DRAG_TARGETS if n != name],
+                        },
+                    }
+                    for name in DRAG_TARGETS
+                },
             },
             "model": model,
         },
         "data": {
             **{
-                side: {name: {"pattern": files, "variable": name} for name in ("x", "y")}
+                side: {
+                    name: {"pattern": files, "variable": variable}
+                    for name, (variable, _) in {**DRAG_INPUTS, **DRAG_TARGETS}.items()
+                }
                 for side, files in sides.items()
             },
-            "domain": {"ndim": len(shape), "periodic": False, "same_shape": False},
+            "domain": {"ndim": len(shapes[0]), "periodic": False, "same_shape": False},
             "crops": {"size": size},
-            "reading": {"batch_size": POOL, "cells": told.of_data["batch_size"]},
+            "reading": {
+                "batch_size": POOL if several else pool,
+                "cells": told.of_data["batch_size"],
+            },
         },
     }
 
 
-def rows_of(path: str) -> tuple[int, ...]:
-    """The shape of the rows of a file, behind the axis of features."""
-    try:
-        with h5py.File(path) as file:
-            return tuple(file["x"].shape[1:])
-    except (OSError, KeyError) as error:
-        raise SourceError(f"cannot read `x` of {path}: {error}") from error
+def slices(counts: Sequence[int]) -> tuple[int, int]:
+    """Columns that are read at once, and how many such slices are mixed.
+
+    A slice lies in one file, and the last of a file may overlap the one before: the largest is
+    taken of which few columns are in two.
+
+    >>> slices([20, 20, 20]), slices([106, 106, 106, 50])
+    ((20, 48), (27, 192))
+
+    Args:
+        counts: Columns of every file.
+    """
+    most, total = max(1, min(*counts, ROWS)), sum(counts)
+    of = Counter(counts).items()
+    size = next(
+        size
+        for size in range(most, 0, -1)
+        if sum(files * (-n % size) for n, files in of) <= TWICE * total
+    )
+    return size, POOL * ceil(min(max(counts), ROWS) / size)
 
 
 def radiation(told: Settings, root: Path) -> Recipe:
@@ -236,28 +391,36 @@ def radiation(told: Settings, root: Path) -> Recipe:
     if not shards:
         raise SourceError(f"there are no {root}/x/*.npy; real data are at "
                           f"{WHERE[told.data]}")  # fmt: skip
-    inputs = {"levels": 138, "features": 47, "level_first": True}
-    outputs = {"levels": 138, "features": 6, "level_first": True}
+    # a last shard has the columns that remained
+    size, pool = slices([read_header(path)[0][0] for path in shards])
+    profiles = [profile for _, profile in RADIATION_INPUTS.values()]
+    outputs = [profile for *_, profile in RADIATION_TARGETS.values()]
+    places = {name: ("x", part) for name, (part, _) in RADIATION_INPUTS.items()}
+    places |= {name: ("y", part) for name, (part, *_) in RADIATION_TARGETS.items()}
     # a linear head: differences of fluxes have both signs, which the collection's could not give
-    model = unet("ColumnUNet", told, inputs=[inputs], outputs=[outputs], head=True)
+    model = unet("ColumnUNet", told, inputs=profiles, outputs=outputs, head=True)
     return {
         "model": {
-            "inputs": [field("x", "1")],
-            "targets": [field("y", "1")],
+            "inputs": [field(name) for name in RADIATION_INPUTS],
+            "targets": [field(name, units) for name, (_, units, _) in RADIATION_TARGETS.items()],
             "norms": {
-                "x": {"class_path": "map2map.norms.Standardize", "init_args": {"constants": True}},
-                "y": {"class_path": "map2map.norms.Identity"},
+                **{
+                    name: {"class_path": "map2map.norms.Standardize",
+                           "init_args": {"constants": True}}
+                    for name in RADIATION_INPUTS
+                },
+                **{name: {"class_path": "map2map.norms.Identity"} for name in RADIATION_TARGETS},
             },
             "model": model,
         },
         "data": {
             "train": {
-                name: {"pattern": str(root / name / "{shard}.npy")} for name in ("x", "y")
+                name: {"pattern": str(root / array / "{shard}.npy"), "variable": "{shard}" + part}
+                for name, (array, part) in places.items()
             },
             "split": {"ratios": list(told.of_data["splitting_ratios"]), "by": "name"},
             "domain": {"ndim": 1, "periodic": False, "same_shape": False, "channels_last": True},
-            "crops": {"size": None},
-            "reading": {"batch_size": POOL,
-                        "cells": told.of_data["batch_size"]},
+            "crops": {"size": size},
+            "reading": {"batch_size": pool, "cells": told.of_data["batch_size"]},
         },
     }  # fmt: skip

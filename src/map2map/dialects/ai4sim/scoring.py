@@ -72,6 +72,13 @@ def score(told: Settings, side: str, trained: Settings | None = None) -> int:
             f"ckpt_path {path} is no emulator; make one of a checkpoint of the collection by m2m "
             f"import --from ai4sim {path}"
         )
+    emulator = Emulator.load(path)
+    if not emulator.training_record.get("recipe"):
+        names = (*emulator.inputs.names, *emulator.targets.names)
+        raise RecipeError(
+            f"{path} was not trained here, so that it knows no {SIDES[side]} split; list the files "
+            f"of its fields: m2m evaluate {path} {' '.join(f'{name}=FILES' for name in names)}"
+        )
     scores.parent.mkdir(parents=True, exist_ok=True)
     return evaluate([str(path), "--split", SIDES[side], "-o", str(scores), "--overwrite"])
 

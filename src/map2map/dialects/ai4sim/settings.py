@@ -1,5 +1,6 @@
 """The keys of the collection's YAML files, with their defaults."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from textwrap import TextWrapper
@@ -8,6 +9,8 @@ from typing import Any
 from map2map.errors import RecipeError, near_names
 
 __all__ = ["COMMANDS", "Settings", "keys_told", "settings_of"]
+
+log = logging.getLogger(__name__)
 
 COMMANDS = ("fit", "validate", "test", "predict")
 """What can be done with a file; each may have a section of its own in it."""
@@ -53,6 +56,17 @@ LINKED = {
     "time_step": "from data.init_args.train_time_step",
 }  # fmt: skip
 """Arguments of Pangu's model that the collection takes from the data."""
+
+NOT_NEEDED = {"graph_topology": "edges are made of the shape of the grid, when they are needed"}
+"""Arguments of graph networks that the collection takes from the data, and why they do not act."""
+
+SAVED = {
+    "optimizer": "model.optimizer",
+    "lr_scheduler": "model.schedule",
+    "weights_only": "",
+    "verbose": "",
+}
+"""Keys of the files that Lightning saves, and where what they mean is in a recipe."""
 
 LOADED = {"batch_size": 1, "num_workers": 0}
 RATIOS = {"splitting_ratios": [0.8, 0.1, 0.1]}
@@ -139,13 +153,15 @@ def settings_of(given: Mapping[str, Any]) -> Settings:
         RecipeError: If a key or class is not known, or classes do not go together.
     """
     known = ("seed_everything", "trainer", "model", "data", "ckpt_path")
-    for key in given:
-        if key in ("optimizer", "lr_scheduler"):
-            name = "optimizer" if key == "optimizer" else "schedule"
-            raise RecipeError(
-                f"`{key}` is accepted by the collection and used by none of its modules; write it "
-                f"into a recipe (--print-recipe), as model.{name}"
-            )
+    for key, value in given.items():
+        if key in SAVED:
+            if SAVED[key] and value is not None:
+                raise RecipeError(
+                    f"`{key}` is accepted by the collection and used by none of its modules; write "
+                    f"it into a recipe (--print-recipe), as {SAVED[key]}"
+                )
+            log.info("%s is not needed", key)
+            continue
         if key not in known:
             raise RecipeError(f"there is no key {key}{near_names(str(key), known)}")
     model, of_model = class_of(given, "model", MODELS)
@@ -201,14 +217,28 @@ def class_of(
     arguments = section.get("init_args") or {}
     for key, value in arguments.items():
         where = f"{side}.init_args.{key}"
-        if name == "PanguModule" and key in LINKED:
-            raise RecipeError(f"{where} is not given: it is taken {LINKED[key]}; leave it out")
+        if why := linked(name, key, value, where):
+            log.info("%s is not needed: %s", where, why)
+            continue
         if key not in known[name]:
             raise RecipeError(
                 f"{name} has no argument {key}{near_names(str(key), known[name])} ({where})"
             )
         check(where, value, known[name][key], fixed=key in CHANNELS)
-    return name, {**known[name], **arguments}
+    return name, {**known[name], **{k: v for k, v in arguments.items() if k in known[name]}}
+
+
+def linked(name: str, key: str, value: Any, where: str) -> str | None:
+    """Why an argument is not needed that the collection takes from the data; None if it is none.
+
+    Raises:
+        RecipeError: If it has a value that would not act.
+    """
+    if name == "PanguModule" and key in LINKED:
+        if value is None:
+            return f"it is taken {LINKED[key]}"
+        raise RecipeError(f"{where} is not given: it is taken {LINKED[key]}; leave it out")
+    return NOT_NEEDED.get(key) if name in OF["R2DataModule"] else None
 
 
 def check(where: str, value: Any, usual: Any, *, fixed: bool = False) -> None:

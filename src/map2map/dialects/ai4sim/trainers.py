@@ -92,14 +92,12 @@ def on_this_machine(trainer: Mapping[str, Any]) -> dict[str, Any]:
     """
     import torch
 
+    from map2map.train import check_accelerator
+
     found, accelerator = dict(trainer), trainer.get("accelerator") or "auto"
     devices, gpus = trainer.get("devices"), torch.cuda.device_count()
     some = gpus > 0 or torch.backends.mps.is_available()
-    if accelerator in ("gpu", "cuda") and not some:
-        raise RecipeError(
-            f"trainer.accelerator is {accelerator!r}, but this machine has no GPU that PyTorch "
-            f"could use; say --trainer.accelerator cpu"
-        )
+    check_accelerator(accelerator)
     if accelerator == "cpu" or (accelerator == "auto" and not some):
         if isinstance(devices, list):
             log.info("trainer.devices %s are of GPUs; the CPU takes one process", devices)
