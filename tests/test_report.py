@@ -393,6 +393,28 @@ def test_scores_of_what_was_trained_on_are_warned_of(dataset):
     assert "held-out" not in " ".join(headline.headline(unknown))
 
 
+def test_the_test_split_of_a_training_is_held_out_though_files_hold_others_too(dataset):
+    files = {"train": [{"displacement": {"path": "a.nc"}}], "val": [], "test": []}
+    # a year of one store trains, the next one tests
+    files["test"] = [{"displacement": {"path": "a.nc"}}]
+    record = {"displacement": ["a.nc"]}
+
+    def seen(split, overlap=None, files=files):
+        training = {"files": files, "recipe": {"data": {"overlap": overlap}}}
+        data = dataset.assign_attrs({} if split is None else {"split": split})
+        return headline.trained_on(
+            Scores(data, Path("s.nc"), CARD | {"training": training}, record)
+        )
+
+    assert seen("test") == headline.Seen((), "split")
+    assert seen("test").held_out
+    # not if runs may be on several sides, nor for another split
+    assert seen("test", True) == seen("train") == seen(None) == headline.Seen(("a.nc",), "path")
+    # files that only the test has are none that the emulator knows
+    alone = {"train": [{"displacement": {"path": "b.nc"}}], "test": files["test"]}
+    assert seen(None, files=alone) == headline.Seen((), "path")
+
+
 def test_cells_that_do_not_count_are_told(scores, dataset):
     data = dataset.copy()
     zero = dataset["rmse"] * 0

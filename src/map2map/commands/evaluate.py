@@ -130,11 +130,8 @@ def main(argv: Sequence[str]) -> int:
             watch=None if gallery is None else gallery.add,
         )
         scores = evaluate(emulator, runs, baselines, how)
-    scores = scores.assign_attrs(
-        attributes(
-            scores.attrs | about(options.emulator, emulator, runs, options.simulator_seconds)
-        )
-    )
+    told = about(options.emulator, emulator, runs, options.simulator_seconds, options.split)
+    scores = scores.assign_attrs(attributes(scores.attrs | told))
     save_scores(scores, output)
     save_table(scores, output.with_suffix(".json"), output)
     show(scores)
@@ -187,7 +184,8 @@ def evaluate_told(options: argparse.Namespace, emulator: Emulator) -> int:
         scores = scores_of_runs(
             emulator, runs, options.targets, lambda r, n: track(r, n, "batches")
         )
-    scores = scores.assign_attrs(attributes(scores.attrs | about(options.emulator, emulator, runs)))
+    told = about(options.emulator, emulator, runs, split=options.split)
+    scores = scores.assign_attrs(attributes(scores.attrs | told))
     save_scores(scores, options.output)
     save_table(scores, options.output.with_suffix(".json"), options.output)
     show_runs(scores)
@@ -441,7 +439,11 @@ def progress() -> Iterator[Any]:
 
 
 def about(
-    path: Path, emulator: Emulator, runs: Runs, simulator_seconds: float | None = None
+    path: Path,
+    emulator: Emulator,
+    runs: Runs,
+    simulator_seconds: float | None = None,
+    split: str | None = None,
 ) -> dict[str, Any]:
     """What the scores are of.
 
@@ -450,6 +452,7 @@ def about(
         emulator: The emulator.
         runs: On what it was scored.
         simulator_seconds: What the simulator takes for a run, if known.
+        split: Which of the training's the runs are, if they are one of them.
     """
     with path.open("rb") as file:
         own = hashlib.file_digest(file, "sha256").hexdigest()
@@ -465,6 +468,7 @@ def about(
         "card": json.dumps(asdict(emulator.card())),
         "data": json.dumps(files),
         "simulator_seconds": simulator_seconds,
+        "split": split,
         "versions": json.dumps({name: version(name) for name in packages}),
     }
 

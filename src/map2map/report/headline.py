@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from map2map.report.scores import HEADLINE, Held, Score, Scores
 from map2map.report.wording import count, duration, listed, number, score, times
 
-__all__ = ["Seen", "headline", "ratio", "seen_files", "trained_on", "warnings"]
+__all__ = ["TEST", "Seen", "headline", "ratio", "seen_files", "trained_on", "warnings"]
 
 DRAWS = 2000
 """Bootstrap samples of the runs."""
@@ -109,7 +109,8 @@ class Seen:
 
     Args:
         files: Which; targets only, since runs may share inputs such as a map of the land.
-        told_by: "digest" or "path"; empty if the scores or the card do not say.
+        told_by: "digest" or "path"; "split" if they are the test split of its training; empty if
+            the scores or the card do not say.
     """
 
     files: tuple[str, ...]
@@ -118,7 +119,10 @@ class Seen:
     @property
     def held_out(self) -> bool:
         """Whether all runs are known to be new to the emulator; paths alone do not prove it."""
-        return self.told_by == "digest" and not self.files
+        return self.told_by in ("digest", "split") and not self.files
+
+
+TEST = "The runs are the test split of the emulator's training, which did not read it."
 
 
 def trained_on(scores: Scores) -> Seen:
@@ -129,8 +133,13 @@ def trained_on(scores: Scores) -> Seen:
 def seen_files(scores: Held, fields: Sequence[str]) -> Seen:
     """Compare the files of some fields that are scored with those that the card names."""
     training = scores.card.get("training")
-    files = training.get("files") if isinstance(training, Mapping) else None
-    seen = [*_files(files, fields)]
+    training = training if isinstance(training, Mapping) else {}
+    # frames of one file may be on several sides, which files do not tell
+    if scores.data.attrs.get("split") == "test" and not _overlaps(training):
+        return Seen((), "split")
+    files = training.get("files")
+    files = files if isinstance(files, Mapping) else {}
+    seen = [*_files({side: each for side, each in files.items() if side != "test"}, fields)]
     scored = [*_files(scores.about, fields)]
     for told_by, part in (("digest", 1), ("path", 0)):
         first, second = ({each[part] for each in side if each[part]} for side in (seen, scored))
@@ -138,6 +147,13 @@ def seen_files(scores: Held, fields: Sequence[str]) -> Seen:
             both = {each[0] for each in scored if each[part] in first}
             return Seen(tuple(sorted(both)), told_by)
     return Seen((), "")
+
+
+def _overlaps(training: Mapping[str, Any]) -> bool:
+    """Whether runs may be on several sides of a training's splits."""
+    recipe = training.get("recipe")
+    data = recipe.get("data") if isinstance(recipe, Mapping) else None
+    return not isinstance(data, Mapping) or bool(data.get("overlap"))
 
 
 def _files(record: Any, fields: Sequence[str], name: str = "") -> Iterator[tuple[str, str]]:

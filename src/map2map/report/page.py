@@ -10,7 +10,7 @@ from map2map.files import replacing, slug
 from map2map.report import curves, maps, runs
 from map2map.report.drawing import Picture, save_pdf
 from map2map.report.filling import NOT_SCORED, Shown, filled, losses_of
-from map2map.report.headline import headline, trained_on, warnings
+from map2map.report.headline import TEST, headline, trained_on, warnings
 from map2map.report.profiles import profiles
 from map2map.report.scores import Scores, open_scores, scores_of
 from map2map.report.tables import (
@@ -179,6 +179,7 @@ def render(made: Content) -> str:
         targets=made.targets,
         learning=made.learning,
         seen=trained_on(scores),
+        test_split=TEST,
         length=scores.length_units(),
         times=time_rows(scores),
         shown_runs=SHOWN_RUNS,

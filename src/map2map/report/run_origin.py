@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from map2map.report.headline import seen_files
+from map2map.report.headline import TEST, seen_files
 from map2map.report.run_scores import RunScores
 from map2map.report.wording import count
 
@@ -37,6 +37,8 @@ def held_out(scores: RunScores) -> HeldOut:
             warning="Scores or card do not tell which files they are of, so whether the emulator "
             "was trained on these runs is not known."
         )
+    if both.told_by == "split":
+        return HeldOut(True, TEST)
     if both.held_out:
         return HeldOut(
             True,
