@@ -79,9 +79,9 @@ def identity(
 ) -> tuple[dict[str, str], Baseline]:
     """Each target is predicted by an input of the same units, kind and channels, if there is one.
 
-    Of several, the one of the same name is taken, or the only one whose name has the target's in it
-    (``bulk_tauy`` for ``tauy``); where names do not tell, there is none. Of a later frame, its
-    earlier.
+    Of several, the one of the same name is taken, or the only one whose name has the target's
+    between underscores (``bulk_tauy`` for ``tauy``); where names do not tell, there is
+    none. Of a later frame, its earlier.
 
     Args:
         inputs: Fields that the emulator takes.
@@ -101,7 +101,7 @@ def identity(
     for target in targets if scale_factor == 1 else ():
         alike = [field.name for field in inputs if _comparable(field, target)]
         rivals = [other for other in targets if _comparable(other, target)]
-        named = [name for name in alike if target.name in name.split("_")]
+        named = [name for name in alike if f"_{target.name}_" in f"_{name}_"]
         if target.name in alike:
             named = [target.name]
         elif len(alike) == len(rivals) == 1:

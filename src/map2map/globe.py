@@ -8,11 +8,16 @@ from map2map.runs import Run, Runs
 
 __all__ = ["latitudes"]
 
+LIMIT = 90.0
+"""Of latitudes, either way."""
+
 
 def latitudes(
     runs: Runs, run: int | Run = 0, name: str | None = None
 ) -> NDArray[np.float64] | None:
     """Of the cells of a run [degrees north]; None if it has no axis of them.
+
+    An axis that is only called so, with numbers beyond the poles, is none.
 
     Args:
         runs: The runs.
@@ -27,6 +32,8 @@ def latitudes(
     stored = source.stored(variable)
     for i, axis in enumerate(stored.axes):
         if axis.values is not None and is_latitude(axis.name, axis.units):
+            if not (np.abs(axis.values) <= LIMIT).all():
+                return None
             shape = [1] * len(stored.axes)
             shape[i] = -1
             return np.asarray(axis.values, np.float64).reshape(shape)

@@ -39,11 +39,11 @@ def masked_loss(loss: nn.Module, output: Tensor, target: Tensor) -> Tensor:
     found: Tensor
     if getattr(loss, "takes_counts", False):
         found = loss(output, torch.where(counts, target, 0.0), counts)
-    elif getattr(loss, "reduction", None) in ("mean", "sum"):
-        found = reduced(about, output, torch.where(counts, target, 0.0), counts)
     elif getattr(loss, "is_mean", False):
         mean = loss(output, torch.where(counts, target, output.detach()))
         found = mean * counts.numel() / counts.sum().clamp(min=1)
+    elif getattr(loss, "reduction", None) in ("mean", "sum"):
+        found = reduced(about, output, torch.where(counts, target, 0.0), counts)
     elif counts.all():
         found = loss(output, target)
     else:
@@ -70,7 +70,9 @@ def reduced(loss: Any, output: Tensor, target: Tensor, counts: Tensor) -> Tensor
     if values.shape != counts.shape:
         raise RecipeError(
             f"the loss {type(loss).__name__} gives numbers of shape {tuple(values.shape)} for a "
-            f"target of {tuple(counts.shape)}, so that it is not known which of them count"
+            f"target of {tuple(counts.shape)}, so that it is not known which of them count; "
+            f"give its class `is_mean = True` if it is a mean over all numbers that is zero where "
+            f"output and target agree"
         )
     total = torch.where(counts, values, 0.0).sum()
     return total if loss.reduction == "sum" else total / counts.sum().clamp(min=1)

@@ -113,7 +113,12 @@ class MeshData(pl.LightningDataModule):
                     if side in of
                 }
             for first, second in combinations(given, 2):
-                both = sorted({*map(str, given[first])} & {*map(str, given[second])})
+                known = {(zone.path.resolve(), zone.variable) for zone in given[first]}
+                both = [
+                    str(zone)
+                    for zone in given[second]
+                    if (zone.path.resolve(), zone.variable) in known
+                ]
                 if both:
                     raise RecipeError(
                         f"{len(both)} zones of data.{second} are in data.{first}, too, so its "
@@ -171,8 +176,9 @@ class MeshData(pl.LightningDataModule):
         return self.loader("train")
 
     def val_dataloader(self) -> Any:
-        """Batches of the validation split, if there is one."""
-        return self.loader("val") if "val" in self.found else []
+        """Batches of the validation split; of a training, if there is one."""
+        asked = self.trainer is not None and self.trainer.validating
+        return self.loader("val") if asked or "val" in self.found else []
 
     def test_dataloader(self) -> Any:
         """Batches of the test split."""

@@ -247,8 +247,9 @@ class MeshTask(pl.LightningModule):
         there = [name for name in names if (self.predictions / name).exists()]
         if there and not self.overwrite:
             raise SaveError(
-                f"{self.predictions} holds {there[0]}{', …' if there[1:] else ''} already; choose "
-                f"another folder (predictions), or allow to overwrite"
+                f"{self.predictions} holds {there[0]}{', …' if there[1:] else ''} already, "
+                f"perhaps of a run that broke off; choose another folder (predictions), or allow "
+                f"to overwrite"
             )
 
     def predict_step(self, batch: tuple[str, list[str]], batch_idx: int) -> str:

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -177,9 +177,20 @@ def content_of(path: Path) -> str:
 
 
 def digest_of_all(declared: Preparation, contents: Mapping[str, str]) -> str:
-    """What a store is made of: the declaration, and the contents of the files of its parts."""
-    text = json.dumps([asdict(declared), contents], sort_keys=True)  # type: ignore[call-overload]
+    """What a store is made of: the declaration, and the contents of the files of its parts.
+
+    Where these lie is no matter.
+    """
+    how = _without(asdict(declared), ("files", "out"))  # type: ignore[call-overload]
+    text = json.dumps([how, contents], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _without(value: Any, keys: Sequence[str]) -> Any:
+    """Nested dictionaries without some keys."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _without(each, keys) for key, each in value.items() if key not in keys}
 
 
 def is_done(store: Path, digest: str) -> bool:
@@ -191,10 +202,13 @@ def is_done(store: Path, digest: str) -> bool:
     if not store.exists():
         return False
     found = digest_of(store)
-    if found != digest:
-        what = "is none that was prepared" if found is None else "was prepared of other files or in"
+    if found is None:
         raise SaveError(
-            f"{store} {what}{'' if found is None else ' another way'}; choose another `out`, or "
+            f"{store} is there, and was not prepared; choose another `out`, or remove it yourself"
+        )
+    if found != digest:
+        raise SaveError(
+            f"{store} was prepared of other files or in another way; choose another `out`, or "
             f"overwrite it"
         )
     return True

@@ -342,6 +342,11 @@ def usual_at(places: Sequence[str] | None, runs: Runs, track: Any) -> Mapping[st
     """
     if not places:
         return {}
+    if latitudes(runs, 0, runs.targets.names[0]) is None:
+        raise RecipeError(
+            "--climatology-files are for scores weighted by latitude, but the files have no axis "
+            "of latitudes; as a baseline: --baseline climatology:FIELD=PATH"
+        )
     named_ones = {place.partition("=")[0] for place in places if "=" in place}
     chosen_ones = [name for name in runs.targets.names if name in named_ones]
     targets = runs.targets.subset(chosen_ones or runs.targets.names)

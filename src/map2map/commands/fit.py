@@ -40,6 +40,9 @@ __all__ = ["fit", "predict", "test", "validate"]
 
 log = logging.getLogger(__name__)
 
+WORDS = re.compile(r"(best|last|hpc|registry.*|\w+://.*)$")
+"""Checkpoints that are no files here."""
+
 SIDES = {"validate": "val", "test": "test"}
 """The split that a command scores a recipe's emulator on."""
 
@@ -107,7 +110,8 @@ def check_weights(command: str, config: Mapping[str, Any], rest: Sequence[str]) 
             "no --ckpt_path is given, so the weights are those that the module begins with; for "
             "trained ones: --ckpt_path FILE.ckpt"
         )
-    if path is not None and str(path).endswith(".ckpt") and not Path(path).is_file():
+    # Lightning knows some by a word, others by the address of a store
+    if path is not None and not WORDS.match(str(path)) and not Path(path).exists():
         raise ArtefactError(f"there is no checkpoint {path}; `m2m fit` writes them beside its log")
 
 
@@ -158,7 +162,10 @@ def of_recipe(command: str, path: Path, recipe: dict[str, Any], rest: Sequence[s
         )
     from map2map.commands.evaluate import main
 
-    given = {key: value for key, value in (recipe.get("output") or {}).items() if value}
+    output = recipe.get("output") or {}
+    if not isinstance(output, Mapping):
+        raise RecipeError(f"output is {output!r}, but must be keys with values, such as folder")
+    given = {key: value for key, value in output.items() if value}
     early = argparse.ArgumentParser(prog=f"m2m {command}", add_help=False, allow_abbrev=False)
     early.add_argument("--output.folder", dest="folder", default=given.get("folder", ""))
     early.add_argument("--output.emulator", dest="emulator",

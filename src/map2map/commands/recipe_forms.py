@@ -45,7 +45,10 @@ def settled(recipe: Mapping[str, Any]) -> dict[str, Any]:
             *above, name = place.split(".")
             inner = found
             for part in above:
-                inner[part] = dict(inner.get(part) or {})
+                at = inner.get(part) or {}
+                if not isinstance(at, Mapping):
+                    raise RecipeError(f"{part} is {at!r}, but must be keys with values")
+                inner[part] = dict(at)
                 inner = inner[part]
             if inner.get(name) is not None:
                 raise RecipeError(f"{key} and {place} are the same; give one of them")
@@ -85,7 +88,7 @@ def _filled(option: str, value: str) -> str:
 
 
 def _check_format(number: Any) -> None:
-    if not isinstance(number, int) or number < 1:
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise RecipeError(f"the format of a recipe is a whole number from 1 on, not {number!r}")
     if number > FORMAT:
         raise RecipeError(

@@ -52,6 +52,8 @@ def read(path: Path) -> dict[str, Any]:
         raise RecipeError(f"there is no recipe {path}") from error
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise RecipeError(f"cannot read {path}: {error.strerror}; a recipe is a file") from error
     if not isinstance(found, dict):
         what = "empty" if found is None else f"a {type(found).__name__}"
         raise RecipeError(

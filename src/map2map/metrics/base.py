@@ -156,11 +156,14 @@ def latitude_of(values: Values) -> Array | None:
 def is_latitude(name: str, units: str | None) -> bool:
     """Whether an axis is one of latitudes, by its units as the CF conventions have them, or name.
 
-    >>> is_latitude("y", "degrees_north"), is_latitude("lat", None), is_latitude("lateral", "m")
+    A name counts unless there are units of something else.
+
+    >>> is_latitude("y", "degrees_north"), is_latitude("lat", None), is_latitude("lat", "m")
     (True, True, False)
     """
-    known = (str(units).lower().replace("degrees_", "degree_"), name.lower())
-    return known[0] in ("degree_north", "degreen", "degreesn") or known[1] in ("lat", "latitude")
+    said = "" if units is None else str(units).lower().replace("degrees", "degree")
+    north = said in ("degree_north", "degree_n", "degreen")
+    return north or (said in ("", "degree") and name.lower() in ("lat", "latitude"))
 
 
 def latitudes(degrees: ArrayLike | None, space: Shape) -> Array | None:

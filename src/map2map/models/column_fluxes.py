@@ -91,6 +91,8 @@ class ColumnFluxes(nn.Module):
         own = sum(Profile(**p).channels if isinstance(p, dict) else p.channels for p in inputs)
         self.inputs = profiles_of(inputs, own, "inputs")
         # what lies between half levels, which only a graph takes, has one less
+        if not self.inputs:
+            raise RecipeError("`inputs` are the profiles of the columns; give one at least")
         self.half_levels = max(profile.height for profile in self.inputs)
         self._check(own)
         # a head for each band, where networks have heads
@@ -145,7 +147,9 @@ class ColumnFluxes(nn.Module):
         # rows of columns: (column, band, half level)
         rows = x.movedim(1, -1)
         pressure, sun = rows[..., own : own + n].flatten(0, -2), rows[..., own + n :]
-        light = sun.flatten(0, -2).prod(dim=1, keepdim=True) / SOLAR_CONSTANT
+        light = sun.flatten(0, -2).prod(dim=1, keepdim=True)
+        # without numbers for sunlight, fluxes are those of a sun that always shines alike
+        light = light / SOLAR_CONSTANT if sun.shape[-1] else light
         shares = torch.cat(
             [light.expand(-1, self.sunlit), torch.ones_like(light).expand(-1, self.bands)], dim=1
         )[:, : self.bands, None]

@@ -148,7 +148,7 @@ def simulate(
     layout: Layout = "cnf",
     setting: Setting = DEFAULT,
     seed: int = 0,
-    zones: int = 4,
+    zones: int | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
     """Simulate turbulent premixed flames, and filter them as a large-eddy simulation would.
@@ -178,7 +178,8 @@ def simulate(
         layout: Names and axes: "cnf", "r2" or "mesh".
         setting: Size, flame and turbulence.
         seed: Seed of all cases, which are different flames.
-        zones: How many parts a mesh is cut into, each with a file of its own.
+        zones: How many parts a mesh is cut into, each with a file of its own; default: 4. Only of
+            the layout "mesh".
         overwrite: Whether existing files may be replaced.
 
     Returns:
@@ -193,6 +194,9 @@ def simulate(
         raise RecipeError(
             f"simulate needs snapshots >= 1 and seed >= 0, not snapshots {snapshots}, seed {seed}"
         )
+    if zones is not None and layout != "mesh":
+        raise RecipeError(f"the layout {layout!r} is not cut into zones; leave out --zones")
+    zones = 4 if zones is None else zones
     if zones < 1:
         raise RecipeError(f"a mesh is cut into 1 zone or more, not {zones}")
     if layout not in get_args(Layout):

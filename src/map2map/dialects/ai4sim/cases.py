@@ -130,6 +130,17 @@ def field(name: str, units: str | None = None) -> dict[str, str]:
     return {"name": name, "kind": "scalar"} | ({"units": units} if units else {})
 
 
+def ratios_of(told: Settings) -> list[float]:
+    """The shares of training, validation and test."""
+    ratios = told.of_data["splitting_ratios"]
+    if not isinstance(ratios, Sequence) or isinstance(ratios, str):
+        raise RecipeError(
+            f"data.init_args.splitting_ratios is {ratios!r}, but must be three numbers, such as "
+            f"[0.8, 0.1, 0.1]"
+        )
+    return [*ratios]
+
+
 def flames(told: Settings, root: Path) -> Recipe:
     """Flame surface density from the progress variable, on grids and graphs."""
     source, target = ("c_filt", "c_grad_filt") if told.data == "R2DataModule" else (
@@ -143,7 +154,7 @@ def flames(told: Settings, root: Path) -> Recipe:
             "c": {"pattern": files, "variable": source},
             "sigma": {"pattern": files, "variable": target},
         },
-        "split": {"ratios": list(told.of_data["splitting_ratios"])},
+        "split": {"ratios": ratios_of(told)},
         "crops": {"size": block, "halo": 0},
         # a copy of the last plane is not read. Nothing goes on at the other side, which across the
         # flame is burnt gas beside fresh gas: networks and graphs end at the edges of the box
@@ -189,11 +200,12 @@ def anywhere(
 ) -> tuple[dict[str, list[int]], list[int]]:
     """Steps from crop to crop, and how far each is moved, so that they are anywhere in the box.
 
-    The places that a crop may begin at are shared out in equal parts, of which each crop gets one:
-    all places are about as likely, and no crop reaches beyond an edge.
+    The places that a crop may begin at are shared out among crops. Parts are equal; where that does
+    not come out even they overlap, and a place in two of them is twice as likely. No crop reaches
+    beyond an edge.
 
     >>> anywhere([4], [(9,)])
-    ({'step': [3], 'stop': [5]}, [3])
+    ({'step': [2], 'stop': [3]}, [3])
 
     Args:
         block: Cells of a crop per axis.
@@ -215,12 +227,15 @@ def anywhere(
             f"{key} is {block}, but the smallest file has {cells} cells without its first planes, "
             f"which are copies; make it smaller, or null for whole fields"
         )
-    step, stop = [], []
+    step, stop, moved = [], [], []
     for n, sizes in zip(block, zip(*shapes, strict=True), strict=True):
         whole = max(sizes) - 1
-        stop.append(whole - n + 1)
-        step.append(ceil(stop[-1] / ceil(whole / n)))
-    return {"step": step, "stop": stop}, step
+        places, parts = whole - n + 1, ceil(whole / n)
+        step.append(max(1, places // parts))
+        parts = min(parts, places)
+        stop.append((parts - 1) * step[-1] + 1)
+        moved.append(places - (parts - 1) * step[-1])
+    return {"step": step, "stop": stop}, moved
 
 
 def network(told: Settings) -> dict[str, Any]:
@@ -253,12 +268,25 @@ def raw_files(root: Path, told: Settings) -> list[str]:
     folder = root / "raw" if source is None else Path(str(source))
     listed = root / "filenames.yaml"
     if listed.exists() and told.data != "CnfCombustionDataModule":
-        names = named(listed, yaml.safe_load(listed.read_text(encoding="utf-8")), folder)
+        names = named(listed, read_list(listed, "data.init_args.data_path"), folder)
     else:
         names = sorted(str(path) for path in folder.glob("*.h5"))
     if not names:
         raise SourceError(f"there are no files {folder}/*.h5; real data are at {WHERE[told.data]}")
     return names
+
+
+def read_list(path: Path, key: str) -> Any:
+    """What a YAML file of names has.
+
+    Raises:
+        SourceError: If it cannot be read.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        said = " ".join(str(error).split())
+        raise SourceError(f"cannot read {path} ({key}): {said}") from error
 
 
 def named(listed: Path, names: Any, folder: Path, key: str | None = None) -> list[str]:
@@ -285,13 +313,11 @@ def shortened(value: Any, most: int = 60) -> str:
 
 def drag(told: Settings, root: Path) -> Recipe:
     """Drag of gravity waves, column by column."""
-    listed = root / told.of_data["splitting_file"]
-    try:
-        given = yaml.safe_load(listed.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise SourceError(
-            f"cannot read the split {listed} (data.init_args.splitting_file): {error}"
-        ) from error
+    file = told.of_data["splitting_file"]
+    if not isinstance(file, str):
+        raise RecipeError(f"data.init_args.splitting_file is {file!r}, but must be a file's name")
+    listed = root / file
+    given = read_list(listed, "data.init_args.splitting_file")
     if not isinstance(given, Mapping):
         raise RecipeError(
             f"{listed} (data.init_args.splitting_file) must have the keys train, val and test, "
@@ -418,7 +444,7 @@ def radiation(told: Settings, root: Path) -> Recipe:
                 name: {"pattern": str(root / array / "{shard}.npy"), "variable": "{shard}" + part}
                 for name, (array, part) in places.items()
             },
-            "split": {"ratios": list(told.of_data["splitting_ratios"]), "by": "name"},
+            "split": {"ratios": ratios_of(told), "by": "name"},
             "domain": {"ndim": 1, "periodic": False, "same_shape": False, "channels_last": True},
             "crops": {"size": size},
             "reading": {"batch_size": pool, "cells": told.of_data["batch_size"]},

@@ -15,6 +15,7 @@ from torch import device as torch_device
 from map2map.commands.evaluate import main as evaluate
 from map2map.commands.evaluate import progress
 from map2map.commands.train import make
+from map2map.dialects.ai4sim.cases import recipe_of
 from map2map.dialects.ai4sim.settings import Settings
 from map2map.dialects.ai4sim.stores import Store, dates, hours
 from map2map.dialects.ai4sim.trainers import on_this_machine, output_of, trainer_of
@@ -79,8 +80,28 @@ def score(told: Settings, side: str, trained: Settings | None = None) -> int:
             f"{path} was not trained here, so that it knows no {SIDES[side]} split; list the files "
             f"of its fields: m2m evaluate {path} {' '.join(f'{name}=FILES' for name in names)}"
         )
+    check_same_data(told, emulator, path)
+    # what could not act is refused, as before a training
+    on_this_machine(trainer_of(told))
     scores.parent.mkdir(parents=True, exist_ok=True)
     return evaluate([str(path), "--split", SIDES[side], "-o", str(scores), "--overwrite"])
+
+
+def check_same_data(told: Settings, emulator: Emulator, path: Path) -> None:
+    """Refuse to score on a split of other data than settings tell: the card tells its own.
+
+    Raises:
+        RecipeError: If they are others.
+    """
+    record, asked = emulator.training_record["recipe"], recipe_of(told)
+    learnt, wanted = learnt_files({"recipe": record}), learnt_files({"recipe": asked})
+    ratios = [side["data"].get("split", {}).get("ratios") for side in (record, asked)]
+    if learnt != wanted or ratios[0] != ratios[1]:
+        raise RecipeError(
+            f"{path} was trained on other files or splits than the settings tell, and its splits "
+            f"are those of its training; give the settings of the training, or list files: m2m "
+            f"evaluate {path} {' '.join(f'{name}=FILES' for name in wanted)}"
+        )
 
 
 def score_weather(told: Settings, side: str, path: Path, output: Path) -> None:
@@ -169,6 +190,13 @@ def emulator_of(told: Settings, store: Store, path: Path, folder: Path) -> Emula
     made["data"]["train"] = files_of_split(told.of_data, store, "train")
     emulator.training_record = {"recipe": made, "imported": {path.name: digest(path)}}
     kept = folder / f"{path.stem}.safetensors"
+    if kept.exists() and Emulator.load(kept).training_record.get("imported") != {
+        path.name: digest(path)
+    }:
+        raise RecipeError(
+            f"{path} would be kept as {kept}, which is there already and another emulator; rename "
+            f"one of them"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     emulator.eval().save(kept)
     log.info("%s as an emulator: %s", path, kept)
@@ -178,11 +206,10 @@ def emulator_of(told: Settings, store: Store, path: Path, folder: Path) -> Emula
 def check_unseen(told: Settings, store: Store, emulator: Emulator) -> None:
     """Refuse to test on dates of the training."""
     train = emulator.training_record["recipe"]["data"]["train"]
-    first = train.get(store.upper[0])
-    only = (first.get("only") or {}).get("time") if isinstance(first, dict) else None
-    if not only:
-        return
-    seen = select(store.times, only, strict=False)
+    given = [(e.get("only") or {}).get("time") for e in train.values() if isinstance(e, dict)]
+    only = next(filter(None, given), None)
+    # without dates all were seen
+    seen = select(store.times, only, strict=False) if only else np.arange(len(store.times))
     wanted = told.of_data["test_time"]
     both = np.intersect1d(seen, store.frames("test_time", wanted))
     if len(both):
@@ -285,5 +312,5 @@ def show(found: dict[str, dict[str, dict[str, float]]], side: str, count: int) -
         table.add_column(lead, justify="right")
     for name, values in found.items():
         cells = [f"{v['emulator']:.4g} ({v['persistence']:.4g})" for v in values.values()]
-        table.add_row(f"{side.removesuffix('ate')}_rmse_{name}", *cells)
+        table.add_row(f"{SIDES[side]}_rmse_{name}", *cells)
     console.print(table)

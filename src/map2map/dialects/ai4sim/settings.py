@@ -215,6 +215,8 @@ def class_of(
         if key not in ("class_path", "init_args"):
             raise RecipeError(f"there is no key {side}.{key}; arguments are in {side}.init_args")
     arguments = section.get("init_args") or {}
+    if not isinstance(arguments, Mapping):
+        raise RecipeError(f"{side}.init_args is {arguments!r}, but must be keys with values")
     for key, value in arguments.items():
         where = f"{side}.init_args.{key}"
         if why := linked(name, key, value, where):

@@ -116,17 +116,16 @@ class Store:
                 times,
             )
 
-    def frames(self, key: str, value: Any, *, strict: bool = True) -> NDArray[np.intp]:
+    def frames(self, key: str, value: Any) -> NDArray[np.intp]:
         """The frames of the dates of a split.
 
         Args:
             key: Of the setting, for messages.
             value: Its dates.
-            strict: Whether there must be frames of each.
         """
         wanted = dates(key, value)
         try:
-            return select(self.times, wanted, strict=strict)
+            return select(self.times, wanted)
         except RecipeError as error:
             raise RecipeError(f"data.init_args.{key}: {error}") from error
 
