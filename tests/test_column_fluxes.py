@@ -128,6 +128,16 @@ def test_without_what_tells_of_sunlight_there_is_always_as_much():
     assert (down[0, 0, 1:] != 0).all()
 
 
+def test_without_numbers_for_sunlight_the_sun_is_overhead():
+    alone, seen = ColumnFluxes(IN - 2, OUT, **SMALL).double().eval(), made()
+    alone.load_state_dict(seen.state_dict())
+    own, pressure, sun = columns()
+    sun[:] = (1.0, 1361.0)
+    x = torch.from_numpy(np.concatenate([own, pressure, sun], axis=1))[:, :, None]
+    with torch.no_grad():
+        torch.testing.assert_close(alone(x[:, :-2]), seen(x))
+
+
 def test_with_attention_it_has_as_many_parameters_as_described():
     profiles = [
         Profile(138, 2, level_first=True),

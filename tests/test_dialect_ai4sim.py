@@ -560,3 +560,41 @@ def test_only_the_first_of_several_processes_goes_on_to_the_test(write, monkeypa
     monkeypatch.setattr("map2map.dialects.ai4sim.first_process", lambda: False)
     assert main(["ai4sim", "-c", write(CASES["mlp"][1])]) == 0
     assert not list(Path("logs").glob("*scores*"))
+
+
+def test_what_was_trained_is_scored_on_its_own_splits_and_settings_of_others_are_refused(
+    write, capsys
+):
+    make, given = CASES["unet3d"]
+    make()
+    file = write(given)
+    assert main(["ai4sim", "-c", file, "fit"]) == 0
+    assert main(["ai4sim", "-c", file, "test"]) == 0
+    for more in (["--data.splitting_ratios", "[0.34, 0.33, 0.33]"],
+                 ["--trainer.limit_test_batches", "1"]):  # fmt: skip
+        capsys.readouterr()
+        assert main(["ai4sim", "-c", file, "test", *more]) == 2
+        said = capsys.readouterr().err
+        assert more[0].rpartition(".")[2] in said or "other files or splits" in said
+
+
+@pytest.mark.parametrize(
+    ("case", "side", "change", "said"),
+    [
+        ("unet3d", "data", {"splitting_ratios": 0.8}, "must be three numbers"),
+        ("mlp", "data", {"splitting_file": None}, "must be a file's name"),
+        ("unet3d", "model", [1, 2], "keys with values"),
+    ],
+)
+def test_values_of_other_kinds_are_refused(write, capsys, case, side, change, said):
+    make, given = CASES[case]
+    make()
+    given = copy.deepcopy(given)
+    if isinstance(change, list):
+        given[side]["init_args"] = change
+    else:
+        given[side].setdefault("init_args", {}).update(change)
+    assert main(["ai4sim", "-c", write(given)]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert "Traceback" not in err

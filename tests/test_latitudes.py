@@ -232,6 +232,14 @@ def test_latitudes_may_lie_along_any_axis_and_be_told_by_coordinates():
         xr.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("units", ["m", "radian", "K"])
+def test_an_axis_that_is_only_called_so_is_none_of_latitudes(units):
+    p, t, c = (np.swapaxes(x[0], 1, 2) for x in fields())
+    coords = {"lat": ("lat", LAT, {"units": units})}
+    arrays = [xr.DataArray(x, coords, ("channel", "lon", "lat")) for x in (p, t)]
+    assert not latitude_scores(*arrays, climatology=c).data_vars
+
+
 def test_without_latitudes_there_is_nothing_and_without_a_climatology_no_correlation():
     p, t, c = (x[0] for x in fields())
     assert not latitude_scores(p, t, climatology=c).data_vars

@@ -211,3 +211,14 @@ def test_a_loss_that_does_not_say_how_is_refused_once_numbers_are_missing():
     expected = mean_of(lambda a, b: abs(a - b))(output, target, counts)
     found = masked_loss(Declared(), output, holed(target, counts))
     assert found.item() == pytest.approx(expected, rel=1e-10)
+
+
+def test_what_a_class_says_of_itself_counts_more_than_what_it_inherits():
+    class Mine(torch.nn.MSELoss):
+        is_mean = True
+
+        def forward(self, output, target):
+            return (output - target).square().mean()
+
+    target = torch.tensor([[1.0, float("nan")]])
+    assert float(masked_loss(Mine(), torch.tensor([[3.0, 5.0]]), target)) == 4.0

@@ -191,6 +191,9 @@ def test_splits_that_cannot_be_are_refused(folder):
         _ = opened(folder, split=Split(together=["shoot"])).found
     with pytest.raises(RecipeError, match=r"2 zones of data.val are in data.train, too"):
         _ = opened(folder, val=f"{folder}/R_001*.h5").found
+    with pytest.raises(RecipeError, match=r"2 zones of data.val are in data.train, too"):
+        # the same files, spelt otherwise
+        _ = opened(folder, val=f"{folder}/../{folder.name}/R_001*.h5").found
     with pytest.raises(RecipeError, match=r"split shares out the zones of data.train"):
         opened(folder, split=Split(), test="x.h5")
     with pytest.raises(RecipeError, match="have no times"):

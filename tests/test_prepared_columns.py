@@ -281,3 +281,11 @@ def test_declarations_without_sense_are_refused(folder):
         prepare(ColumnStacks("out/{run}.zarr", {"x": Stack("none/*.nc", [Group("x")])}))
     with pytest.raises(RecipeError, match=r"prepare: .*colums"):
         declared_by({"out": "a", "stacks": {}, "colums": 3})
+
+
+def test_a_folder_that_was_not_prepared_is_the_users(folder):
+    store = next(iter(declared().runs()))
+    store.mkdir(parents=True)
+    for overwrite in (False, True):
+        with pytest.raises(SaveError, match=r"not prepared.*remove it yourself"):
+            prepare(declared(), overwrite=overwrite)

@@ -54,3 +54,13 @@ def test_a_recipe_of_another_format_is_refused(number, said):
     with pytest.raises(RecipeError, match=said):
         settled({"format": number})
     assert settled({"format": FORMAT, "model": {}}) == {"model": {}}
+
+
+@pytest.mark.parametrize(
+    "recipe", [{"trainer": 5, "logger": False}, {"model": "a", "optimizer": ADAM}]
+)
+def test_keys_that_should_hold_others_and_do_not_are_refused(recipe):
+    with pytest.raises(RecipeError, match="must be keys with values"):
+        settled(recipe)
+    with pytest.raises(RecipeError, match="whole number"):
+        settled({"format": True})
