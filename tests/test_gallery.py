@@ -1,9 +1,12 @@
 """Figures on disk: which, of what, whole or not at all; and how they are asked for."""
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from map2map.commands.figures import figures_of
 from map2map.emulator import Emulator
@@ -80,6 +83,19 @@ def test_figures_of_all_targets_are_written_beside_the_scores(folder, m2m):
     with Image.open(folder / "figs" / "histogram-v.png") as image:
         assert image.convert("RGB").getpixel((1, image.height - 1)) == (255, 255, 255)
         assert image.width > 800
+
+
+def test_figures_are_in_tensorboard_too(folder, m2m):
+    asked = ["--figures", "figs", "--figure", "histogram"]
+    assert m2m("evaluate", *GIVEN, *asked, "--tensorboard", "logs/test")[0] == 0
+    (log,) = (folder / "logs" / "test").iterdir()
+    found = EventAccumulator(str(log), {"images": 0}).Reload()
+    assert sorted(found.Tags()["images"]) == ["test/histogram-v", "test/histogram-v-2"]
+    image = Image.open(BytesIO(found.Images("test/histogram-v")[0].encoded_image_string))
+    assert image.width > 300
+    status, _, err = m2m("evaluate", *GIVEN, "-o", "2.nc", "--tensorboard", "logs/test")
+    assert status == 2
+    assert "--tensorboard is for figures" in err
 
 
 def test_a_figure_sees_what_is_scored_run_by_run(folder, m2m):

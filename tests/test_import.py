@@ -61,7 +61,7 @@ def test_an_import_has_fields_units_norms_and_provenance(m2m, folder, tmp_path):
     for name, scale in (INPUTS | TARGETS).items():
         assert card.norms[name] == {
             "class_path": "map2map.norms.Scale",
-            "init_args": {"typical": [scale], "by": "rms"},
+            "init_args": {"typical": [scale], "by": "rms", "beside": None},
         }
     assert (card.grid["ndim"], card.grid["periodic"]) == (2, False)
     assert card.model["class_path"] == "map2map.models.PaddedConvNet"

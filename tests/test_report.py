@@ -9,7 +9,9 @@ import runpy
 import shutil
 import subprocess
 import sys
+from base64 import b64decode
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib as mpl
@@ -867,3 +869,27 @@ def test_a_browser_paints_the_page_light_or_dark(page, browser, tmp_path, dark):
     assert (pixels[5, 5].mean() < 0.2) == dark
     # slices of many colors, letters and lines
     assert len(np.unique((255 * pixels[::3, ::3]).astype(int).reshape(-1, 3), axis=0)) > 200
+
+
+def test_figures_that_were_drawn_before_are_shown_too(dataset, tmp_path):
+    folder = tmp_path / "figs"
+    folder.mkdir()
+    for name in ("profiles-b", "box_plot-a", "profiles-a-1"):
+        Image.new("RGB", (9, 5), (255, 0, 0)).save(folder / f"{name}.png")
+    text = reported(dataset, tmp_path, figures=folder)
+    images = [attrs for tag, attrs, _ in Elements(text).found if tag == "img"]
+    assert [image["alt"] for image in images] == [
+        "a: box plot, of all runs", "a-1: profiles, of all runs", "b: profiles, of all runs"
+    ]  # fmt: skip
+    for image in images:
+        head, _, body = image["src"].partition(",")
+        assert head == "data:image/png;base64"
+        with Image.open(BytesIO(b64decode(body))) as shown:
+            assert shown.size == (9, 5)
+    assert 'href="#figures"' in text
+    assert "the figures beside them" in text
+    (folder / "bad-a.png").write_text("no picture")
+    with pytest.raises(SourceError, match=r"bad-a.png is no PNG"):
+        reported(dataset, tmp_path, figures=folder)
+    with pytest.raises(SourceError, match="m2m evaluate --figures FOLDER draws some"):
+        reported(dataset, tmp_path, figures=tmp_path / "none")

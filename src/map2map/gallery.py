@@ -108,7 +108,11 @@ class Gallery:
             )
 
     def write(
-        self, folder: Path, kinds: Sequence[str] = ("png",), inks: Inks = PAPER
+        self,
+        folder: Path,
+        kinds: Sequence[str] = ("png",),
+        inks: Inks = PAPER,
+        writer: Any = None,
     ) -> list[Path]:
         """Draw all and write each figure to a file of its own.
 
@@ -116,6 +120,7 @@ class Gallery:
             folder: Where.
             kinds: Suffixes of the formats: "png", "pdf".
             inks: Colors.
+            writer: TensorBoard's, which gets them as ``test/NAME``, too.
 
         Returns:
             The files.
@@ -134,4 +139,7 @@ class Gallery:
                         temporary, format=kind, dpi=DOTS, facecolor=inks.paper, metadata=unknown
                     )
                 written.append(path)
+            if writer is not None:
+                with styled(inks):
+                    writer.add_figure(f"test/{name}", figure)
         return written

@@ -31,6 +31,7 @@ __all__ = [
     "SEQUENTIAL",
     "Inks",
     "dash",
+    "ending",
     "from_zero",
     "legend",
     "plain_decades",
@@ -104,6 +105,11 @@ def dash(number: int) -> Any:
 def shorten(name: str, most: int = 28) -> str:
     """A name that fits into a figure."""
     return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def ending(name: str, most: int = 22) -> str:
+    """The end of a run's name that fits into a figure: names of runs begin alike."""
+    return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
 def text(words: str) -> str:

@@ -46,7 +46,7 @@ from map2map.commands.arguments import (
     with_only,
 )
 from map2map.commands.evaluate_runs import open_told, scores_of_runs, show_runs
-from map2map.commands.figures import add_figures, gallery_of, kinds_of
+from map2map.commands.figures import add_figures, draw, gallery_of
 from map2map.commands.formulas import formulas_of
 from map2map.commands.recorded import recorded_runs
 from map2map.crops import Where
@@ -137,7 +137,7 @@ def main(argv: Sequence[str]) -> int:
     show(scores)
     log.info("scores of %d %s: %s", len(runs), "run" if len(runs) == 1 else "runs", output)
     if gallery is not None:
-        files = gallery.write(options.figures, kinds_of(options))
+        files = draw(gallery, options)
         log.info("%d figures: %s", len(files), options.figures)
     return 0
 

@@ -3,6 +3,7 @@
 import argparse
 import ast
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ from map2map.figures import RunFigure
 from map2map.gallery import Gallery, figures_available, short_name
 from map2map.specs import build, import_path
 
-__all__ = ["add_figures", "figures_of", "gallery_of", "kinds_of"]
+__all__ = ["add_figures", "draw", "figures_of", "gallery_of"]
 
 EXAMPLE = "dispersion or 'cross_section(axis=2, index=5)'"
+
+
+BESIDE = ("figure", "pdf", "tensorboard")
+"""Options that need --figures."""
 
 
 def add_figures(parser: argparse.ArgumentParser) -> None:
@@ -28,20 +33,33 @@ def add_figures(parser: argparse.ArgumentParser) -> None:
         help=f"which, of {', '.join(figures_available())}, with options if need be: "
         "'cross_section(axis=2, index=5)'; or a class of your own by its import path; default: all")
     drawn.add_argument("--pdf", action="store_true", help="write them as PDF, too")
+    drawn.add_argument("--tensorboard", type=Path, metavar="FOLDER",
+        help="show them in TensorBoard, too: the folder of its logs, such as runs/test")
     # fmt: on
 
 
 def gallery_of(options: argparse.Namespace, targets: FieldSet) -> Gallery | None:
     """The figures that are asked for, of all targets and the vectors that they make up."""
     if options.figures is None:
-        if options.figure or options.pdf:
-            given = "--figure" if options.figure else "--pdf"
+        given = next((f"--{key}" for key in BESIDE if getattr(options, key)), None)
+        if given is not None:
             raise RecipeError(f"{given} is for figures; say where to write them: --figures FOLDER")
         return None
     figures = figures_of(options.figure, tuple(options.trust), options.callback_at)
     gallery = Gallery(figures, [field.name for field in targets.with_vectors()])
     gallery.check(options.figures, kinds_of(options), overwrite=options.overwrite)
     return gallery
+
+
+def draw(gallery: Gallery, options: argparse.Namespace) -> list[Path]:
+    """Write the figures to where they are asked for."""
+    with ExitStack() as stack:
+        writer = None
+        if options.tensorboard is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            writer = stack.enter_context(SummaryWriter(str(options.tensorboard)))
+        return gallery.write(options.figures, kinds_of(options), writer=writer)
 
 
 def kinds_of(options: argparse.Namespace) -> tuple[str, ...]:

@@ -28,6 +28,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--pdf", type=Path, metavar="FOLDER", help="also write every figure there, as PDF"
     )
+    parser.add_argument(
+        "--figures", type=Path, metavar="FOLDER",
+        help="show the figures that m2m evaluate --figures FOLDER has drawn, too",
+    )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     options = parser.parse_args(argv)
 
@@ -38,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
         options.output,
         title=options.title,
         pdf=options.pdf,
+        figures=options.figures,
         overwrite=options.overwrite,
     )
     log.info("wrote %s", page)

@@ -16,7 +16,7 @@ from map2map.figures.base import (
     name_methods,
     noted,
 )
-from map2map.inks import Inks, dash, from_zero, shorten, text, tint
+from map2map.inks import Inks, dash, ending, from_zero, text, tint
 
 __all__ = ["Boxplot"]
 
@@ -73,7 +73,7 @@ class Boxplot(RunFigure):
                 axis.plot(x, median, color=color, ls=dash(number), lw=1.4)
                 axis.plot(x, mean, "D", color=color, ms=2)
         if few:
-            names = [text(shorten(run, 20)) for run in self.runs]
+            names = [text(ending(run, 20)) for run in self.runs]
             upright = max(map(len, names)) * len(names) > 90
             axis.set_xticks(range(len(names)), names, rotation=60 if upright else 0,
                 ha="right" if upright else "center", rotation_mode="anchor")  # fmt: skip

@@ -17,13 +17,10 @@ from map2map.figures.base import (
     heading,
     name_methods,
 )
-from map2map.inks import Inks, dash, shorten, text, tint
+from map2map.inks import Inks, dash, ending, shorten, text, tint
 from map2map.typing import Array, Shape
 
 __all__ = ["Samples"]
-
-MOST = 22
-"""Characters of a run's name that have room."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +113,7 @@ class Samples(RunFigure):
                 values = self.levels.split(column.predictions[method])[feature]
                 axis.plot(values, level, color=tint(inks, number), ls=dash(number), lw=1.4)
             where = ", ".join(map(str, column.cell))
-            # names of runs begin alike
-            run = column.run if len(column.run) <= MOST else f"…{column.run[1 - MOST :]}"
-            axis.set_title(text(f"{run}\ncell {where}"), fontsize=8)
+            axis.set_title(text(f"{ending(column.run)}\ncell {where}"), fontsize=8)
             axis.xaxis.get_major_locator().set_params(nbins=4)
             axis.set_xlabel(text(f"{shorten(field.name)}{bracket(field.units)}"))
         for axis in axes.ravel()[len(self.drawn) :]:

@@ -7,6 +7,7 @@
 - `drawing`: pictures as SVG in the page's colors, or as PDF;
 - `curves`, `maps`, `profiles`: the pictures;
 - `filling`: what pages of all kinds share, with ``base.html`` and ``parts.html``;
+- `beside`: figures that were drawn before, to be shown with it;
 - `page`: all of it in order, into ``page.html``.
 
 Of labels and parameters of whole runs:

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from map2map.errors import SaveError
+from map2map.errors import SaveError, SourceError
 from map2map.files import replacing, slug
 from map2map.report import curves, maps, runs
+from map2map.report.beside import Drawn, drawn_in
 from map2map.report.drawing import Picture, save_pdf
 from map2map.report.filling import NOT_SCORED, Shown, filled, losses_of
 from map2map.report.headline import TEST, headline, trained_on, warnings
@@ -56,6 +57,7 @@ class Content:
     targets: list[Target]
     learning: Shown
     pictures: list[Picture] = field(default_factory=list)
+    beside: list[Drawn] = field(default_factory=list)
 
 
 def report(
@@ -64,6 +66,7 @@ def report(
     *,
     title: str | None = None,
     pdf: Path | str | None = None,
+    figures: Path | str | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write the report of a scores file.
@@ -73,6 +76,7 @@ def report(
         output: The page; if not given, ``report.html`` beside the scores.
         title: Of the page.
         pdf: Folder to write every figure to, as PDF.
+        figures: Folder of figures that ``m2m evaluate --figures`` has drawn, to be shown, too.
         overwrite: Whether files may be replaced.
 
     Returns:
@@ -85,10 +89,16 @@ def report(
     data = open_scores(scores)
     page = Path(scores).parent / "report.html" if output is None else Path(output)
     made: Content | runs.Content
+    if runs.of_runs(data) and figures is not None:
+        raise SourceError(
+            f"{scores} are of labels or parameters, which have no figures of fields; leave "
+            f"--figures out"
+        )
     if runs.of_runs(data):
         made = runs.content(runs.run_scores(Path(scores), data), title)
     else:
         made = content(scores_of(Path(scores), data), title)
+        made.beside.extend([] if figures is None else drawn_in(Path(figures)))
     prints = {Path(pdf) / f"{p.name}.pdf": p for p in made.pictures} if pdf is not None else {}
     _refuse_to_replace([page, *prints], overwrite=overwrite)
     text = render(made) if isinstance(made, Content) else runs.render(made)
@@ -183,4 +193,5 @@ def render(made: Content) -> str:
         length=scores.length_units(),
         times=time_rows(scores),
         shown_runs=SHOWN_RUNS,
+        beside=made.beside,
     )

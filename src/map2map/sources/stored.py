@@ -152,10 +152,14 @@ class Stored:
         if box is None:
             asked = ", ".join(f"{a}:{'' if b is None else b}" for a, b in picks)
             there = ", ".join(f"0:{n}" for n in leading)
+            several = (
+                f", or one of all {self.channels}, counted through, between multiples of "
+                f"{prod(leading[1:])}, or within one of these"
+            )
             raise FieldError(
-                f"the channels [{asked}] of {self.name!r} were asked for, but it has [{there}]; "
-                f"take a range for each axis, or one of all {self.channels}, counted through, "
-                f"between multiples of {prod(leading[1:])}, or within one of these"
+                f"the channels [{asked}] of {self.name!r} were asked for, but it has "
+                f"{self.channels}, [{there}]; take some of them, a range for each axis"
+                f"{several if len(leading) > 1 else ''}"
             )
         if not self.leading:
             return self
