@@ -663,3 +663,10 @@ def test_runs_of_other_shapes_have_no_profiles(folder):
     other = evaluate(emulator, runs, {})
     assert "profile" not in other
     assert "integral_error" in other
+
+
+def test_a_climatology_for_nothing_is_refused(folder, m2m):
+    status, _, err = m2m("evaluate", "e.safetensors", *data("2"), "--climatology-files", "t_1.npy")
+    assert status == 2
+    assert "no axis of latitudes" in err
+    assert "--baseline climatology:FIELD=PATH" in err
