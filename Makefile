@@ -9,8 +9,8 @@ STAMP  := $(VENV)/.installed
 demo: $(STAMP)            ## simulate, train, apply to a held-out run, show table and figures
 	$(BIN)/python -m map2map.demo --folder demo
 
-test: $(STAMP)            ## all tests
-	$(BIN)/python -m pytest
+test: $(STAMP)            ## all tests, in as many processes as there are cores
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
 check: $(STAMP)           ## style, types, layers
 	$(BIN)/ruff check src tests benchmarks noxfile.py

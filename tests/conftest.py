@@ -1,9 +1,16 @@
 """Settings of all tests."""
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # as many processes as cores: each, and what it starts, takes one
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
 
 settings.register_profile("map2map", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("map2map")
