@@ -34,6 +34,7 @@ from map2map.preparation import (
 from map2map.runs import Runs
 from map2map.schedules import WarmupCosine
 from map2map.tallies import FieldTally, Tally
+from map2map.training import Step, Training
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,14 @@ class Schedule:
     monitor: Literal["train", "val"] | None = None
 
 
+class Ordinary(Training):
+    """The loss compares output and target."""
+
+    def step(self, task: "Task", batch: Batch) -> Step:
+        """A step."""
+        return Step(*task.step(batch))
+
+
 class Task(pl.LightningModule):
     """Learn targets from inputs.
 
@@ -73,9 +82,10 @@ class Task(pl.LightningModule):
         optimizer: The optimizer's class and its arguments; by default AdamW at 1e-3.
         schedule: How the learning rate changes.
         options: How the network is set up.
+        training: How a batch becomes a loss, if not by comparing output and target alone.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the keys of a recipe
         self,
         inputs: list[Field],
         targets: list[Field],
@@ -85,6 +95,7 @@ class Task(pl.LightningModule):
         optimizer: OptimizerFactory | None = None,
         schedule: Schedule | None = None,
         options: Options | None = None,
+        training: Training | None = None,
     ) -> None:
         super().__init__()
         self.inputs, self.targets = inputs, targets
@@ -93,12 +104,17 @@ class Task(pl.LightningModule):
         self.make_optimizer = optimizer or torch.optim.AdamW
         self.schedule, self.options = schedule or Schedule(), options or Options()
         self.measures: dict[str, nn.Module] = self.options.measures or {}
+        # "way", because Lightning's modules know whether they are `training`
+        self.way: Training = training or Ordinary()
         self.emulator: Emulator | None = None
         self.scheduler: LRScheduler | ReduceLROnPlateau | None = None
         # sums of losses and numbers of samples, of the epoch under way
         self.sums: dict[str, list[Any]] = {"train": [0.0, 0], "val": [0.0, 0]}
         self.epoch_losses: dict[str, float] = {}
         self.epoch_measures: dict[str, float] = {}
+        # likewise of further losses, "name/split"
+        self.part_sums: dict[str, list[Any]] = {}
+        self.epoch_parts: dict[str, float] = {}
         self.model_arguments: dict[str, Any] | None = None
         self.scheduler_state: dict[str, Any] | None = None
         self._resumed: tuple[dict[str, Any], Path, bool] | None = None
@@ -152,9 +168,13 @@ class Task(pl.LightningModule):
         emulator = self.build(runs, data.domain)
         if self._resumed is not None:
             take_up(emulator, self._identity(emulator), *self._resumed)
-        data.resolve(emulator.footprint)
+        data.resolve(self.way.footprint(emulator.footprint))
         self._aligned = data.aligned
         check_sizes(emulator, data)
+        self.way.begin(self, data)
+        if self._resumed is not None:
+            state, path, strict = self._resumed
+            self.way.load(state, path, strict=strict)
 
     def setup(self, stage: str) -> None:
         """Fit the norms; share the samples out to the processes there are."""
@@ -162,7 +182,7 @@ class Task(pl.LightningModule):
         if self.emulator is None:
             self.prepare(data)
         fit_norms(self.built, data, self.trainer)
-        data.resolve(self.built.footprint)
+        data.resolve(self.way.footprint(self.built.footprint))
         if "val" not in data.runs:
             self.trainer.limit_val_batches = 0
 
@@ -276,40 +296,51 @@ class Task(pl.LightningModule):
         Raises:
             FieldError: If it is NaN or infinite.
         """
-        if not math.isfinite(float(self.sums["train"][0])):
+        losses = [self.sums["train"], *self.part_sums.values()]
+        if not all(math.isfinite(float(total)) for total, _ in losses):
             raise FieldError(
                 "the loss is NaN or infinite, so nothing is saved of this epoch; is a norm given "
                 "values that it cannot take (a logarithm of negative ones, say), or is the "
                 "learning rate too high?"
             )
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch."""
-        loss, x, output, y = self.step(batch)
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | dict[str, Tensor]:
+        """What is lowered; if that is not the loss of the batch, both."""
+        done = self.way.step(self, batch)
+        loss, x, output, y = done.loss, done.input, done.output, done.target
         if self.trainer.global_step < 5 and self.trainer.is_global_zero and not self._closed > -1:
             shapes = ", ".join(
                 f"{n} {list(t.shape)}" for n, t in (("input", x), ("output", output), ("target", y))
             )
             log.info("batch %d: %s", batch_idx + 1, shapes)
-        self._count("train", loss, len(batch))
+        self._count_step("train", done, len(batch))
         self._measure("train", output, y, batch)
         self.trained = True
         if batch_idx + 1 == self.trainer.num_training_batches:
             self._keep("train", x, output, y)
-        return loss
+        if done.objective is None:
+            return loss
+        return {"loss": done.objective, "compared": loss.detach()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor] | None:
         """The loss of a batch, added up; labels and parameters as they came out, for callbacks."""
-        loss, x, output, y = self.step(batch)
-        self._count("val", loss, len(batch))
+        done = self.way.validate(self, batch)
+        x, output, y = done.input, done.output, done.target
+        self._count_step("val", done, len(batch))
         self._measure("val", output, y, batch)
         if batch_idx + 1 == self.trainer.num_val_batches[0]:
             self._keep("val", x, output, y)
         return {"output": output.detach(), "target": y} if self.tallies else None
 
-    def _count(self, split: str, loss: Tensor, n: int) -> None:
+    def _count_step(self, split: str, done: Step, n: int) -> None:
+        self._count(split, done.loss, n)
+        for name, value in done.parts.items():
+            key = f"{name}/{split}"
+            self._count(key, value, n, self.part_sums.setdefault(key, [0.0, 0]))
+
+    def _count(self, split: str, loss: Tensor, n: int, into: list[Any] | None = None) -> None:
         # kept on the device, so that the processor does not wait for the GPU
-        total = self.sums[split]
+        total = self.sums[split] if into is None else into
         total[0] = total[0] + loss.detach().double() * n
         total[1] += n
 
@@ -336,15 +367,20 @@ class Task(pl.LightningModule):
         self.examples[split] = tuple(t[0].cpu() for t in physical)  # type: ignore[assignment]
 
     def _epoch_loss(self, split: str) -> float:
-        total, n = self.sums[split]
-        pair = torch.tensor([float(total), float(n)], dtype=torch.float64, device=self.device)
+        pair, self.sums[split] = self.sums[split], [0.0, 0]
+        return self._mean(pair)
+
+    def _mean(self, of: list[Any]) -> float:
+        """The mean over the samples of all processes, of a sum and a number of samples."""
+        pair = torch.tensor([float(n) for n in of], dtype=torch.float64, device=self.device)
         pair = self.trainer.strategy.reduce(pair, reduce_op="sum")
-        self.sums[split] = [0.0, 0]
         return float(pair[0] / pair[1])
 
     def _close_measures(self, split: str) -> None:
         for name in self.measures:
             self.epoch_measures[f"{name}/{split}"] = self._epoch_loss(f"{name}/{split}")
+        for key in [key for key in self.part_sums if key.endswith(f"/{split}")]:
+            self.epoch_parts[key] = self._mean(self.part_sums.pop(key))
         for tally in (self.tallies.get(split), self.fits.get(split)):
             if tally is None:
                 continue
@@ -395,11 +431,20 @@ class Task(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Forget the epoch before: not every epoch need be validated."""
-        self.epoch_losses, self.epoch_measures = {}, {}
+        self.epoch_losses, self.epoch_measures, self.epoch_parts = {}, {}, {}
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
         """Step, and step a scheduler that steps along, before the state may be saved."""
-        super().optimizer_step(*args, **kwargs)
+        if optimizer_closure is not None and self.way.withholds_step(self):
+            optimizer_closure()
+        else:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if self.schedule.interval == "step" and isinstance(self.scheduler, LRScheduler):
             self.scheduler.step()
 
@@ -414,7 +459,8 @@ class Task(pl.LightningModule):
         if self.line is not None and self.current_epoch == 0:
             self.line.load({k: self._total(sums) for k, sums in self.line.state().items()})
         before = len(self.history["train"])
-        for key, value in (*self.epoch_losses.items(), *self.epoch_measures.items()):
+        told = self.epoch_losses | self.epoch_measures | self.epoch_parts
+        for key, value in told.items():
             past = self.history.setdefault(key, [])
             # NaN for epochs that were not validated
             past += [math.nan] * (before - len(past)) + [value]
@@ -427,6 +473,7 @@ class Task(pl.LightningModule):
                 self.scheduler.step(self.epoch_losses[watched])
         elif self.scheduler is not None and self.schedule.interval == "epoch":
             self.scheduler.step()
+        self.way.end_epoch(self)
         return self.epoch_losses
 
     def on_train_epoch_end(self) -> None:
@@ -445,19 +492,26 @@ class Task(pl.LightningModule):
         checkpoint["optimizer_class"] = type(self.trainer.optimizers[0]).__name__
         checkpoint["scheduler"] = None if self.scheduler is None else self.scheduler.state_dict()
         checkpoint["sums"] = {k: [float(a), n] for k, (a, n) in self.sums.items()}
+        checkpoint["part_sums"] = {k: [float(a), n] for k, (a, n) in self.part_sums.items()}
         checkpoint["tallies"] = {split: dict(t.sums) for split, t in self.tallies.items()}
         checkpoint["line"] = None if self.line is None else self.line.state()
         checkpoint["history"] = {k: list(v) for k, v in self.history.items()}
+        checkpoint.update(self.way.state())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the sums and the scheduler."""
         self.sums = {k: list(v) for k, v in checkpoint["sums"].items()}
+        self.part_sums = {k: list(v) for k, v in checkpoint.get("part_sums", {}).items()}
         self.history = {k: list(v) for k, v in checkpoint["history"].items()}
         self.scheduler_state = checkpoint["scheduler"]
         for split, sums in checkpoint.get("tallies", {}).items():
             self.tallies[split].sums = dict(sums)
         if self.line is not None and checkpoint.get("line") is not None:
             self.line.load(checkpoint["line"])
+
+    def on_fit_start(self) -> None:
+        """Let the way of training follow to the device."""
+        self.way.start(self)
 
     def on_train_start(self) -> None:
         """Restore the scheduler, which exists only now."""
