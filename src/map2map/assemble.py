@@ -22,13 +22,15 @@ from map2map.emulator import Emulator
 from map2map.errors import GeometryError
 from map2map.files import replacing
 from map2map.metrics import Pointwise
+from map2map.models.conv import resample
 from map2map.samples import SampleDataset
 from map2map.sources import Stored
 from map2map.sources.npy import new_array
 from map2map.tiling import Tile, overlapping, take
+from map2map.typing import Shape
 from map2map.windows import Halo, Window, crop_window, pieces, slabs
 
-__all__ = ["assemble", "fit_together"]
+__all__ = ["assemble", "beside_output", "fit_together", "output_space"]
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,39 @@ def fit_together(
     starts = [(m - n) // 2 for n, m in zip(found, have, strict=True)]
     inner = (slice(a, a + n) for a, n in zip(starts, found, strict=True))
     return output, target[(slice(None), slice(None), *inner)]
+
+
+def output_space(emulator: Emulator, dataset: SampleDataset, *, aligned: bool) -> Shape:
+    """Cells per axis of a sample's output, as `fit_together` leaves it."""
+    footprint = emulator.footprint
+    if aligned:
+        return tuple(footprint.scale * n for n in dataset.size)
+    read = crop_window((0,) * len(dataset.size), dataset.size, dataset.halo).shape
+    return tuple(footprint.scale * n - 2 * footprint.cut for n in read)
+
+
+def beside_output(
+    x: Tensor, space: Shape, dataset: SampleDataset, emulator: Emulator, *, aligned: bool
+) -> Tensor:
+    """The input on the cells of the output; linearly interpolated, if those are smaller.
+
+    Args:
+        x: Of the network, shape (batch, channel, *space with its halo).
+        space: Cells per axis of the output, as `fit_together` leaves it.
+        dataset: Where the samples are from.
+        emulator: Whose network it is.
+        aligned: Whether the halo was computed from the footprint, see `fit_together`.
+    """
+    scale = emulator.footprint.scale
+    if scale != 1:
+        x = resample(x, scale, narrow=False)
+    low = dataset.halo.low
+    starts = [
+        scale * low[axis] if aligned else (n - size) // 2
+        for axis, (n, size) in enumerate(zip(x.shape[2:], space, strict=True))
+    ]
+    inner = (slice(a, a + n) for a, n in zip(starts, space, strict=True))
+    return x[(slice(None), slice(None), *inner)]
 
 
 def assemble(

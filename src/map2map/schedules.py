@@ -1,14 +1,78 @@
-"""Learning-rate schedules that know how long training takes; others are in torch.optim."""
+"""How learning rates change: when a scheduler steps, and one that knows how long training takes."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import cos, pi
+from typing import Any, Literal
 
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from map2map.errors import RecipeError
+from map2map.errors import FieldError, RecipeError
 
-__all__ = ["WarmupCosine"]
+__all__ = ["OptimizerFactory", "Schedule", "Scheduler", "WarmupCosine"]
+
+Scheduler = LRScheduler | ReduceLROnPlateau
+OptimizerFactory = Callable[[Any], Optimizer]
+SchedulerFactory = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate changes.
+
+    Args:
+        scheduler: A scheduler of torch.optim.lr_scheduler.
+        interval: Whether it steps after every epoch or every optimizer step.
+        monitor: The loss that ReduceLROnPlateau watches; by default that of the validation split
+            if there is one, else of the training split.
+    """
+
+    scheduler: SchedulerFactory | None = None
+    interval: Literal["epoch", "step"] = "epoch"
+    monitor: Literal["train", "val"] | None = None
+
+    def make(self, optimizer: Optimizer, steps: Callable[[], float]) -> Scheduler | None:
+        """The scheduler of an optimizer, if there is one.
+
+        Args:
+            optimizer: The optimizer.
+            steps: Tells how many steps the training takes.
+        """
+        if self.scheduler is None:
+            return None
+        made = self.scheduler(optimizer)
+        if isinstance(made, WarmupCosine) and made.total_steps is None:
+            made.total_steps = int(steps())
+        return made
+
+    def after_step(self, scheduler: Scheduler | None) -> None:
+        """Step what steps along with the optimizer."""
+        if self.interval == "step" and isinstance(scheduler, LRScheduler):
+            scheduler.step()
+
+    def after_epoch(
+        self, scheduler: Scheduler | None, losses: Mapping[str, float], *, validates: bool
+    ) -> None:
+        """Step what steps from epoch to epoch.
+
+        Args:
+            scheduler: What `make` has made.
+            losses: Of the epoch, by split; not every epoch need be validated.
+            validates: Whether there is validation at all.
+
+        Raises:
+            FieldError: If a loss is to be watched that there is not.
+        """
+        if isinstance(scheduler, ReduceLROnPlateau):
+            watched = self.monitor or ("val" if validates else "train")
+            if watched == "val" and not validates:
+                raise FieldError("the schedule monitors 'val', but there is no validation split")
+            if watched in losses:
+                scheduler.step(losses[watched])
+        elif scheduler is not None and self.interval == "epoch":
+            scheduler.step()
 
 
 class WarmupCosine(LRScheduler):

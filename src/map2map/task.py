@@ -3,17 +3,15 @@
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from map2map.assemble import fit_together
+from map2map.assemble import beside_output, fit_together
 from map2map.batches import Batch
 from map2map.emulator import Emulator
 from map2map.errors import ArtefactError, FieldError, GeometryError, RecipeError
@@ -32,33 +30,13 @@ from map2map.preparation import (
     take_up,
 )
 from map2map.runs import Runs
-from map2map.schedules import WarmupCosine
+from map2map.schedules import OptimizerFactory, Schedule, Scheduler
 from map2map.tallies import FieldTally, Tally
 from map2map.training import Step, Training
 
 log = logging.getLogger(__name__)
 
 __all__ = ["Schedule", "Task"]
-
-
-OptimizerFactory = Callable[[Any], Optimizer]
-SchedulerFactory = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How the learning rate changes.
-
-    Args:
-        scheduler: A scheduler of torch.optim.lr_scheduler.
-        interval: Whether it steps after every epoch or every optimizer step.
-        monitor: The loss that ReduceLROnPlateau watches; by default that of the validation split
-            if there is one, else of the training split.
-    """
-
-    scheduler: SchedulerFactory | None = None
-    interval: Literal["epoch", "step"] = "epoch"
-    monitor: Literal["train", "val"] | None = None
 
 
 class Ordinary(Training):
@@ -107,7 +85,7 @@ class Task(pl.LightningModule):
         # "way", because Lightning's modules know whether they are `training`
         self.way: Training = training or Ordinary()
         self.emulator: Emulator | None = None
-        self.scheduler: LRScheduler | ReduceLROnPlateau | None = None
+        self.scheduler: Scheduler | None = None
         # sums of losses and numbers of samples, of the epoch under way
         self.sums: dict[str, list[Any]] = {"train": [0.0, 0], "val": [0.0, 0]}
         self.epoch_losses: dict[str, float] = {}
@@ -211,8 +189,8 @@ class Task(pl.LightningModule):
         """The optimizer; the scheduler is ours to step, so that resuming is exact."""
         try:
             optimizer = self.make_optimizer(self.built.model.parameters())
-            if self.schedule.scheduler is not None:
-                self.scheduler = self.schedule.scheduler(optimizer)
+            steps = lambda: self.trainer.estimated_stepping_batches  # noqa: E731
+            self.scheduler = self.schedule.make(optimizer, steps)
         except (ValueError, TypeError) as error:
             raise RecipeError(f"the optimizer or its schedule cannot be made: {error}") from error
         if self._resumed is not None:
@@ -223,8 +201,6 @@ class Task(pl.LightningModule):
                     f"{path} was trained with the optimizer {before}, not {now}; go on with the "
                     f"same, or start anew with output.resume: never"
                 )
-        if isinstance(self.scheduler, WarmupCosine) and self.scheduler.total_steps is None:
-            self.scheduler.total_steps = int(self.trainer.estimated_stepping_batches)
         return optimizer
 
     # --- steps -----------------------------------------------------------------------------
@@ -252,6 +228,11 @@ class Task(pl.LightningModule):
             output, y = fit_together(output, y, batch.dataset, self.built, aligned=self._aligned)
         output = output.to(y.dtype)
         return self._loss(self.loss, output, self._smoothed(y, batch), batch), x, output, y
+
+    def beside_output(self, x: Tensor, output: Tensor, batch: Batch) -> Tensor:
+        """The inputs of a step on the cells of its output, (batch, channel, *space)."""
+        space = tuple(output.shape[2:])
+        return beside_output(x, space, batch.dataset, self.built, aligned=self._aligned)
 
     def _varied(self, x: Tensor, y: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Normalized inputs and targets with what was drawn for them."""
@@ -317,7 +298,7 @@ class Task(pl.LightningModule):
         self._measure("train", output, y, batch)
         self.trained = True
         if batch_idx + 1 == self.trainer.num_training_batches:
-            self._keep("train", x, output, y)
+            self._keep("train", x, output, y, batch)
         if done.objective is None:
             return loss
         return {"loss": done.objective, "compared": loss.detach()}
@@ -329,7 +310,7 @@ class Task(pl.LightningModule):
         self._count_step("val", done, len(batch))
         self._measure("val", output, y, batch)
         if batch_idx + 1 == self.trainer.num_val_batches[0]:
-            self._keep("val", x, output, y)
+            self._keep("val", x, output, y, batch)
         return {"output": output.detach(), "target": y} if self.tallies else None
 
     def _count_step(self, split: str, done: Step, n: int) -> None:
@@ -356,9 +337,11 @@ class Task(pl.LightningModule):
             self.fits[split].add(output, y)
 
     @torch.no_grad()
-    def _keep(self, split: str, x: Tensor, output: Tensor, y: Tensor) -> None:
+    def _keep(self, split: str, x: Tensor, output: Tensor, y: Tensor, batch: Batch) -> None:
         """Keep one sample for figures: input, output and target, physical (channel, *space)."""
         emulator = self.built
+        if not emulator.targets.of_run:
+            x = self.beside_output(x[:1], output, batch)
         physical = (
             emulator.decode_input(x[:1].float()),
             emulator.decode_target(output[:1].detach().float()),
@@ -445,8 +428,7 @@ class Task(pl.LightningModule):
             optimizer_closure()
         else:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        if self.schedule.interval == "step" and isinstance(self.scheduler, LRScheduler):
-            self.scheduler.step()
+        self.schedule.after_step(self.scheduler)
 
     def close_epoch(self) -> dict[str, float]:
         """The losses of the epoch; steps the scheduler the first time it is asked."""
@@ -464,15 +446,8 @@ class Task(pl.LightningModule):
             past = self.history.setdefault(key, [])
             # NaN for epochs that were not validated
             past += [math.nan] * (before - len(past)) + [value]
-        if isinstance(self.scheduler, ReduceLROnPlateau):
-            validates = bool(self.trainer.limit_val_batches)
-            watched = self.schedule.monitor or ("val" if validates else "train")
-            if watched == "val" and not validates:
-                raise FieldError("the schedule monitors 'val', but there is no validation split")
-            if watched in self.epoch_losses:
-                self.scheduler.step(self.epoch_losses[watched])
-        elif self.scheduler is not None and self.schedule.interval == "epoch":
-            self.scheduler.step()
+        validates = bool(self.trainer.limit_val_batches)
+        self.schedule.after_epoch(self.scheduler, self.epoch_losses, validates=validates)
         self.way.end_epoch(self)
         return self.epoch_losses
 
@@ -501,6 +476,8 @@ class Task(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the sums and the scheduler."""
         self.sums = {k: list(v) for k, v in checkpoint["sums"].items()}
+        if self.way.forgets_best:
+            checkpoint["min_loss"] = None
         self.part_sums = {k: list(v) for k, v in checkpoint.get("part_sums", {}).items()}
         self.history = {k: list(v) for k, v in checkpoint["history"].items()}
         self.scheduler_state = checkpoint["scheduler"]

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 SHARE = 0.01
 """Most of the time that figures of a split may take; there are two."""
+
+Scalars = dict[str, float | dict[str, float]]
+"""Numbers by tag, or by tag and name if they belong into one diagram."""
 
 LENGTHS = ("Mpc/h", "kpc/h", "Mpc", "kpc", "km", "m")
 
@@ -63,19 +66,19 @@ class Tracker(pl.Callback):
         return None
 
     @staticmethod
-    def _scalars(trainer: pl.Trainer, values: dict[str, float], step: int) -> None:
-        if trainer.is_global_zero:
+    def _scalars(trainer: pl.Trainer, values: Scalars, step: int) -> None:
+        if trainer.is_global_zero and values:
             for logger in trainer.loggers:
-                logger.log_metrics(values, step)
+                tell(logger, values, step)
 
     @staticmethod
-    def _epoch_scalars(trainer: pl.Trainer, values: dict[str, float]) -> None:
+    def _epoch_scalars(trainer: pl.Trainer, values: Scalars) -> None:
         epoch = trainer.current_epoch + 1
         for logger in trainer.loggers if trainer.is_global_zero and values else ():
             if isinstance(logger, TensorBoardLogger):
-                logger.log_metrics(values, epoch)
+                tell(logger, values, epoch)
             else:
-                logger.log_metrics({**values, "epoch": epoch}, trainer.global_step)
+                tell(logger, {**values, "epoch": epoch}, trainer.global_step)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock: figures and validation are not training."""
@@ -102,16 +105,19 @@ class Tracker(pl.Callback):
         """Loss, learning rate and rate."""
         self._samples += len(batch) if isinstance(batch, Batch) else 1
         step = trainer.global_step
+        if isinstance(pl_module, Task) and (idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._scalars(trainer, pl_module.way.scalars(pl_module, self.interval), step)
         if step % self.interval or (idx + 1) % trainer.accumulate_grad_batches:
             return
-        loss = trainer.strategy.reduce(outputs["loss"].detach(), reduce_op="mean")
+        compared = outputs.get("compared", outputs["loss"])
+        loss = trainer.strategy.reduce(compared.detach(), reduce_op="mean")
         now = time.perf_counter()
         rate, self._samples = self._samples * trainer.world_size / (now - self._since), 0
         self._since = now
         if trainer.loggers:
             lr = float(trainer.optimizers[0].param_groups[0]["lr"])
-            told = {"loss/batch/train": float(loss), "samples/s": rate, "lr": lr}
-            self._scalars(trainer, told | self._grads, step)
+            told: Scalars = {"loss/batch/train": float(loss), "samples/s": rate, "lr": lr}
+            self._scalars(trainer, {**told, **self._grads}, step)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Figures of the validation split."""
@@ -122,7 +128,9 @@ class Tracker(pl.Callback):
         """Losses of the epoch, figures of the training split."""
         if not isinstance(pl_module, Task):
             return
-        told = {f"loss/epoch/{split}": loss for split, loss in pl_module.close_epoch().items()}
+        losses = pl_module.close_epoch()
+        told: Scalars = {f"loss/epoch/{split}": loss for split, loss in losses.items()}
+        told |= grouped(pl_module.epoch_parts, pl_module.way.groups)
         for key, value in pl_module.epoch_measures.items():
             name, _, split = key.rpartition("/")
             told[f"{name}/epoch/{split}"] = value
@@ -181,6 +189,37 @@ class Tracker(pl.Callback):
             writer.add_figure(f"fig/{split}/power/{space}", figure, epoch)
 
 
+def tell(logger: Any, values: Scalars, step: int) -> None:
+    """Give numbers to a logger; only TensorBoard's knows diagrams of several."""
+    if isinstance(logger, TensorBoardLogger):
+        logger.log_metrics(values, step)  # type: ignore[arg-type]
+        return
+    flat: dict[str, float] = {}
+    for tag, value in values.items():
+        several = value if isinstance(value, dict) else {"": value}
+        flat |= {f"{tag}/{name}".rstrip("/"): number for name, number in several.items()}
+    logger.log_metrics(flat, step)
+
+
+def grouped(parts: Mapping[str, float], groups: Sequence[str]) -> Scalars:
+    """Further losses of an epoch, "name/split", by map2map's tags.
+
+    >>> grouped({"adv/G/val": 1.0, "adv/D/fake/val": 2.0}, ["adv/D"])
+    {'loss/epoch/val/adv/G': 1.0, 'loss/epoch/val/adv/D': {'fake': 2.0}}
+    """
+    told: Scalars = {}
+    for key, value in parts.items():
+        name, _, split = key.rpartition("/")
+        group = next((g for g in groups if name.startswith(f"{g}/")), None)
+        if group is None:
+            told[f"loss/epoch/{split}/{name}"] = value
+        else:
+            several = told.setdefault(f"loss/epoch/{split}/{group}", {})
+            assert isinstance(several, dict)
+            several[name.removeprefix(f"{group}/")] = value
+    return told
+
+
 def is_displacement(field: Field) -> bool:
     """Whether a field moves things: a vector in units of length."""
     return field.kind == "vector" and field.units in LENGTHS and field.channels == 3
@@ -210,6 +249,14 @@ class EpochLines(pl.Callback):
         if not isinstance(pl_module, Task):
             return
         losses = listed(pl_module.close_epoch())
+        names = dict.fromkeys(key.rpartition("/")[0] for key in pl_module.epoch_parts)
+        for name in sorted(names):
+            parts = {
+                split: pl_module.epoch_parts[key]
+                for split in ("train", "val")
+                if (key := f"{name}/{split}") in pl_module.epoch_parts
+            }
+            losses += f"; {name} {listed(parts)}"
         targets = pl_module.built.targets
         for field in targets:
             # a measure of several targets has the target's name in front

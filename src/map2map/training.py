@@ -49,9 +49,12 @@ class Training(ABC):
     Attributes:
         groups: Names in front of those of parts that belong into one diagram, such as "adv/D" of
             "adv/D/fake" and "adv/D/real".
+        forgets_best: Whether the best epoch so far was of a training of another kind, so that it no
+            longer counts; `load` finds out.
     """
 
     groups: ClassVar[tuple[str, ...]] = ()
+    forgets_best: bool = False
 
     def footprint(self, own: Footprint) -> Footprint:
         """What halos are computed for, if a step needs to read more than the network's own.

@@ -5,10 +5,20 @@ that has ``take_fields(targets)`` is told before the first step which channels a
 targets that are not known everywhere are compared, `map2map.masked_losses` tells.
 """
 
+from map2map.losses.dice import Dice
 from map2map.losses.gaussian_nll import GaussianNLL
 from map2map.losses.log_cosh import LogCosh
 from map2map.losses.moments import MomentLoss
+from map2map.losses.wasserstein import Wasserstein
 from map2map.losses.weighted_l1 import WeightedL1
 from map2map.losses.weighted_mse import WeightedMSE
 
-__all__ = ["GaussianNLL", "LogCosh", "MomentLoss", "WeightedL1", "WeightedMSE"]
+__all__ = [
+    "Dice",
+    "GaussianNLL",
+    "LogCosh",
+    "MomentLoss",
+    "Wasserstein",
+    "WeightedL1",
+    "WeightedMSE",
+]

@@ -34,6 +34,7 @@ from map2map.models.paco import Paco
 from map2map.models.padded_convnet import PaddedConvNet
 from map2map.models.padded_unet import PaddedUNet
 from map2map.models.pangu import Pangu
+from map2map.models.patch_gan import PatchGAN, PatchGAN42
 from map2map.models.penguin import Penguin
 from map2map.models.racoon import Racoon
 from map2map.models.resnet import ResNet
@@ -58,6 +59,8 @@ __all__ = [
     "PaddedConvNet",
     "PaddedUNet",
     "Pangu",
+    "PatchGAN",
+    "PatchGAN42",
     "Penguin",
     "Racoon",
     "ResNet",
