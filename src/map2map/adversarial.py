@@ -22,7 +22,6 @@ from torch.optim import LBFGS, Optimizer
 from map2map.assemble import output_space
 from map2map.checkpoints import load_weights
 from map2map.critics import (
-    average_gradients,
     check_scores,
     drawn,
     gradient_norms,
@@ -31,11 +30,11 @@ from map2map.critics import (
     normalize_spectrally,
     r1_penalty,
     random_numbers,
-    share_first,
 )
 from map2map.errors import ArtefactError, FieldError, RecipeError
 from map2map.preparation import ModelFactory
 from map2map.schedules import OptimizerFactory, Schedule, Scheduler
+from map2map.together import average_gradients, share_first
 from map2map.training import Step, Training
 
 if TYPE_CHECKING:

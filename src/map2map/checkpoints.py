@@ -25,7 +25,7 @@ from torch import nn
 from map2map.errors import ArtefactError
 from map2map.files import link, replacing
 
-__all__ = ["AtomicCheckpointIO", "Interrupted", "States", "load_weights", "read_state"]
+__all__ = ["AtomicCheckpointIO", "Interrupted", "States", "load_weights", "read_state", "to_apply"]
 
 log = logging.getLogger(__name__)
 
@@ -233,6 +233,16 @@ def read_state(path: Path) -> dict[str, Any]:
         found = sorted(state) if isinstance(state, dict) else type(state).__name__
         raise ArtefactError(f"{path} is no state: it has no 'model', only {found}")
     return state
+
+
+def to_apply(state: dict[str, Any]) -> dict[str, Any]:
+    """The weights of a state that an emulator is to have: their running average, if there is one.
+
+    Those under the key "model" are what training goes on with.
+    """
+    average = state.get("ema")
+    weights: dict[str, Any] = state["model"] if average is None else average["weights"]
+    return weights
 
 
 def load_weights(model: nn.Module, weights: dict[str, Any], path: Path, *, strict: bool) -> None:

@@ -18,7 +18,6 @@ from map2map.errors import GeometryError, M2MError, RecipeError
 from map2map.probes import same_random_numbers
 
 __all__ = [
-    "average_gradients",
     "check_scores",
     "drawn",
     "gradient_norms",
@@ -27,7 +26,6 @@ __all__ = [
     "normalize_spectrally",
     "r1_penalty",
     "random_numbers",
-    "share_first",
 ]
 
 Critic = Callable[[Tensor], Tensor]
@@ -201,22 +199,3 @@ def drawn(draw: Any, like: Tensor, generator: torch.Generator) -> Tensor:
     """Random numbers like a tensor."""
     numbers: Tensor = draw(like.shape, generator=generator, dtype=like.dtype, device=like.device)
     return numbers
-
-
-def share_first(tensors: list[Tensor]) -> None:
-    """Give all processes what the first one has."""
-    if torch.distributed.is_initialized():
-        for tensor in tensors:
-            torch.distributed.broadcast(tensor.data, 0)
-
-
-def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Give all processes the mean of their gradients."""
-    grads = [p.grad for p in parameters if p.grad is not None]
-    if not torch.distributed.is_initialized() or not grads:
-        return
-    flat = torch.cat([grad.flatten() for grad in grads])
-    torch.distributed.all_reduce(flat)
-    flat /= torch.distributed.get_world_size()
-    for grad, mean in zip(grads, torch.split(flat, [g.numel() for g in grads]), strict=True):
-        grad.copy_(mean.view_as(grad))

@@ -60,12 +60,22 @@ class Options:
             does.
         measures: More comparisons of normalized output and target than the loss, by name, which are
             told for every epoch.
+        ema: Decay of a running average of the weights, such as 0.999, which is validated and saved
+            as the emulator; states hold both.
+
+    Raises:
+        RecipeError: If the decay is not between 0 and 1.
     """
 
     channels_last: bool = False
     compile: bool = False
     init_weight_std: float | None = None
     measures: dict[str, nn.Module] | None = None
+    ema: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise RecipeError(f"`ema` is {self.ema}; the decay must be between 0 and 1, as 0.999")
 
 
 def make_emulator(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from map2map.assemble import beside_output, fit_together
+from map2map.averages import Average
 from map2map.batches import Batch
 from map2map.emulator import Emulator
 from map2map.errors import ArtefactError, FieldError, GeometryError, RecipeError
@@ -32,6 +33,7 @@ from map2map.preparation import (
 from map2map.runs import Runs
 from map2map.schedules import OptimizerFactory, Schedule, Scheduler
 from map2map.tallies import FieldTally, Tally
+from map2map.together import share_first
 from map2map.training import Step, Training
 
 log = logging.getLogger(__name__)
@@ -106,6 +108,8 @@ class Task(pl.LightningModule):
         self.tallies: dict[str, Tally] = {}
         self.fits: dict[str, FieldTally] = {}
         self.line: MeanLine | None = None
+        self.average: Average | None = None
+        self._average_state: dict[str, Any] | None = None
 
     # --- before training -------------------------------------------------------------------
 
@@ -184,6 +188,12 @@ class Task(pl.LightningModule):
         if self.emulator is None:
             raise GeometryError("the task has no emulator yet; `build` makes it from the data")
         return self.emulator
+
+    def finished(self) -> Emulator:
+        """The emulator as it is saved after training: with averaged weights, if asked for."""
+        if self.average is not None:
+            self.average.enter()
+        return self.built
 
     def configure_optimizers(self) -> Optimizer:
         """The optimizer; the scheduler is ours to step, so that resuming is exact."""
@@ -390,6 +400,9 @@ class Task(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """The validation loss of the epoch."""
+        # callbacks may save the state from here on
+        if self.average is not None:
+            self.average.leave()
         if not self.trainer.sanity_checking and self.sums["val"][1]:
             self.epoch_losses["val"] = self._epoch_loss("val")
             self._close_measures("val")
@@ -428,6 +441,8 @@ class Task(pl.LightningModule):
             optimizer_closure()
         else:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            if self.average is not None:
+                self.average.update()
         self.schedule.after_step(self.scheduler)
 
     def close_epoch(self) -> dict[str, float]:
@@ -471,11 +486,13 @@ class Task(pl.LightningModule):
         checkpoint["tallies"] = {split: dict(t.sums) for split, t in self.tallies.items()}
         checkpoint["line"] = None if self.line is None else self.line.state()
         checkpoint["history"] = {k: list(v) for k, v in self.history.items()}
+        checkpoint["ema"] = None if self.average is None else self.average.state()
         checkpoint.update(self.way.state())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the sums and the scheduler."""
         self.sums = {k: list(v) for k, v in checkpoint["sums"].items()}
+        self._average_state = checkpoint.get("ema")
         if self.way.forgets_best:
             checkpoint["min_loss"] = None
         self.part_sums = {k: list(v) for k, v in checkpoint.get("part_sums", {}).items()}
@@ -487,8 +504,19 @@ class Task(pl.LightningModule):
             self.line.load(checkpoint["line"])
 
     def on_fit_start(self) -> None:
-        """Let the way of training follow to the device."""
+        """Begin, or go on, to average weights; let the way of training follow to the device."""
+        if self.options.ema is not None:
+            self.average = Average(self.built.model, self.options.ema)
+            if self._average_state is not None:
+                self.average.load(self._average_state)
         self.way.start(self)
+
+    def on_validation_epoch_start(self) -> None:
+        """Validate what will be saved as the emulator."""
+        if self.average is not None:
+            # statistics of batches are those of the first process
+            share_first(list(self.average.values.values()))
+            self.average.enter()
 
     def on_train_start(self) -> None:
         """Restore the scheduler, which exists only now."""

@@ -15,7 +15,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from map2map.checkpoints import AtomicCheckpointIO, States, load_weights, read_state
+from map2map.checkpoints import AtomicCheckpointIO, States, load_weights, read_state, to_apply
 from map2map.data import FieldData
 from map2map.emulator import Emulator
 from map2map.errors import ArtefactError, RecipeError, SaveError
@@ -198,7 +198,7 @@ def train(
     task.prepare(data)
     with _no_log_of_nothing(task, trainer):
         trainer.fit(task, data, ckpt_path=checkpoint, weights_only=True)
-    emulator = task.built
+    emulator = task.finished()
     target = output.folder / output.emulator
     if not task.trained and (path is None or target.exists()):
         log.info("nothing to do: all %s epochs are done", trainer.max_epochs)
@@ -267,7 +267,7 @@ def _take_best(emulator: Emulator, output: Output, trainer: pl.Trainer) -> dict[
     trainer.strategy.barrier("best")
     path = output.folder / "best.pt"
     state = read_state(path)
-    load_weights(emulator.model, state["model"], path, strict=True)
+    load_weights(emulator.model, to_apply(state), path, strict=True)
     if trainer.is_global_zero:
         log.info("the emulator's weights are those of epoch %d, the best", state["epoch"])
     return {"weights_of_epoch": int(state["epoch"])}

@@ -29,7 +29,11 @@ ONE_GRID = {
 OF_RADIATION = ("ColumnFluxes",)
 """Models whose channels have meanings of their own; see test_column_fluxes.py."""
 
-NAMES = [n for n in map2map.models.__all__ if n not in (*ONE_GRID, *OF_RADIATION)]
+JUDGES = ("PatchGAN42",)
+"""Discriminators that are no models of emulators, for they give fewer scores than cells; see
+test_critics.py."""
+
+NAMES = [n for n in map2map.models.__all__ if n not in (*ONE_GRID, *OF_RADIATION, *JUDGES)]
 REDUCING = [n for n in NAMES if "Numbers that come out" in getattr(map2map.models, n).__doc__]
 GRAPHS = [n for n in NAMES if issubclass(getattr(map2map.models, n), GraphNetwork)]
 EVERY = [(name, ndim) for name in NAMES if name not in REDUCING for ndim in (1, 2, 3)]

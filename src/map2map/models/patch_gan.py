@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from map2map.errors import GeometryError
 from map2map.footprints import Footprint
 from map2map.models.conv import BATCH_NORM, CONV, ConvBlock, check_ndim
 
@@ -9,6 +10,9 @@ __all__ = ["PatchGAN", "PatchGAN42"]
 
 STEEP = 0.2
 """Slope of PatchGAN42's leaky ReLUs."""
+
+PATCH, STRIDES = 22, 3
+"""Cells that a score of PatchGAN42 sees on an axis, and how often it halves them."""
 
 
 class PatchGAN(nn.Module):
@@ -19,11 +23,11 @@ class PatchGAN(nn.Module):
 
     Args:
         in_chan: Channels of the input.
-        out_chan: Channels of the output; scores have one.
+        out_chan: Channels of the output; 1 for a discriminator.
         ndim: Number of axes.
     """
 
-    def __init__(self, in_chan: int, out_chan: int = 1, *, ndim: int = 3) -> None:
+    def __init__(self, in_chan: int, out_chan: int, *, ndim: int = 3) -> None:
         super().__init__()
         self.in_chan, self.out_chan, self.ndim = in_chan, out_chan, ndim
         self.convs = nn.Sequential(
@@ -54,11 +58,11 @@ class PatchGAN42(nn.Module):
 
     Args:
         in_chan: Channels of the input.
-        out_chan: Channels of the output; scores have one.
+        out_chan: Channels of the output; 1 for a discriminator.
         ndim: Number of axes.
     """
 
-    def __init__(self, in_chan: int, out_chan: int = 1, *, ndim: int = 3) -> None:
+    def __init__(self, in_chan: int, out_chan: int, *, ndim: int = 3) -> None:
         super().__init__()
         check_ndim(ndim)
         self.in_chan, self.out_chan, self.ndim = in_chan, out_chan, ndim
@@ -74,17 +78,28 @@ class PatchGAN42(nn.Module):
             nn.LeakyReLU(STEEP, inplace=True),
             conv(256, out_chan, 1),
         )
-        # any size from 22 on, of which the last cells may count in no patch
-        self.footprint = Footprint(
-            0, minimum=22, ragged=True, whole="it gives scores of patches, fewer than cells"
-        )
+
+    def scores(self, size: int) -> int:
+        """Scores along an axis of so many cells."""
+        for _ in range(STRIDES):
+            size = (size - 4) // 2 + 1
+        return max(size, 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, in_chan, *space) to (batch, out_chan, *patches).
 
         Raises:
-            GeometryError: If there are too few cells.
+            GeometryError: If there are too few cells, other channels or axes.
         """
-        self.footprint.check_input(x.shape, ndim=self.ndim, who=type(self).__name__)
+        if x.ndim != self.ndim + 2 or x.shape[1] != self.in_chan:
+            raise GeometryError(
+                f"PatchGAN42 takes (batch, {self.in_chan} channels, {self.ndim} axes of space), "
+                f"not a tensor of shape {tuple(x.shape)}"
+            )
+        if min(map(self.scores, x.shape[2:])) < 1:
+            raise GeometryError(
+                f"PatchGAN42 cannot take {tuple(x.shape[2:])} cells: its patches are of {PATCH} "
+                f"cells per axis"
+            )
         y: Tensor = self.convs(x)
         return y

@@ -122,7 +122,7 @@ def finish(cli: Any, folder: Path) -> None:
     """
     import torch
 
-    from map2map.checkpoints import load_weights, read_state
+    from map2map.checkpoints import load_weights, read_state, to_apply
     from map2map.commands.evaluate import about
     from map2map.commands.evaluate_runs import show_runs
     from map2map.dialects.cubes.watching import RECORD, tested
@@ -130,7 +130,7 @@ def finish(cli: Any, folder: Path) -> None:
 
     task, data, best = cli.model, cli.datamodule, folder / "best.pt"
     emulator, state = task.built, read_state(best)
-    load_weights(emulator.model, state["model"], best, strict=True)
+    load_weights(emulator.model, to_apply(state), best, strict=True)
     epoch = int(state["epoch"])
     of_session = dict(state.get(RECORD, {}))
     emulator.versions = of_session.pop("versions", emulator.versions)

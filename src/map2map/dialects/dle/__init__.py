@@ -163,7 +163,7 @@ def coarser(options: Any, how: Any, cases: Any, folder: Any) -> Any:
 
 def finish(options: Any, folder: Any) -> None:
     """Write what the original writes after training."""
-    from map2map.checkpoints import load_weights, read_state
+    from map2map.checkpoints import load_weights, read_state, to_apply
     from map2map.dialects.dle import results
     from map2map.emulator import Emulator
     from map2map.files import replacing
@@ -181,7 +181,7 @@ def finish(options: Any, folder: Any) -> None:
         if (folder / state).exists():
             path = folder / state
             other = Emulator.load(folder / "emulator.safetensors")
-            load_weights(other.model, read_state(path)["model"], path, strict=True)
+            load_weights(other.model, to_apply(read_state(path)), path, strict=True)
             results.write_model(other, folder, name)
     # the last, because it tells that the training is complete
     results.write_model(emulator, folder)

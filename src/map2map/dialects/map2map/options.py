@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ADVERSARIAL", "add_adversarial", "parser"]
+__all__ = ["adversarial_given", "parser"]
 
 DESCRIPTION = """\
 map2map's command line. --print-recipe shows the recipe that a command line means. Beyond map2map,
@@ -13,10 +13,11 @@ map2map's command line. --print-recipe shows the recipe that a command line mean
 """
 
 ADVERSARIAL = (
-    "adv_model", "adv_model_spectral_norm", "adv_criterion", "adv_r1_reg_interval", "cgan",
-    "adv_start", "adv_label_smoothing", "instance_noise", "instance_noise_batches", "adv_lr",
-    "adv_optimizer_args",
+    "adv_model_spectral_norm", "adv_criterion", "adv_r1_reg_interval", "adv_wgan_gp_interval",
+    "adv_iter_ratio", "cgan", "adv_start", "adv_label_smoothing", "instance_noise",
+    "instance_noise_batches", "adv_lr", "adv_optimizer_args",
 )  # fmt: skip
+"""What says nothing without ``--adv-model``."""
 
 
 def int_tuple(text: str) -> int | list[int]:
@@ -130,16 +131,31 @@ def _add_train(train: argparse.ArgumentParser) -> None:
 
 
 def add_adversarial(train: argparse.ArgumentParser) -> None:
-    """Options that are known, but refused."""
-    add = train.add_argument_group("adversarial training (not in this version)").add_argument
-    add("--adv-model")
-    add("--adv-model-spectral-norm", action="store_true")
-    add("--adv-criterion", default="BCEWithLogitsLoss")
-    add("--adv-r1-reg-interval", type=int, default=0)
-    add("--cgan", action="store_true")
-    add("--adv-start", type=int, default=0)
-    add("--adv-label-smoothing", type=float, default=1)
-    add("--instance-noise", type=float, default=0)
-    add("--instance-noise-batches", type=float, default=1e4)
-    add("--adv-lr", type=float)
-    add("--adv-optimizer-args", type=json_object)
+    """Options of adversarial training; the last two are of map2map's branch ``wgan``."""
+    add = train.add_argument_group("adversarial training").add_argument
+    add(
+        "--adv-model", help="a discriminator, such as PatchGAN, srsgan.D, or file.name; turns it on"
+    )
+    add("--adv-model-spectral-norm", action="store_true", help="divide its weights by their norm")
+    add("--adv-criterion", default="BCEWithLogitsLoss", help="its loss, such as WDistLoss")
+    add("--adv-r1-reg-interval", type=int, default=0, help="batches between R1 penalties; 0: none")
+    add("--cgan", action="store_true", help="it sees the input, too")
+    add("--adv-start", type=int, default=0, help="first epoch with it, from 0")
+    add("--adv-label-smoothing", type=float, default=1, help="what it learns to call the target")
+    add("--instance-noise", type=float, default=0, help="first deviation of noise on what it sees")
+    add("--instance-noise-batches", type=float, default=1e4, help="in so many, the noise is gone")
+    add("--adv-lr", type=float, help="its learning rate; default: --lr")
+    add("--adv-optimizer-args", type=json_object, help="its arguments; default: --optimizer-args")
+    add("--adv-wgan-gp-interval", type=int, default=0, help="batches between slope penalties")
+    add("--adv-iter-ratio", type=int, default=1, help="its steps for each one of the model")
+
+
+def adversarial_given(options: argparse.Namespace) -> list[str]:
+    """Options of adversarial training that have another value than their default."""
+    default = argparse.ArgumentParser()
+    add_adversarial(default)
+    return [
+        f"--{name.replace('_', '-')}"
+        for name in ADVERSARIAL
+        if getattr(options, name) != default.get_default(name)
+    ]

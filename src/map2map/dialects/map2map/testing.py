@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from map2map.assemble import assemble
-from map2map.checkpoints import load_weights, read_state
+from map2map.checkpoints import load_weights, read_state, to_apply
 from map2map.commands.train import make
 from map2map.files import replacing
 
@@ -32,7 +32,7 @@ def test(made: dict[str, Any], options: argparse.Namespace, prog: str) -> int:
     runs = data.open(task.inputs, task.targets)
     emulator = task.build(runs, data.domain)
     strict = not options.load_state_non_strict
-    load_weights(emulator.model, state["model"], state_path, strict=strict)
+    load_weights(emulator.model, to_apply(state), state_path, strict=strict)
     log.info("model state at epoch %s loaded from %s", state.get("epoch"), state_path)
     data.resolve(emulator.footprint)
     emulator.to("cuda" if torch.cuda.is_available() else "cpu").eval()

@@ -2,15 +2,30 @@
 
 import argparse
 import os
+import warnings
 from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any
 
-from map2map.dialects.map2map.options import ADVERSARIAL, add_adversarial
+from map2map.dialects.map2map.options import adversarial_given
 from map2map.errors import RecipeError, near_names
 
 __all__ = ["drop_none", "recipe"]
+
+
+ELSEWHERE = {
+    "srsgan.G": "map2map.models.SRGenerator",
+    "srsgan.D": "map2map.models.SRDiscriminator",
+    "patchgan.PatchGAN": "map2map.models.PatchGAN",
+    "patchgan.PatchGAN42": "map2map.models.PatchGAN42",
+    "DiceLoss": "map2map.losses.Dice",
+    "dice.DiceLoss": "map2map.losses.Dice",
+    "WDistLoss": "map2map.losses.Wasserstein",
+    "adversary.WDistLoss": "map2map.losses.Wasserstein",
+    "wasserstein.WDistLoss": "map2map.losses.Wasserstein",
+}
+"""What map2map calls otherwise, or has in other modules."""
 
 
 class Names:
@@ -28,7 +43,11 @@ class Names:
         from map2map.specs import import_path
         from map2map.usercode import load_from_folder, load_from_packages
 
-        found = load_from_packages(name, packages)
+        found = None
+        if name in ELSEWHERE:
+            package, _, attribute = ELSEWHERE[name].rpartition(".")
+            found = load_from_packages(attribute, [package])
+        found = found or load_from_packages(name, packages)
         if found is None and "." in name and self.folder is not None:
             found = load_from_folder(name, self.folder)
         if found is None:
@@ -47,6 +66,7 @@ class Names:
             module = import_module(package)
             public = getattr(module, "__all__", dir(module))
             names |= {entry for entry in public if entry[0].isupper() or "." in entry}
+            names |= {old for old, new in ELSEWHERE.items() if new.startswith(f"{package}.")}
         near = near_names(name, names)
         return near if near.startswith("; did") or len(names) < 12 else ""
 
@@ -73,6 +93,9 @@ class Misc:
                 f"--misc-kwargs: nothing takes {unused[0]!r}{near_names(unused[0], self.known)}"
             )
 
+
+CRITERIA = ["torch.nn", "map2map.models", "map2map.losses"]
+"""Where losses are looked up."""
 
 NORMS: dict[str, tuple[str, dict[str, str]]] = {
     "identity": ("Identity", {}),
@@ -114,20 +137,25 @@ def norm_spec(name: str, names: Names, misc: Misc) -> dict[str, Any]:
     }
 
 
-def model_spec(options: argparse.Namespace, names: Names, misc: Misc) -> dict[str, Any]:
-    """The model as a recipe writes it."""
+def model_spec(
+    name: str, options: argparse.Namespace, names: Names, misc: Misc, what: str = "model"
+) -> dict[str, Any]:
+    """A network as a recipe writes it."""
     import inspect
 
     from map2map.specs import import_object
 
-    path = names.find(options.model, ["map2map.models"], "model")
+    path = names.find(name, ["map2map.models"], what)
     cls = import_object(path)
     if path.startswith("map2map_callback."):
         # map2map calls models so, and they must take any keyword
         extra = {"scale_factor": options.scale_factor} | misc.take({}, everything=True)
         return {"class_path": path, "dict_kwargs": extra}
     own = set(inspect.signature(cls).parameters) - {"in_chan", "out_chan", "ndim"}
-    return {"class_path": path, "init_args": misc.take({key: key for key in own})}
+    arguments = misc.take({key: key for key in own - {"scale_factor"}})
+    if "scale_factor" in own:
+        arguments["scale_factor"] = options.scale_factor
+    return {"class_path": path, "init_args": arguments}
 
 
 def fields(kind: str, patterns: Sequence[str], norms: Sequence[str] | None) -> list[str]:
@@ -166,7 +194,7 @@ def recipe(options: argparse.Namespace) -> dict[str, Any]:
     """The recipe that a command line means.
 
     Raises:
-        RecipeError: If a name is unknown, or an option belongs to adversarial training.
+        RecipeError: If a name is unknown, or an option without effect.
     """
     training = options.mode == "train"
     names, misc = Names(options.callback_at), Misc(options.misc_kwargs)
@@ -189,10 +217,8 @@ def recipe(options: argparse.Namespace) -> dict[str, Any]:
         "inputs": [{"name": name} for name in inputs],
         "targets": [{"name": name} for name in targets],
         "norms": norms,
-        "model": model_spec(options, names, misc),
-        "loss": {
-            "class_path": names.find(options.criterion, ["torch.nn", "map2map.models"], "criterion")
-        },
+        "model": model_spec(options.model, options, names, misc),
+        "loss": {"class_path": names.find(options.criterion, CRITERIA, "criterion")},
     }
     data: dict[str, Any] = {
         "train": patterns_of(in_patterns, tgt_patterns),
@@ -212,17 +238,17 @@ def recipe(options: argparse.Namespace) -> dict[str, Any]:
         box, mesh = (options.misc_kwargs[key] for key in ("boxsize", "meshsize"))
         misc.used |= {"boxsize", "meshsize"}
         data["domain"]["spacing"] = box / mesh
-    misc.check()
     made: dict[str, Any] = {"model": model, "data": data}
     if options.callback_at is not None:
         made["callback_at"] = str(options.callback_at)
     if training:
         _add_training(made, options, names)
+        _add_adversarial(model, options, names, misc)
+    misc.check()
     return made
 
 
 def _add_training(made: dict[str, Any], options: argparse.Namespace, names: Names) -> None:
-    _refuse_adversarial(options)
     model, data = made["model"], made["data"]
     model["optimizer"] = {
         "class_path": names.find(options.optimizer, ["torch.optim"], "optimizer"),
@@ -288,15 +314,61 @@ def strategy(backend: str) -> Any:
     return {"class_path": path, "init_args": {"process_group_backend": usable}}
 
 
-def _refuse_adversarial(options: argparse.Namespace) -> None:
-    default = argparse.ArgumentParser()
-    add_adversarial(default)
-    for name in ADVERSARIAL:
-        if getattr(options, name) != default.get_default(name):
-            raise RecipeError(
-                f"--{name.replace('_', '-')} belongs to adversarial training, which this version "
-                f"does not do yet; train without it"
-            )
+def _add_adversarial(
+    model: dict[str, Any], options: argparse.Namespace, names: Names, misc: Misc
+) -> None:
+    """The discriminator, if there is one.
+
+    Raises:
+        RecipeError: If a penalty is asked for without one, or a number is out of its range.
+    """
+    given = adversarial_given(options)
+    if options.adv_model is None:
+        _tell_idle(given)
+        return
+    rate = options.lr if options.adv_lr is None else options.adv_lr
+    arguments = options.adv_optimizer_args
+    arguments = options.optimizer_args if arguments is None else arguments
+    made = {
+        "model": model_spec(options.adv_model, options, names, misc, "discriminator"),
+        "loss": {"class_path": names.find(options.adv_criterion, CRITERIA, "criterion")},
+        "optimizer": {
+            "class_path": model["optimizer"]["class_path"],
+            "init_args": {"lr": rate, **arguments},
+        },
+        "conditional": options.cgan,
+        "start": options.adv_start,
+        "real_label": options.adv_label_smoothing,
+        "instance_noise": options.instance_noise,
+        "instance_noise_batches": options.instance_noise_batches,
+        "spectral_norm": options.adv_model_spectral_norm,
+        # map2map takes all that is not positive as never
+        "r1_interval": max(options.adv_r1_reg_interval, 0),
+        # the loss between output and target is only told
+        "supervised_weight": 0.0,
+        "adversarial_weight": 1.0,
+    }
+    if options.adv_wgan_gp_interval > 0:
+        made |= {"gradient_penalty": 10.0}
+        made |= {"gradient_penalty_interval": options.adv_wgan_gp_interval}
+    made["critic_steps"] = options.adv_iter_ratio
+    path = "map2map.adversarial.Adversarial"
+    model["training"] = {"class_path": path, "init_args": made}
+
+
+def _tell_idle(given: Sequence[str]) -> None:
+    """Refuse penalties of a discriminator that there is not; warn of other options."""
+    penalties = [option for option in given if "-reg-" in option or "-gp-" in option]
+    if penalties:
+        raise RecipeError(
+            f"{penalties[0]} penalizes a discriminator, but there is none; give it (--adv-model)"
+        )
+    if given:
+        warnings.warn(
+            f"{', '.join(given)} belong to adversarial training, which only --adv-model turns on",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
 
 def drop_none(entry: Any) -> Any:

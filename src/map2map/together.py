@@ -1,0 +1,27 @@
+"""What processes that train together do with tensors that no strategy of Lightning's knows."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["average_gradients", "share_first"]
+
+
+def share_first(tensors: list[Tensor]) -> None:
+    """Give all processes what the first one has."""
+    if torch.distributed.is_initialized():
+        for tensor in tensors:
+            torch.distributed.broadcast(tensor.data, 0)
+
+
+def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Give all processes the mean of their gradients."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    if not torch.distributed.is_initialized() or not grads:
+        return
+    flat = torch.cat([grad.flatten() for grad in grads])
+    torch.distributed.all_reduce(flat)
+    flat /= torch.distributed.get_world_size()
+    for grad, mean in zip(grads, torch.split(flat, [g.numel() for g in grads]), strict=True):
+        grad.copy_(mean.view_as(grad))
