@@ -12,6 +12,7 @@ import torch.nn.functional as F
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import map2map.models
 from map2map.dialects.map2map import drop_none, parser, recipe
 from map2map.emulator import Card, Emulator
 from map2map.errors import RecipeError
@@ -68,6 +69,9 @@ ONLY_TRAIN = {
     "optimizer_args": {},
     "adv_lr": None,
     "adv_optimizer_args": None,
+    # of the branch wgan
+    "adv_wgan_gp_interval": 0,
+    "adv_iter_ratio": 1,
     "reduce_lr_on_plateau": False,
     # the documented {"verbose": true} is an argument that PyTorch has taken away
     "scheduler_args": {},
@@ -268,25 +272,102 @@ def test_wrong_names_are_told_with_near_ones(options, message):
         translated(**options)
 
 
+ADV = "model.training.init_args."
+
+
+@pytest.mark.parametrize(
+    ("flags", "where", "value"),
+    [
+        ([], "model.training.class_path", "map2map.adversarial.Adversarial"),
+        ([], ADV + "model", {"class_path": "map2map.models.PatchGAN", "init_args": {}}),
+        ([], ADV + "loss.class_path", "torch.nn.BCEWithLogitsLoss"),
+        ([], ADV + "optimizer", {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}}),
+        # the loss between output and target is only told
+        ([], ADV + "supervised_weight", 0),
+        ([], ADV + "adversarial_weight", 1),
+        (["--adv-criterion=WDistLoss"], ADV + "loss.class_path", "map2map.losses.Wasserstein"),
+        (["--adv-criterion=DiceLoss"], ADV + "loss.class_path", "map2map.losses.Dice"),
+        (["--adv-model-spectral-norm"], ADV + "spectral_norm", True),
+        (["--adv-r1-reg-interval=16"], ADV + "r1_interval", 16),
+        (["--adv-r1-reg-interval=-1"], ADV + "r1_interval", 0),
+        (["--cgan"], ADV + "conditional", True),
+        (["--adv-start=1"], ADV + "start", 1),
+        (["--adv-label-smoothing=0.9"], ADV + "real_label", 0.9),
+        (["--instance-noise=0.1"], ADV + "instance_noise", 0.1),
+        (["--instance-noise-batches=10"], ADV + "instance_noise_batches", 10),
+        (["--adv-lr=0.1"], ADV + "optimizer.init_args.lr", 0.1),
+        (['--optimizer-args={"eps": 1}'], ADV + "optimizer.init_args", {"lr": 0.01, "eps": 1}),
+        # replaced, not merged
+        (
+            ['--optimizer-args={"eps": 1}', '--adv-optimizer-args={"betas": [0, 0.9]}'],
+            ADV + "optimizer.init_args",
+            {"lr": 0.01, "betas": [0, 0.9]},
+        ),
+        (["--optimizer=SGD"], ADV + "optimizer.class_path", "torch.optim.SGD"),
+        ([], ADV + "gradient_penalty", None),
+        (["--adv-wgan-gp-interval=4"], ADV + "gradient_penalty", 10),
+        (["--adv-wgan-gp-interval=4"], ADV + "gradient_penalty_interval", 4),
+        (["--adv-iter-ratio=5"], ADV + "critic_steps", 5),
+    ],
+)
+def test_each_adversarial_option_says_something_in_the_recipe(flags, where, value):
+    found = translated("--adv-model=PatchGAN", *flags)
+    for key in where.split("."):
+        found = found.get(key) if isinstance(found, dict) else None
+    assert found == value
+
+
+def test_models_go_by_map2maps_names():
+    for name in ("PatchGAN42", "patchgan.PatchGAN42"):
+        training = translated(f"--adv-model={name}")["model"]["training"]["init_args"]
+        assert training["model"]["class_path"] == "map2map.models.PatchGAN42"
+    assert (
+        translated("--criterion=DiceLoss")["model"]["loss"]["class_path"] == "map2map.losses.Dice"
+    )
+    with pytest.raises(RecipeError, match=r"no discriminator 'PatchGAM'.*did you mean 'PatchGAN'"):
+        translated("--adv-model=PatchGAM")
+    with pytest.raises(RecipeError, match=r"no criterion 'WDistLos'.*did you mean 'WDistLoss'"):
+        translated("--adv-model=PatchGAN", "--adv-criterion=WDistLos")
+
+
+@pytest.mark.skipif(not hasattr(map2map.models, "SRGenerator"), reason="not in this version")
+def test_networks_of_super_resolution_get_the_factor():
+    made = translated("--adv-model=srsgan.D", "--scale-factor=8", '--misc-kwargs={"chan_base": 64}',
+                      model="srsgan.G")["model"]  # fmt: skip
+    assert made["model"] == {
+        "class_path": "map2map.models.SRGenerator",
+        "init_args": {"chan_base": 64, "scale_factor": 8},
+    }
+    assert made["training"]["init_args"]["model"] == {
+        "class_path": "map2map.models.SRDiscriminator",
+        "init_args": {"chan_base": 64, "scale_factor": 8},
+    }
+
+
+@pytest.mark.parametrize("flag", ["--adv-r1-reg-interval=16", "--adv-wgan-gp-interval=1"])
+def test_penalties_without_a_discriminator_are_refused(flag):
+    with pytest.raises(RecipeError, match=f"{flag.partition('=')[0]} penalizes a discriminator"):
+        translated(flag)
+
+
 @pytest.mark.parametrize(
     "flag",
     [
-        "--adv-model=PatchGAN",
+        "--cgan",
         "--adv-model-spectral-norm",
         "--adv-criterion=WDistLoss",
-        "--adv-r1-reg-interval=16",
-        "--cgan",
         "--adv-start=1",
         "--adv-label-smoothing=0.9",
         "--instance-noise=0.1",
         "--instance-noise-batches=10",
         "--adv-lr=0.1",
         '--adv-optimizer-args={"eps": 1}',
+        "--adv-iter-ratio=2",
     ],
 )
-def test_adversarial_options_are_refused_by_name(flag):
-    with pytest.raises(RecipeError, match=f"{flag.partition('=')[0]} belongs to adversarial"):
-        translated(flag)
+def test_other_options_without_a_discriminator_warn_by_name(flag):
+    with pytest.warns(RuntimeWarning, match=f"{flag.partition('=')[0]} belong"):
+        assert "training" not in translated(flag)["model"]
 
 
 # --- running -----------------------------------------------------------------------------------
@@ -321,6 +402,18 @@ class Twice(nn.Module):
 
     def forward(self, x):
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+class Critic(nn.Module):
+    def __init__(self, in_chan, out_chan, scale_factor=1, width=4, **kwargs):
+        super().__init__()
+        CALLS.append((in_chan, out_chan, scale_factor))
+        self.net = nn.Sequential(
+            nn.Conv2d(in_chan, width, 3), nn.LeakyReLU(0.2), nn.Conv2d(width, out_chan, 1)
+        )
+
+    def forward(self, x):
+        return self.net(x)
 
 
 class Cubic(nn.Module):
@@ -730,6 +823,81 @@ def test_options_run(m2m, write, tmp_path, flags):
     model = [flag for flag in flags if flag.startswith(("--model", "--misc", "--in-pad"))]
     assert m2m("map2map", *line("test", **SMALL), *model)[0] == 0
     assert np.isfinite(np.load(tmp_path / "tgt_1_out.npy")).all()
+
+
+ALL_ADVERSARIAL = [
+    "--adv-model=mine.Critic", "--adv-model-spectral-norm", "--adv-criterion=WDistLoss",
+    "--adv-r1-reg-interval=2", "--adv-wgan-gp-interval=1", "--adv-iter-ratio=2", "--cgan",
+    "--adv-start=1", "--adv-label-smoothing=0.9", "--instance-noise=0.1",
+    "--instance-noise-batches=10", "--adv-lr=0.1", '--adv-optimizer-args={"betas": [0, 0.9]}',
+    "--reduce-lr-on-plateau", "--val-in-patterns=in_0.npy", "--val-tgt-patterns=tgt_0.npy",
+]  # fmt: skip
+
+
+def test_all_adversarial_options_together_train_resume_and_test(m2m, write, tmp_path):
+    write("in", (2, 8, 8))
+    write("tgt", (1, 8, 8))
+    more = [f"--callback-at={tmp_path}", *ALL_ADVERSARIAL]
+    assert m2m("map2map", *line("train", *more, **QUICK))[0] == 0
+    assert m2m("map2map", *line("train", *more, **QUICK | {"epochs": "3"}))[0] == 0
+    before = torch.load(tmp_path / "state_1.pt", weights_only=True)
+    state = torch.load(tmp_path / "state_3.pt", weights_only=True)
+    # in the first epoch it does not learn
+    assert before["adv_optimizer"]["state"] == {}
+    assert {"adv_model", "adv_optimizer", "adv_scheduler"} <= set(state)
+    assert {int(entry["step"]) for entry in state["adv_optimizer"]["state"].values()} == {8}
+    assert state["adv_optimizer"]["param_groups"][0]["lr"] == 0.1
+    assert state["adv_scheduler"]["last_epoch"] == 2
+    # two channels of the input, one of the target
+    assert state["adv_model"]["net.0.weight_orig"].shape == (2, 3, 3, 3)
+    assert {"net.0.weight_u", "net.0.weight_v"} <= set(state["adv_model"])
+    assert m2m("map2map", *line("test", **SMALL))[0] == 0
+
+
+def test_a_state_of_map2maps_goes_on_with_its_discriminator(m2m, write, tmp_path):
+    write("in", (1, 16, 16))
+    write("tgt", (1, 16, 16))
+    state = old_state(tmp_path)
+    critic = map2map.models.PatchGAN(1, 1, ndim=2)
+    optimizer = torch.optim.Adam(critic.parameters(), lr=0.0625)
+    critic(torch.ones(1, 1, 12, 12)).sum().backward()
+    optimizer.step()
+    state |= {
+        "adv_model": {f"module.{k}": v.clone() for k, v in critic.state_dict().items()},
+        "adv_optimizer": optimizer.state_dict(),
+        "adv_scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer).state_dict(),
+    }
+    torch.save(state, tmp_path / "state_5.pt")
+    # without a step of its own, it is what it was
+    options = QUICK | {"epochs": "6", "crop": "16"}
+    flags = ["--adv-model=PatchGAN", "--adv-start=6", "--reduce-lr"]
+    assert m2m("map2map", *line("train", *flags, **options))[0] == 0
+    found = torch.load(tmp_path / "state_6.pt", weights_only=True)
+    for name, value in critic.state_dict().items():
+        assert torch.equal(found["adv_model"][name], value)
+    assert found["adv_optimizer"]["param_groups"][0]["lr"] == 0.0625
+    flags[1] = "--adv-start=0"
+    assert m2m("map2map", *line("train", *flags, **options | {"epochs": "7"}))[0] == 0
+    found = torch.load(tmp_path / "state_7.pt", weights_only=True)
+    assert {int(e["step"]) for e in found["adv_optimizer"]["state"].values()} == {2}
+    assert not torch.equal(found["adv_model"]["convs.0.convs.0.bias"],
+                           critic.state_dict()["convs.0.convs.0.bias"])  # fmt: skip
+
+
+def test_a_discriminator_that_does_not_fit_is_refused_with_status_2(m2m, write, tmp_path):
+    write("in", (2, 8, 8))
+    write("tgt", (2, 8, 8))
+    for flags, message in (
+        (["--adv-model=PatchGAN42"], "PatchGAN42 does not take batches of 2 x 2 channels x 4 x 4"),
+        (["--adv-r1-reg-interval=1"], "penalizes a discriminator, but there is none"),
+        (["--adv-model=PatchGAN", "--adv-start=-1"], "`start` is -1"),
+    ):
+        status, _, err = m2m("map2map", *line("train", *flags, **QUICK))
+        assert status == 2
+        assert message in err
+        assert "Traceback" not in err
+    assert not list(tmp_path.glob("*.pt"))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_scores_that_are_not_defined_are_null(m2m, write, tmp_path):
