@@ -28,6 +28,7 @@ import yaml
 
 import map2map
 from map2map import cli
+from map2map.adversarial import Adversarial
 from map2map.commands import train as train_command
 from map2map.commands.recipes import shipped
 from map2map.crops import Augment, Crops
@@ -50,11 +51,22 @@ ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 TRAINED = (
     "README.md",
-    *(f"docs/{name}.md" for name in ("tour", "extend", "ice_flow", "saliency", "cubes")),
+    *(
+        f"docs/{name}.md"
+        for name in ("adversarial", "tour", "extend", "ice_flow", "saliency", "cubes")
+    ),
 )
 """Pages whose training commands train; those of the others are read, and nothing more."""
 
 QUICK = {
+    "simulate nbody --out fields": ["--size=16", "--box=32", "--steps=2", "--overwrite=true"],
+    "train gan.yaml": [
+        "--data.crops.size=12",
+        "--model.training.init_args.start=0",
+        "--model.model.init_args.width=4",
+        "--trainer.max_epochs=1",
+        "--trainer.accelerator=cpu",
+    ],
     "simulate nbody": ["--size=8", "--box=16", "--steps=2", "--overwrite=true"],
     "simulate ice_flow": [
         "--setting.sizes=[16,17]",
@@ -278,6 +290,12 @@ def test_the_recipes_page_names_every_key():
     for cls in (Crops, Augment, Domain, Reading):
         keys |= {field.name for field in dataclasses.fields(cls)}
     assert {key for key in keys | RECIPE_KEYS if f"`{key}`" not in text} == set()
+
+
+def test_the_adversarial_page_names_every_key():
+    text = (ROOT / "docs/adversarial.md").read_text()
+    keys = inspect.signature(Adversarial).parameters
+    assert {key for key in keys if f"`{key}`" not in text} == set()
 
 
 @pytest.mark.parametrize("package", ["models", "norms", "losses"])
