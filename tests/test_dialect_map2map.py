@@ -330,8 +330,8 @@ def test_models_go_by_map2maps_names():
         translated("--adv-model=PatchGAN", "--adv-criterion=WDistLos")
 
 
-@pytest.mark.skipif(not hasattr(map2map.models, "SRGenerator"), reason="not in this version")
 def test_networks_of_super_resolution_get_the_factor():
+    pytest.importorskip("map2map.models.sr_generator", reason="not in this version")
     made = translated("--adv-model=srsgan.D", "--scale-factor=8", '--misc-kwargs={"chan_base": 64}',
                       model="srsgan.G")["model"]  # fmt: skip
     assert made["model"] == {
@@ -339,7 +339,7 @@ def test_networks_of_super_resolution_get_the_factor():
         "init_args": {"chan_base": 64, "scale_factor": 8},
     }
     assert made["training"]["init_args"]["model"] == {
-        "class_path": "map2map.models.SRDiscriminator",
+        "class_path": "map2map.models.sr_discriminator.SRDiscriminator",
         "init_args": {"chan_base": 64, "scale_factor": 8},
     }
 
@@ -974,3 +974,18 @@ def test_recipe_of_a_command_line_is_yaml_that_is_read_back(m2m):
         "target_halo": 0,
         "scale_factor": 1,
     }
+
+
+def test_super_resolution_trains_against_its_discriminator(m2m, write, tmp_path):
+    pytest.importorskip("map2map.models.sr_generator", reason="not in this version")
+    write("in", (1, 8, 8))
+    write("tgt", (1, 16, 16))
+    more = ["--model=srsgan.G", "--scale-factor=2", "--in-pad=auto",
+            '--misc-kwargs={"chan_base": 4, "chan_min": 2, "chan_max": 4}']  # fmt: skip
+    options = QUICK | {"crop": "8", "epochs": "1"}
+    critic = ["--adv-model=srsgan.D", "--cgan", "--adv-r1-reg-interval=1"]
+    assert m2m("map2map", *line("train", **options), *more, *critic)[0] == 0
+    state = torch.load(tmp_path / "state_1.pt", weights_only=True)
+    assert np.isfinite(state["history"]["adv/G/train"]).all()
+    assert m2m("map2map", *line("test", **SMALL), "--crop=8", *more)[0] == 0
+    assert np.load(tmp_path / "tgt_0_out.npy").shape == (1, 16, 16)

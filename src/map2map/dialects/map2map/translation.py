@@ -16,7 +16,8 @@ __all__ = ["drop_none", "recipe"]
 
 ELSEWHERE = {
     "srsgan.G": "map2map.models.SRGenerator",
-    "srsgan.D": "map2map.models.SRDiscriminator",
+    "srsgan.D": "map2map.models.sr_discriminator.SRDiscriminator",
+    "SRDiscriminator": "map2map.models.sr_discriminator.SRDiscriminator",
     "patchgan.PatchGAN": "map2map.models.PatchGAN",
     "patchgan.PatchGAN42": "map2map.models.PatchGAN42",
     "DiceLoss": "map2map.losses.Dice",
@@ -25,7 +26,7 @@ ELSEWHERE = {
     "adversary.WDistLoss": "map2map.losses.Wasserstein",
     "wasserstein.WDistLoss": "map2map.losses.Wasserstein",
 }
-"""What map2map calls otherwise, or has in other modules."""
+"""What map2map calls otherwise, or what is elsewhere."""
 
 
 class Names:
