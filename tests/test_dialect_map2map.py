@@ -338,10 +338,9 @@ def test_networks_of_super_resolution_get_the_factor():
         "class_path": "map2map.models.SRGenerator",
         "init_args": {"chan_base": 64, "scale_factor": 8},
     }
-    assert made["training"]["init_args"]["model"] == {
-        "class_path": "map2map.models.sr_discriminator.SRDiscriminator",
-        "init_args": {"chan_base": 64, "scale_factor": 8},
-    }
+    critic = made["training"]["init_args"]["model"]
+    assert critic["class_path"].rpartition(".")[2] == "SRDiscriminator"
+    assert critic["init_args"] == {"chan_base": 64, "scale_factor": 8}
 
 
 @pytest.mark.parametrize("flag", ["--adv-r1-reg-interval=16", "--adv-wgan-gp-interval=1"])
