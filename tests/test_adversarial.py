@@ -602,20 +602,30 @@ def test_a_state_is_not_resumed_with_another_critic(other, message):
 
 
 JUDGE = """
+    import os
+    from lightning.pytorch import Callback
     from torch import nn
 
     class Judge(nn.Sequential):
         def __init__(self, in_chan, out_chan, *, ndim):
             super().__init__(nn.Conv2d(in_chan, 4, 3), nn.LeakyReLU(0.2), nn.Conv2d(4, out_chan, 3))
+
+    class Normal(nn.Sequential):
+        def __init__(self, in_chan, out_chan, *, ndim):
+            super().__init__(nn.Conv2d(in_chan, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, out_chan, 3))
+
+    class Stop(Callback):
+        def on_train_batch_start(self, trainer, module, batch, idx):
+            if trainer.global_step == 3:
+                os._exit(9)
 """
 
 
-def test_two_processes_take_the_mean_of_the_gradients_of_both_networks():
-    """Against a loop by hand over the samples that the order gives to each process."""
+def processes(how, options=None):
+    """What trains in two processes, of which a `Stop` ends both; gives the state that is left."""
     Path("mine").mkdir()
     Path("mine/judge.py").write_text(textwrap.dedent(JUDGE))
-    how = {"conditional": True, "r1_interval": 1, "adversarial_weight": 0.5, "critic_steps": 2}
-    judge = {"class_path": "map2map_callback.judge.Judge"}
+    judge = {"class_path": f"map2map_callback.judge.{'Normal' if options else 'Judge'}"}
     recipe = {
         "seed_everything": 5,
         "callback_at": "mine",
@@ -623,19 +633,22 @@ def test_two_processes_take_the_mean_of_the_gradients_of_both_networks():
             "inputs": [{"name": "x"}], "targets": [{"name": "y"}],
             "model": {"class_path": "ConvNet", "init_args": {"width": 3, "depth": 1}},
             "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.02}},
+            "options": options or {},
             "training": {"class_path": "map2map.adversarial.Adversarial",
                          "init_args": {"model": judge, **how}},
         },
         "data": {"train": {"x": "x_[01].npy", "y": "y_[01].npy"}, "crops": {"size": 6},
+                 "val": {"x": "x_2.npy", "y": "y_2.npy"},
                  "reading": {"batch_size": 1, "threads": 0}},
         "trainer": {"max_epochs": 2, "accelerator": "cpu", "logger": False, "devices": 2,
                     "strategy": "ddp"},
         "output": {"figures": 0, "every": 1},
     }  # fmt: skip
 
-    def run(folder, steps):
-        recipe["output"]["folder"], recipe["trainer"]["max_steps"] = folder, steps
-        Path(f"{folder}.yaml").write_text(yaml.safe_dump(recipe))
+    def run(folder, status=0, **trainer):
+        mine = {**recipe, "trainer": recipe["trainer"] | trainer}
+        mine["output"] = recipe["output"] | {"folder": folder}
+        Path(f"{folder}.yaml").write_text(yaml.safe_dump(mine))
         Path("go.py").write_text(
             "import sys; from map2map.cli import main; sys.exit(main(sys.argv[1:]))"
         )
@@ -643,10 +656,17 @@ def test_two_processes_take_the_mean_of_the_gradients_of_both_networks():
             [sys.executable, "go.py", "train", f"{folder}.yaml"], capture_output=True, text=True,
             check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == status, done.stderr
         return torch.load(Path(folder) / "checkpoint.pt", weights_only=True)
 
-    start, state = run("start", 1), run("two", 8)
+    return run
+
+
+def test_two_processes_take_the_mean_of_the_gradients_of_both_networks():
+    """Against a loop by hand over the samples that the order gives to each process."""
+    how = {"conditional": True, "r1_interval": 1, "adversarial_weight": 0.5, "critic_steps": 2}
+    run = processes(how)
+    start, state = run("start", max_steps=1), run("two", max_steps=8)
     assert state["global_step"] == 8
     assert state["history"]["adv/G/train"]
 
@@ -672,3 +692,18 @@ def test_two_processes_take_the_mean_of_the_gradients_of_both_networks():
     for mine, theirs in ((state["model"], model), (state["adv_model"], critic)):
         for name, value in theirs.state_dict().items():
             torch.testing.assert_close(mine[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_two_processes_broken_off_within_an_epoch_go_on_bit_for_bit():
+    """Though each has sums of losses, noise and statistics of batches of its own."""
+    how = {"instance_noise": 0.3, "spectral_norm": True, "conditional": True}
+    run = processes(how, {"ema": 0.9})
+    stop = {"class_path": "map2map_callback.judge.Stop"}
+    run("whole")
+    assert not Path("broken").exists()
+    run("broken", status=9, callbacks=[stop])
+    assert Path("broken/state_partial.pt").exists()
+    run("broken")
+    state = states_agree("broken/state_2.pt", "whole/state_2.pt")
+    assert state["global_step"] == 8
+    assert len(state["all_sums"]) == 2

@@ -53,7 +53,7 @@ TRAINED = (
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in ("adversarial", "tour", "extend", "ice_flow", "saliency", "cubes")
+        for name in ("adversarial", "tour", "extend", "ice_flow", "saliency", "cubes", "ensembles")
     ),
 )
 """Pages whose training commands train; those of the others are read, and nothing more."""
@@ -113,6 +113,7 @@ QUICK = {
     ],
     "train mine.yaml": ["--data.crops.size=8", "--trainer.max_epochs=1"],
     "train lab.yaml": ["--trainer.max_epochs=1"],
+    "train flow.yaml": ["--trainer.max_epochs=1", "--model.model.init_args.steps=1"],
     "train gravity.yaml": ["--trainer.max_epochs=1", "--trainer.accelerator=cpu"],
 }
 """What is appended to commands, so that they take no time; the last of an option counts."""

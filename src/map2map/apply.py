@@ -19,6 +19,7 @@ from map2map.arrays import (
     make_engine,
     make_tiling,
     numpy_dtype,
+    require_noise,
     where_not_finite,
 )
 from map2map.datasets import (
@@ -31,6 +32,7 @@ from map2map.emulator import Emulator
 from map2map.engine import NonFiniteError, Running
 from map2map.errors import FieldError, RecipeError
 from map2map.grids import Domain
+from map2map.noise import draws_noise
 from map2map.patterns import learnt_files
 from map2map.physics.spacing import step_of
 from map2map.processes import processes
@@ -58,6 +60,8 @@ class Job:
         overwrite: Whether an output may be replaced.
         trust: Import paths that the emulator's card may import.
         callback_at: Folder of the user's code that its card needs.
+        members: Of an ensemble, which are written along an axis ``member`` before all others;
+            member m is what the seed and m more gives. None: one output, without that axis.
     """
 
     emulator: Path
@@ -69,6 +73,7 @@ class Job:
     overwrite: bool = False
     trust: tuple[str, ...] = ()
     callback_at: Path | None = None
+    members: int | None = None
 
 
 @dataclass
@@ -93,12 +98,13 @@ class Report:
 
 
 def jobs_of(job: Job) -> list[Job]:
-    """A job for every run that the patterns of the inputs match.
+    """A job for every run that the patterns of the inputs match, and every member with a file.
 
     Raises:
         RecipeError: If there are several, and ``{run}`` is not in the name of the output.
     """
     emulator = load(job)
+    check_members(job, emulator)
     runs = open_runs(emulator, job)
     text = str(job.output)
     # the frames of a file belong together, whichever of them are taken
@@ -116,10 +122,37 @@ def jobs_of(job: Job) -> list[Job]:
             inputs[name] = replace(entry, pattern=str(path))
         jobs.append(replace(job, inputs=inputs))
     names = distinct_names([next(iter(paths.values())) for paths in files])
-    return [
+    jobs = [
         replace(each, output=Path(text.replace("{run}", name.replace(os.sep, "_"))))
         for each, name in zip(jobs, names, strict=True)
     ]
+    if "{member}" not in text:
+        return jobs
+    return [member_of(each, m) for each in jobs for m in range(job.members or 0)]
+
+
+def member_of(job: Job, member: int) -> Job:
+    """The job of one member of an ensemble that has a file of its own."""
+    output = Path(str(job.output).replace("{member}", str(member)))
+    return replace(job, output=output, members=None, settings=job.settings.of_member(member))
+
+
+def check_members(job: Job, emulator: Emulator) -> None:
+    """Refuse an ensemble of equal members, or of none.
+
+    Raises:
+        RecipeError: If it is asked for.
+    """
+    if job.members is None:
+        if "{member}" in str(job.output):
+            raise RecipeError(
+                f"{job.output} is to be named after members, but there are none; say how many "
+                f"(--members 10, members=10)"
+            )
+        return
+    if job.members < 1:
+        raise RecipeError(f"an ensemble has at least 1 member, not {job.members}")
+    require_noise(emulator)
 
 
 def open_runs(emulator: Emulator, job: Job) -> Runs:
@@ -181,6 +214,13 @@ class Work:
         domain = job.domain or grid_declared(self.first.attrs, emulator.domain)
         spacing = [step_of(axis.values) for axis in self.first.axes]
         domain_of_input(emulator, domain, spacing, other_grid=job.other_grid)
+        check_members(job, emulator)
+        self.members = job.members or 1
+        if job.members is not None and self.runs.runs[0].frame is not None:
+            raise RecipeError(
+                f"{self.runs.runs[0].path} has frames, and so has the output; write each member "
+                f"to a file of its own: put {{member}} into the name, such as out_{{member}}.nc"
+            )
         self.grid = domain.grid(self.runs.shape)
         self.engine = make_engine(emulator, job.settings)
         tile = Stage.tile_before(job.output) if resume else None
@@ -188,15 +228,27 @@ class Work:
         self.tiling = make_tiling(self.engine, emulator, self.grid, settings)
 
     def __len__(self) -> int:
-        return len(self.runs) * len(self.tiling)
+        return self.members * len(self.runs) * len(self.tiling)
 
     def tile(self, number: int) -> Tile:
-        """A tile of a frame; they are counted frame by frame."""
+        """A tile of a frame or member; they are counted one frame or member after another."""
         return replace(self.tiling[number % len(self.tiling)], index=number)
 
     def frame(self, tile: Tile) -> int:
-        """The frame that a tile belongs to, as they are counted in the output."""
+        """The frame that a tile belongs to, as they are counted in the input."""
+        return self.place(tile) % len(self.runs)
+
+    def place(self, tile: Tile) -> int:
+        """The entry of the output's first axis that a tile belongs to: its frame or member."""
         return tile.index // len(self.tiling)
+
+    def member(self, tile: Tile) -> int:
+        """The member that a tile belongs to."""
+        return self.place(tile) // len(self.runs)
+
+    def compute(self, tile: Tile, values: NDArray[np.float32]) -> NDArray[Any]:
+        """The outputs of a tile, shape (channel, *tile.target.shape)."""
+        return self.engine(tile, values, self.member(tile))
 
     def stage(self) -> Stage:
         """Where the output grows."""
@@ -223,7 +275,10 @@ class Work:
         if frames is not None and frames.values is not None:
             taken = [run.frame or 0 for run in self.runs]
             frames = replace(frames, values=frames.values[taken])
-        about = grid_attributes(self.grid) | {"emulator": self.job.emulator.name}
+        count = None if self.runs.runs[0].frame is None else len(self.runs)
+        if self.job.members is not None:
+            count, frames = self.members, Axis("member", np.arange(self.members))
+        about = grid_attributes(self.grid) | {"emulator": self.job.emulator.name} | self._seed()
         dtype = np.dtype(numpy_dtype(self.engine)).name
         # frames are those of the input; what is given is valid so much later
         learnt = learnt_files(self.emulator.training_record)
@@ -237,11 +292,16 @@ class Work:
                 None if entry.units == "1" and not axes else entry.units,
                 axes,
                 about | later.get(entry.name, {}),
-                frames=None if self.runs.runs[0].frame is None else len(self.runs),
+                frames=count,
                 frame_axis=frames,
             )
             for entry in self.emulator.targets
         ]
+
+    def _seed(self) -> dict[str, int]:
+        """What random numbers depend on, where there are any."""
+        noisy = draws_noise(self.emulator)
+        return {"seed": self.job.settings.running.seed} if noisy else {}
 
     def _plan(self) -> dict[str, Any]:
         inputs = self.job.inputs
@@ -260,6 +320,7 @@ class Work:
             "winograd": running["winograd"],
             "tile": self.tiling.size,
             "tiles": len(self),
+            **self._seed(),
         }
 
     def run(
@@ -277,14 +338,14 @@ class Work:
 
         def compute(tile: Tile, values: NDArray[np.float32]) -> NDArray[Any]:
             began = time.perf_counter()
-            output = self.engine(tile, values)
+            output = self.compute(tile, values)
             report.computing += time.perf_counter() - began
             return output
 
         def write(tile: Tile, values: NDArray[Any]) -> None:
             slices = self.emulator.targets.slices
             parts = {name: values[channels] for name, channels in slices.items()}
-            stage.write(tile.index, tile.target, parts, self.frame(tile))
+            stage.write(tile.index, tile.target, parts, self.place(tile))
             report.tiles += 1
             report.cells += values[0].size
             if progress is not None:
@@ -422,10 +483,12 @@ def check(job: Job, count: int, seed: int = 0) -> dict[str, tuple[float, float]]
     Returns:
         For each target the largest deviation, in its units, and its rms in these windows.
     """
-    plain = Settings(Running("fp64", channels_last=False, rings=False), allow_nonfinite=True)
+    seed_there = job.settings.running.seed
+    running = Running("fp64", channels_last=False, rings=False, seed=seed_there)
+    plain = Settings(running, allow_nonfinite=True)
     work = Work(replace(job, settings=replace(plain, tile=job.settings.tile)))
     domain, step = work.tiling.domain, work.emulator.footprint.multiple
-    framed = work.runs.runs[0].frame is not None
+    framed = work.runs.runs[0].frame is not None or job.members is not None
     output = open_source(job.output, ndim=work.emulator.ndim, framed=framed)
     rng = np.random.default_rng(seed)
     found = dict.fromkeys(work.emulator.targets.names, (0.0, 0.0))
@@ -438,14 +501,14 @@ def check(job: Job, count: int, seed: int = 0) -> dict[str, tuple[float, float]]
             )
             start.append(a + step * int(rng.integers((b - a - size) // step + 1)))
             stop.append(start[-1] + size)
-        number = int(rng.integers(len(work.runs))) * len(work.tiling)
+        number = int(rng.integers(work.members * len(work.runs))) * len(work.tiling)
         tile = work.tiling.tile(Window(tuple(start), tuple(stop)), number)
-        values = work.engine(tile, work.read(tile))
+        values = work.compute(tile, work.read(tile))
         for name, channels in work.emulator.targets.slices.items():
             variable = name if name in output.fields else next(iter(output.fields))
             expected = values[channels]
             written = np.empty(expected.shape)
-            output.read(variable, tile.target, written, frame=work.frame(tile))
+            output.read(variable, tile.target, written, frame=work.place(tile))
             finite = np.isfinite(expected)
             error = np.abs(written - expected)[finite].max(initial=0.0)
             if not np.array_equal(finite, np.isfinite(written)):

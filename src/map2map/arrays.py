@@ -1,7 +1,7 @@
 """Whole fields in memory: from the arrays of the inputs to the arrays of the targets."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isnan, prod
 from typing import Any, Protocol, cast
 
@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from map2map.derived import Derived
 from map2map.engine import Engine, NonFiniteError, Running
-from map2map.errors import FieldError, GeometryError
+from map2map.errors import FieldError, GeometryError, RecipeError
 from map2map.fields import FieldSet, field_channels
 from map2map.footprints import Footprint
 from map2map.grids import Domain, Grid
 from map2map.memory import bytes_of, free_memory
+from map2map.noise import draws_noise
 from map2map.readers import derive, resolve
 from map2map.sources import Axis
 from map2map.tiling import Tile, Tiling, best_size, overlapping, take
@@ -30,6 +31,7 @@ __all__ = [
     "domain_of_input",
     "make_engine",
     "make_tiling",
+    "require_noise",
 ]
 
 
@@ -52,7 +54,7 @@ class Applicable(Protocol):
 class Settings:
     """How an emulator is applied.
 
-    Of all this only the precision changes the result by more than round-off.
+    Of all this only precision and seed change the result by more than round-off.
 
     Args:
         running: Precision, device, and how the network is set up.
@@ -65,6 +67,25 @@ class Settings:
     memory: int | str | None = None
     tile: int | Sequence[int] | None = None
     allow_nonfinite: bool = False
+
+    def of_member(self, member: int) -> "Settings":
+        """The same for a member of an ensemble: that of the seed and so many more."""
+        return replace(self, running=replace(self.running, seed=self.running.seed + member))
+
+
+def require_noise(emulator: Applicable) -> None:
+    """Refuse an ensemble whose members would all be the same.
+
+    Raises:
+        RecipeError: If the emulator draws no random numbers.
+    """
+    if not draws_noise(cast(nn.Module, emulator)):
+        network = type(getattr(emulator, "model", emulator)).__name__
+        raise RecipeError(
+            f"the emulator draws no random numbers (its network is a {network}), so neither is "
+            f"there a seed, nor are there members that differ; use a network that does, such as "
+            f"FlowMatching"
+        )
 
 
 def make_engine(emulator: Applicable, settings: Settings) -> Engine:

@@ -155,14 +155,22 @@ class FieldData(pl.LightningDataModule):
             raise RecipeError(f"{message}; take others, or say data.overlap: true")
         log.warning("%s", message)
 
-    def resolve(self, footprint: Footprint) -> None:
-        """Settle the crops' halo for a model, and make the batches."""
+    def resolve(self, footprint: Footprint, *, targets_too: bool = False) -> None:
+        """Settle the crops' halo for a model, and make the batches.
+
+        Args:
+            footprint: Of what a step computes.
+            targets_too: Whether it needs the target of all cells that it reads of the input.
+        """
         self.aligned, gpu = self.crops.halo == "auto", torch.cuda.is_available()
         for split in [split for split in self.runs if split != "test"]:
             runs, crops = self.runs[split], self.crops
             if self.aligned:
                 size = per_axis(crops.size, runs.shape, "crop")
-                crops = dataclasses.replace(crops, halo=sides(footprint.halo_for(size)))
+                halo = sides(footprint.halo_for(size))
+                crops = dataclasses.replace(crops, halo=halo)
+                if targets_too:
+                    crops = dataclasses.replace(crops, target_halo=halo)
             training = split == "train"
             dataset = SampleDataset(
                 runs,

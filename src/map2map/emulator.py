@@ -11,16 +11,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import torch
 import xarray as xr
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from map2map.arrays import Settings, apply_arrays, apply_whole, domain_of_input
+from map2map.arrays import (
+    Settings,
+    apply_arrays,
+    apply_whole,
+    domain_of_input,
+    require_noise,
+)
 from map2map.datasets import apply_dataset
 from map2map.derived import Derived
-from map2map.errors import ArtefactError, FieldError, GeometryError, near_names
+from map2map.errors import ArtefactError, FieldError, GeometryError, RecipeError, near_names
 from map2map.fields import FieldSet
 from map2map.files import replacing
 from map2map.footprints import Footprint, footprint_of
@@ -291,6 +298,46 @@ class Emulator(nn.Module):
         if domain is not None:
             domain_of_input(self, domain, other_grid=other_grid)
         return apply_arrays(self, fields, domain, settings)
+
+    def ensemble(
+        self,
+        fields: Any,
+        members: int,
+        *,
+        domain: Domain | None = None,
+        other_grid: bool = False,
+        settings: Settings | None = None,
+    ) -> Any:
+        """Several outputs for the same fields, of an emulator that draws random numbers.
+
+        Args:
+            fields: As for `apply`.
+            members: How many; member m is what `apply` gives for the settings' seed and m more.
+            domain: As for `apply`.
+            other_grid: Likewise.
+            settings: Likewise; with the seed, ``Settings(Running(seed=1))``.
+
+        Returns:
+            As of `apply`, with an axis ``member`` before all others.
+
+        Raises:
+            RecipeError: If it draws none, so that all would be the same.
+            FieldError, GeometryError: As of `apply`.
+        """
+        require_noise(self)
+        if members < 1:
+            raise RecipeError(f"an ensemble has at least 1 member, not {members}")
+        settings = settings or self.settings
+        made = [
+            self.apply(
+                fields, domain=domain, other_grid=other_grid, settings=settings.of_member(member)
+            )
+            for member in range(members)
+        ]
+        if isinstance(made[0], xr.Dataset):
+            return xr.concat(made, dim="member").assign_coords(member=np.arange(members))
+        stack: Any = torch.stack if isinstance(next(iter(made[0].values())), Tensor) else np.stack
+        return {name: stack([each[name] for each in made]) for name in made[0]}
 
     def card(self) -> Card:
         """What the emulator says about itself."""

@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_leaves
 from map2map.convolutions import Winograd, arrange
 from map2map.errors import FieldError, GeometryError, RecipeError, near_names
 from map2map.footprints import Footprint
+from map2map.noise import Noise, Place, placed
 from map2map.tiling import Tile, reached
 from map2map.typing import Shape
 from map2map.windows import round_up
@@ -42,13 +43,15 @@ MOST_ELEMENTS = 2**31 - 1
 """Of a tensor: above it, 3-D convolutions break or slow down."""
 PLANES = ("cpu", 3, torch.channels_last_3d)
 """Where Winograd's algorithm is used."""
+LAST_SEED = 2**62
+"""So that the seeds of members, which come after it, are numbers of 64 bits, too."""
 FRAGMENTED = 1.6
 """How much more the C library takes when it keeps what was freed, measured for two networks."""
 
 
 @dataclass(frozen=True)
 class Running:
-    """How a network is run; all but ``precision`` change its output by round-off only.
+    """How a network is run; all but ``precision`` and ``seed`` change outputs by round-off only.
 
     Args:
         precision: "fp32"; "bf16" or "fp16", in which convolutions are computed while sums and norms
@@ -62,6 +65,8 @@ class Running:
         rings: Whether a periodic axis that one tile covers is closed into a ring, so that it needs
             no halo, where the model allows it.
         device: "cpu", "cuda", "cuda:1"…; default: where the emulator is.
+        seed: Of what a network draws at random for each cell: the same seed gives the same field,
+            another one another field. Networks that draw nothing do not know it.
     """
 
     precision: Precision = "fp32"
@@ -71,8 +76,11 @@ class Running:
     winograd: bool = False
     rings: bool = True
     device: str | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.seed <= LAST_SEED:
+            raise RecipeError(f"the seed is {self.seed}; give a number from 0 to {LAST_SEED}")
         if self.precision not in DTYPES:
             raise RecipeError(
                 f"unknown precision {self.precision!r}{near_names(self.precision, DTYPES)}"
@@ -157,16 +165,20 @@ class Engine:
         if not self.running.compile:
             return module
         if rings not in self._compiled:
+            for layer in (part for part in module.modules() if isinstance(part, Noise)):
+                # would be compiled anew for each place
+                layer.forward = eager(layer.forward)  # type: ignore[method-assign,assignment]
             self._compiled[rings] = torch.compile(module, dynamic=False)
         return self._compiled[rings]
 
     @torch.inference_mode()
-    def __call__(self, tile: Tile, values: NDArray[np.float32]) -> NDArray[Any]:
+    def __call__(self, tile: Tile, values: NDArray[np.float32], member: int = 0) -> NDArray[Any]:
         """The outputs of a tile.
 
         Args:
             tile: The tile.
             values: What it reads, in physical units, shape (channel, *tile.read.shape).
+            member: Of an ensemble: its random numbers are those of the seed and so many more.
 
         Returns:
             In physical units, shape (channel, *tile.target.shape).
@@ -180,7 +192,9 @@ class Engine:
         if self.device.type == "cuda":
             x = x.pin_memory()
         x = x[None].to(self.device, self.dtype, non_blocking=True)
-        y = self._forward(self._run(tile.rings), x)
+        run = self._run(tile.rings)
+        with placed(self.module_for(tile.rings), tile.place(self.running.seed + member)):
+            y = self._forward(run, x)
         inside = y[0][(slice(None), *tile.kept)]
         if tile.rings and self.footprint.ring:
             shift = [self.footprint.ring] * len(tile.rings)
@@ -251,7 +265,9 @@ class Engine:
     def _tally(self, module: nn.Module, channels: int, shape: Shape) -> "Tally":
         x = torch.zeros(1, channels, *shape, device=self.device, dtype=self.dtype)
         tally = Tally()
-        with tally:
+        # numbers that belong to cells take more than those of PyTorch's generator
+        somewhere = Place((0,) * len(shape), tuple(shape), (False,) * len(shape))
+        with tally, placed(module, somewhere):
             tally.add(x)
             self._forward(module, x)
         return tally
@@ -278,6 +294,12 @@ class Engine:
             per_cell = spare * (1.1 * peak / prod(space) + around)
             most = min(most, memory / per_cell, MOST_ELEMENTS / (1.1 * largest / prod(space)))
         return max(1, int(most))
+
+
+def eager(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A function that ``torch.compile`` leaves alone."""
+    alone: Callable[[Tensor], Tensor] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+    return alone
 
 
 class NonFiniteError(FieldError):

@@ -19,6 +19,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import map2map.metrics
+from map2map.arrays import require_noise
 from map2map.baselines import Baseline, read_field
 from map2map.crops import Where
 from map2map.emulator import Emulator
@@ -29,6 +30,8 @@ from map2map.globe import latitudes
 from map2map.grids import Grid
 from map2map.metrics import Pointwise
 from map2map.metrics.base import slabs
+from map2map.metrics.ensembles import EnsembleScores, crps_score, slabs_of
+from map2map.noise import draws_noise
 from map2map.runs import Runs, distinct_names
 from map2map.scores import Joint, Table, middle, with_summary
 from map2map.tiling import valid_domain
@@ -39,6 +42,9 @@ __all__ = ["Options", "evaluate", "metrics_available", "predict"]
 log = logging.getLogger(__name__)
 
 EMULATOR = "emulator"
+MEAN = "ensemble mean"
+"""What the mean of an ensemble is called among the methods."""
+
 EXAMPLES = ("best", "median", "worst")
 SPECTRAL = ("spectral", "bispectrum")
 """Metrics of periodic fields, whose number of wavenumbers depends on the grid."""
@@ -57,12 +63,15 @@ class Options:
     Args:
         metrics: Names of metrics; default: all. The pointwise ones are always there.
         bootstrap: How often runs are drawn for the uncertainty of means over runs.
-        seed: Of these draws.
+        seed: Of these draws, and of what the emulator draws.
         track: Shows the progress over so many runs.
         where: Which cells are scored; default: all that are finite.
         watch: Is shown every field of every run that is scored, with what was predicted; figures.
         climatology: Of targets, what is usual in each cell, shape (channel, *space); for anomaly
             correlations.
+        members: Of an ensemble that the emulator makes of each run, from two on: it is scored as
+            such, the first of them as the emulator's prediction, and their mean beside it. Member m
+            of run r, of N, is that of the seed and r N + m more. None: one prediction.
     """
 
     metrics: Sequence[str] | None = None
@@ -72,6 +81,7 @@ class Options:
     where: Where | None = None
     watch: Callable[[Case], None] | None = None
     climatology: Mapping[str, Array] = field(default_factory=dict)
+    members: int | None = None
 
     def __post_init__(self) -> None:
         for name in self.metrics or ():
@@ -81,6 +91,8 @@ class Options:
                 )
         if self.bootstrap < 1:
             raise RecipeError(f"the bootstrap draws runs at least once, not {self.bootstrap} times")
+        if self.members is not None and self.members < 2:
+            raise RecipeError(f"an ensemble is scored from 2 members on, not {self.members}")
 
 
 def metrics_available() -> dict[str, Callable[..., xr.Dataset]]:
@@ -93,12 +105,23 @@ def metrics_available() -> dict[str, Callable[..., xr.Dataset]]:
     }
 
 
-def predict(emulator: Emulator, fields: Mapping[str, Array]) -> Mapping[str, Array]:
+def predict(
+    emulator: Emulator, fields: Mapping[str, Array], member: int = 0
+) -> Mapping[str, Array]:
     """Apply the emulator to the whole fields of one run, shape (channel, *space).
 
     Cells without an output, beside the valid interior, are NaN.
+
+    Args:
+        emulator: The emulator.
+        fields: Its inputs by name.
+        member: By how much the seed of what it draws is larger than that of its settings.
     """
-    found: Mapping[str, Array] = emulator(fields)
+    found: Mapping[str, Array]
+    if member:
+        found = emulator.apply(fields, settings=emulator.settings.of_member(member))
+    else:
+        found = emulator(fields)
     shape = next(iter(fields.values())).shape[-emulator.ndim :]
     domain = valid_domain(emulator.domain.grid(shape), emulator.footprint)
     if domain.shape == shape:
@@ -132,8 +155,11 @@ def evaluate(
         M2MError: If data cannot be read or do not fit the emulator, or nothing can be scored.
     """
     options = options or Options()
-    if EMULATOR in baselines:
-        raise RecipeError(f"a baseline cannot be called {EMULATOR!r}; choose another name")
+    for name in (EMULATOR, MEAN):
+        if name in baselines:
+            raise RecipeError(f"a baseline cannot be called {name!r}; choose another name")
+    if options.members is not None:
+        require_noise(emulator)
     evaluation = Evaluation(emulator, runs, baselines, options)
     try:
         with TemporaryDirectory(prefix="m2m-evaluate-") as folder:
@@ -164,7 +190,8 @@ class Evaluation:
         options: Options,
     ) -> None:
         self.emulator, self.runs, self.baselines, self.options = emulator, runs, baselines, options
-        self.methods = [EMULATOR, *baselines]
+        mean = [] if options.members is None else [MEAN]
+        self.methods = [EMULATOR, *mean, *baselines]
         self.names = run_names(runs)
         names = runs.targets.names
         self.fields = emulator.targets.subset(names).with_vectors()
@@ -189,6 +216,8 @@ class Evaluation:
         self.joints: dict[str, Joint] = {}
         self.together: dict[tuple[str, str], Pointwise] = {}
         self.masked_fields: set[str] = set()
+        self.ensembles: dict[str, EnsembleScores] = {}
+        self.draws = draws_noise(emulator)
 
     def grid_of(self, run: int) -> Grid:
         """The grid of the targets of a run."""
@@ -203,10 +232,12 @@ class Evaluation:
         inputs = {
             name: read_field(self.runs, name, run, shape) for name in self.emulator.inputs.names
         }
-        start = time.perf_counter()
-        outputs = predict(self.emulator, inputs)
-        self.seconds.append(time.perf_counter() - start)
-        predictions = {EMULATOR: outputs}
+        with TemporaryDirectory(prefix="members-", dir=folder) as spool:
+            self.score_run(run, inputs, folder, Path(spool))
+
+    def score_run(self, run: int, inputs: Mapping[str, Array], folder: Path, spool: Path) -> None:
+        """Score all methods on one run."""
+        predictions, members = self.predictions(run, inputs, spool)
         predictions |= {name: baseline(run, inputs) for name, baseline in self.baselines.items()}
         slices: dict[str, Any] = {}
         excluded = self.excluded(run)
@@ -221,11 +252,45 @@ class Evaluation:
                     pairs = zip(parts, whole, strict=True)
                     made = [placed(values[name], x.shape, method) for name, x in pairs]
                     found[method] = np.concatenate(made) if len(made) > 1 else made[0]
-            self.score(run, scored, truth, found)
+            self.score(run, scored, truth, found, members.get(scored.name, []))
             slices[f"{scored.name}/truth"] = middle(truth)
             slices |= {f"{scored.name}/{method}": middle(x) for method, x in found.items()}
         # kept on disk, because the examples are known at the end only
         np.savez(folder / f"{run}.npz", **slices)
+
+    def predictions(
+        self, run: int, inputs: Mapping[str, Array], spool: Path
+    ) -> tuple[dict[str, Mapping[str, Array]], dict[str, list[Array]]]:
+        """What the emulator makes of a run, by method and field; and by field all members' values.
+
+        Members are kept on disk, but for the first and the mean.
+        """
+        count = self.options.members or 1
+        first: Mapping[str, Array] = {}
+        sums: dict[str, NDArray[np.float64]] = {}
+        members: dict[str, list[Array]] = {}
+        start = time.perf_counter()
+        seed = self.options.seed + run * count if self.draws else 0
+        for member in range(count):
+            outputs = predict(self.emulator, inputs, seed + member)
+            if count == 1:
+                break
+            first = first or outputs
+            for name, values in outputs.items():
+                sums[name] = sums.get(name, np.zeros(1)) + values
+            for number, (scored, parts) in enumerate(self.fields.items()):
+                shape = self.grid.shape
+                made = [outputs[name] for name in parts]
+                sides = [placed(x, (len(x), *shape), EMULATOR) for x in made]
+                kept = members.setdefault(scored.name, [])
+                path = spool / f"{number}-{member}.npy"
+                np.save(path, np.concatenate(sides))
+                kept.append(np.load(path, mmap_mode="r"))
+        self.seconds.append((time.perf_counter() - start) / count)
+        if count == 1:
+            return {EMULATOR: outputs}, {}
+        mean = {name: (total / count).astype(np.float32) for name, total in sums.items()}
+        return {EMULATOR: first, MEAN: mean}, members
 
     def excluded(self, run: int) -> NDArray[np.bool_] | None:
         """Cells that are not to be scored, shape (*space)."""
@@ -242,8 +307,15 @@ class Evaluation:
         with np.errstate(invalid="ignore"):
             return np.asarray(~(values > where.above).any(axis=0))
 
-    def score(self, run: int, scored: Field, truth: Array, found: Mapping[str, Array]) -> None:
-        """Score all methods' predictions of one field."""
+    def score(
+        self,
+        run: int,
+        scored: Field,
+        truth: Array,
+        found: Mapping[str, Array],
+        members: Sequence[Array] = (),
+    ) -> None:
+        """Score all methods' predictions of one field, and the ensemble if there is one."""
         name = scored.name
         counts = np.isfinite(truth).all(axis=0)
         covered = np.ones_like(counts)
@@ -302,6 +374,7 @@ class Evaluation:
                     **told,
                 )
                 self.table.add(method, run, name, scores)
+        self.score_ensemble(run, scored, truth, found, members, counts)
         if self.options.watch is not None:
             self.options.watch(
                 Case(
@@ -320,6 +393,32 @@ class Evaluation:
                 pooled.add(*part)
         joint = self.joints.setdefault(name, Joint.like(truth, found[EMULATOR], counts))
         joint.add(truth, found[EMULATOR], counts)
+
+    def score_ensemble(
+        self,
+        run: int,
+        scored: Field,
+        truth: Array,
+        found: Mapping[str, Array],
+        members: Sequence[Array],
+        counts: NDArray[np.bool_],
+    ) -> None:
+        """Score the members together, if there are any, and what compares with that of others."""
+        if not members:
+            return
+        kept = None if counts.all() else counts
+        mine = EnsembleScores(len(members), vector=scored.kind == "vector")
+        for part in slabs_of(members, truth, kept):
+            mine.add(*part)
+        self.table.add(EMULATOR, run, scored.name, mine.result())
+        for method in [name for name in found if name != EMULATOR]:
+            alone = Pointwise()
+            for window in slabs(found[method], truth, kept):
+                alone.add(*window)
+            one = xr.Dataset({"crps": crps_score(alone.result()["mae"])})
+            self.table.add(method, run, scored.name, one)
+        pooled = self.ensembles.setdefault(scored.name, EnsembleScores(len(members)))
+        pooled.merge(mine)
 
     def told(self, run: int, scored: Field, truth: Array) -> dict[str, Any]:
         """What metrics are told of a field on the globe: where it is, and what is usual there."""
@@ -375,7 +474,29 @@ class Evaluation:
             np.stack([joint.edges for joint in joints]),
             {"units": "field", "long_name": "edges of the bins; outer bins hold what is beyond"},
         )
-        return scores.assign_attrs(self.notes())
+        return scores.assign(self.by_spread()).assign_attrs(self.notes())
+
+    def by_spread(self) -> dict[str, xr.Variable]:
+        """Of ensembles, the error of the mean where members scatter so much, over all runs."""
+        if not self.ensembles:
+            return {}
+        curves = [self.ensembles[each.name].by_spread() for each in self.fields]
+        table = np.full((3, len(curves), max(c.shape[1] for c in curves)), np.nan)
+        for number, curve in enumerate(curves):
+            table[:, number, : curve.shape[1]] = curve
+        told = {
+            "binned_spread": ("field", "spread of members, times the root of (M + 1) / M"),
+            "binned_skill": ("field", "rmse of the mean of members"),
+            "binned_share": ("1", "share of all numbers"),
+        }
+        return {
+            name: xr.Variable(
+                ("field", "spread_bin"),
+                values,
+                {"units": units, "long_name": f"{what}; in bins of the spread, over all runs"},
+            )
+            for (name, (units, what)), values in zip(told.items(), table, strict=True)
+        }
 
     def over_all(self) -> dict[str, xr.Variable]:
         """Scores of all cells of all runs together: R² is no mean of those of runs."""
@@ -407,8 +528,10 @@ class Evaluation:
         if reasons:
             log.info("without spectra where %s", " and ".join(reasons))
         missing = {"spectra_missing": " and ".join(reasons)} if reasons else {}
+        members = {} if self.options.members is None else {"members": self.options.members}
         return {
             **missing,
+            **members,
             "spacing": "unknown" if self.grid.spacing is None else list(self.grid.spacing),
             "periodic": [int(wraps) for wraps in self.wraps],
         }

@@ -33,20 +33,12 @@ from map2map.preparation import (
 from map2map.runs import Runs
 from map2map.schedules import OptimizerFactory, Schedule, Scheduler
 from map2map.tallies import FieldTally, Tally
-from map2map.together import share_first
-from map2map.training import Step, Training
+from map2map.together import of_all, share_first
+from map2map.training import ByItself, Ordinary, Step, Training
 
 log = logging.getLogger(__name__)
 
 __all__ = ["Schedule", "Task"]
-
-
-class Ordinary(Training):
-    """The loss compares output and target."""
-
-    def step(self, task: "Task", batch: Batch) -> Step:
-        """A step."""
-        return Step(*task.step(batch))
 
 
 class Task(pl.LightningModule):
@@ -129,6 +121,8 @@ class Task(pl.LightningModule):
             if take_fields is not None:
                 take_fields(runs.targets)
         model = self.emulator.model
+        if hasattr(model, "learn"):
+            self._learns_by_itself(model)
         network = torch.compile(model) if self.options.compile else model
         # in a tuple, so that its weights are not listed a second time
         self._network: tuple[Callable[[Tensor], Tensor]] = (network,)
@@ -136,9 +130,27 @@ class Task(pl.LightningModule):
             decode = self.emulator.decode_target
             self.tallies = {split: Tally(runs.targets, decode) for split in ("train", "val")}
             self.line = MeanLine(runs.targets, runs.inputs.channels)
-        else:
+        elif not self.way.teaches_itself:
             self.fits = {"val": FieldTally(runs.targets, self.emulator.decode_target)}
         return self.emulator
+
+    def _learns_by_itself(self, model: nn.Module) -> None:
+        """Let a network learn as it knows to.
+
+        Raises:
+            RecipeError: If something was asked for that compares its outputs.
+        """
+        asked = {
+            "training": not isinstance(self.way, Ordinary | ByItself),
+            "options.compile": self.options.compile,
+            "options.measures": bool(self.measures),
+        }
+        for key in (key for key, given in asked.items() if given):
+            raise RecipeError(
+                f"model.{key} is about outputs that are compared with targets, but "
+                f"{type(model).__name__} learns in another way; leave it out"
+            )
+        self.way = ByItself(model)
 
     def prepare(self, data: Any) -> None:
         """Open the data, make the emulator, check that they fit together; writes nothing.
@@ -150,13 +162,19 @@ class Task(pl.LightningModule):
         emulator = self.build(runs, data.domain)
         if self._resumed is not None:
             take_up(emulator, self._identity(emulator), *self._resumed)
-        data.resolve(self.way.footprint(emulator.footprint))
+        self._resolve(data)
         self._aligned = data.aligned
-        check_sizes(emulator, data)
+        if not self.way.teaches_itself:
+            check_sizes(emulator, data)
         self.way.begin(self, data)
         if self._resumed is not None:
             state, path, strict = self._resumed
             self.way.load(state, path, strict=strict)
+
+    def _resolve(self, data: Any) -> None:
+        """Settle what is read around crops: what a step of training sees."""
+        footprint = self.way.footprint(self.built.footprint)
+        data.resolve(footprint, targets_too=self.way.teaches_itself)
 
     def setup(self, stage: str) -> None:
         """Fit the norms; share the samples out to the processes there are."""
@@ -164,7 +182,7 @@ class Task(pl.LightningModule):
         if self.emulator is None:
             self.prepare(data)
         fit_norms(self.built, data, self.trainer)
-        data.resolve(self.way.footprint(self.built.footprint))
+        self._resolve(data)
         if "val" not in data.runs:
             self.trainer.limit_val_batches = 0
 
@@ -221,6 +239,18 @@ class Task(pl.LightningModule):
         Labels are smoothed for the loss only: what is measured is how well the true ones are told.
         """
         emulator = self.built
+        x, y = self.normalized(batch)
+        output = self._network[0](x)
+        if emulator.targets.of_run:
+            check_reduced(output, y, emulator)
+        else:
+            output, y = fit_together(output, y, batch.dataset, self.built, aligned=self._aligned)
+        output = output.to(y.dtype)
+        return self.compared(self.loss, output, self._smoothed(y, batch), batch), x, output, y
+
+    def normalized(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Normalized inputs, as the network takes them, and targets, with what was drawn."""
+        emulator = self.built
         physical_x, physical_y = batch.settle()
         x, y = emulator.encode_input(physical_x), emulator.encode_target(physical_y)
         if self.line is not None and self.training and self.current_epoch == 0:
@@ -231,13 +261,7 @@ class Task(pl.LightningModule):
         x = x.to(self.dtype)
         if self.options.channels_last:
             x = x.contiguous(memory_format=channels_last(x.ndim - 2))
-        output = self._network[0](x)
-        if emulator.targets.of_run:
-            check_reduced(output, y, emulator)
-        else:
-            output, y = fit_together(output, y, batch.dataset, self.built, aligned=self._aligned)
-        output = output.to(y.dtype)
-        return self._loss(self.loss, output, self._smoothed(y, batch), batch), x, output, y
+        return x, y
 
     def beside_output(self, x: Tensor, output: Tensor, batch: Batch) -> Tensor:
         """The inputs of a step on the cells of its output, (batch, channel, *space)."""
@@ -270,7 +294,12 @@ class Task(pl.LightningModule):
         return torch.cat(parts, dim=1)
 
     @staticmethod
-    def _loss(compare: nn.Module, output: Tensor, y: Tensor, batch: Batch) -> Tensor:
+    def compared(compare: nn.Module, output: Tensor, y: Tensor, batch: Batch) -> Tensor:
+        """What a loss says of output and target, where the target is known.
+
+        Raises:
+            RecipeError: If it does not compare tensors.
+        """
         try:
             masked = batch.dataset.allow_nonfinite
             loss: Tensor = masked_loss(compare, output, y) if masked else compare(output, y)
@@ -301,7 +330,9 @@ class Task(pl.LightningModule):
         loss, x, output, y = done.loss, done.input, done.output, done.target
         if self.trainer.global_step < 5 and self.trainer.is_global_zero and not self._closed > -1:
             shapes = ", ".join(
-                f"{n} {list(t.shape)}" for n, t in (("input", x), ("output", output), ("target", y))
+                f"{n} {list(t.shape)}"
+                for n, t in (("input", x), ("output", output), ("target", y))
+                if t is not None
             )
             log.info("batch %d: %s", batch_idx + 1, shapes)
         self._count_step("train", done, len(batch))
@@ -321,7 +352,9 @@ class Task(pl.LightningModule):
         self._measure("val", output, y, batch)
         if batch_idx + 1 == self.trainer.num_val_batches[0]:
             self._keep("val", x, output, y, batch)
-        return {"output": output.detach(), "target": y} if self.tallies else None
+        if output is None or not self.tallies:
+            return None
+        return {"output": output.detach(), "target": y}
 
     def _count_step(self, split: str, done: Step, n: int) -> None:
         self._count(split, done.loss, n)
@@ -336,10 +369,12 @@ class Task(pl.LightningModule):
         total[1] += n
 
     @torch.no_grad()
-    def _measure(self, split: str, output: Tensor, y: Tensor, batch: Batch) -> None:
+    def _measure(self, split: str, output: Tensor | None, y: Tensor, batch: Batch) -> None:
+        if output is None:
+            return
         for name, measure in self.measures.items():
             # of a network that gives uncertainties, too, the numbers themselves
-            value = self._loss(measure, output.detach()[:, : y.shape[1]], y, batch)
+            value = self.compared(measure, output.detach()[:, : y.shape[1]], y, batch)
             self._count(f"{name}/{split}", value, len(batch))
         if self.tallies:
             self.tallies[split].add(output, y)
@@ -347,8 +382,10 @@ class Task(pl.LightningModule):
             self.fits[split].add(output, y)
 
     @torch.no_grad()
-    def _keep(self, split: str, x: Tensor, output: Tensor, y: Tensor, batch: Batch) -> None:
+    def _keep(self, split: str, x: Tensor, output: Tensor | None, y: Tensor, batch: Batch) -> None:
         """Keep one sample for figures: input, output and target, physical (channel, *space)."""
+        if output is None:
+            return
         emulator = self.built
         if not emulator.targets.of_run:
             x = self.beside_output(x[:1], output, batch)
@@ -481,8 +518,10 @@ class Task(pl.LightningModule):
         checkpoint["task"] = self._identity(emulator)
         checkpoint["optimizer_class"] = type(self.trainer.optimizers[0]).__name__
         checkpoint["scheduler"] = None if self.scheduler is None else self.scheduler.state_dict()
-        checkpoint["sums"] = {k: [float(a), n] for k, (a, n) in self.sums.items()}
-        checkpoint["part_sums"] = {k: [float(a), n] for k, (a, n) in self.part_sums.items()}
+        sums, parts = (
+            {k: [float(a), n] for k, (a, n) in of.items()} for of in (self.sums, self.part_sums)
+        )
+        checkpoint["sums"], checkpoint["all_sums"] = sums, of_all([sums, parts])
         checkpoint["tallies"] = {split: dict(t.sums) for split, t in self.tallies.items()}
         checkpoint["line"] = None if self.line is None else self.line.state()
         checkpoint["history"] = {k: list(v) for k, v in self.history.items()}
@@ -491,11 +530,25 @@ class Task(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the sums and the scheduler."""
-        self.sums = {k: list(v) for k, v in checkpoint["sums"].items()}
+        each = checkpoint.get("all_sums", [[checkpoint["sums"], {}]])
+        if len(each) == self.trainer.world_size:
+            mine = each[self.global_rank]
+        else:
+            # the first process goes on from the sums over all that there were
+            own = int(self.global_rank == 0)
+            mine = [
+                {
+                    k: [
+                        own * sum(column) for column in zip(*(of[i][k] for of in each), strict=True)
+                    ]
+                    for k in keys
+                }
+                for i, keys in enumerate(each[0])
+            ]
+        self.sums, self.part_sums = ({k: list(v) for k, v in of.items()} for of in mine)
         self._average_state = checkpoint.get("ema")
         if self.way.forgets_best:
             checkpoint["min_loss"] = None
-        self.part_sums = {k: list(v) for k, v in checkpoint.get("part_sums", {}).items()}
         self.history = {k: list(v) for k, v in checkpoint["history"].items()}
         self.scheduler_state = checkpoint["scheduler"]
         for split, sums in checkpoint.get("tallies", {}).items():

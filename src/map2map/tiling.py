@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from map2map.errors import GeometryError
 from map2map.footprints import Footprint
 from map2map.grids import Grid
+from map2map.noise import Place
 from map2map.typing import Array, Shape
 from map2map.windows import Halo, Window, pieces, round_up
 
@@ -38,6 +39,7 @@ class Tile:
         target: Where that belongs in the output's array.
         rings: Axes that are closed into a ring: no halo is read there, and what is read starts at
             the footprint's ``ring``.
+        grid: Of the whole input, if it matters where in it the tile lies.
     """
 
     index: int
@@ -46,6 +48,14 @@ class Tile:
     kept: tuple[slice, ...]
     target: Window
     rings: tuple[int, ...] = ()
+    grid: Grid | None = None
+
+    def place(self, seed: int = 0) -> Place | None:
+        """Where what it reads lies in the whole field, for a network that draws random numbers."""
+        if self.grid is None:
+            return None
+        periodic = tuple(beyond == "periodic" for beyond in self.grid.beyond)
+        return Place(self.read.start, self.grid.shape, periodic, seed)
 
 
 class Tiling:
@@ -151,7 +161,7 @@ class Tiling:
             halo = Halo(low, high)
             sizes = target.shape
             kept = tuple(slice(0, n) if r else k for r, n, k in zip(ring, sizes, kept, strict=True))
-        return Tile(index, cells, cells.grow(halo), kept, target, self.rings)
+        return Tile(index, cells, cells.grow(halo), kept, target, self.rings, self.grid)
 
     def _at_edges(
         self, cells: Window, halo: Halo, kept: tuple[slice, ...]

@@ -1,11 +1,12 @@
 """What processes that train together do with tensors that no strategy of Lightning's knows."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["average_gradients", "share_first"]
+__all__ = ["average_gradients", "of_all", "share_first"]
 
 
 def share_first(tensors: list[Tensor]) -> None:
@@ -25,3 +26,12 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     flat /= torch.distributed.get_world_size()
     for grad, mean in zip(grads, torch.split(flat, [g.numel() for g in grads]), strict=True):
         grad.copy_(mean.view_as(grad))
+
+
+def of_all(mine: Any) -> list[Any]:
+    """What every process gives, by rank."""
+    if not torch.distributed.is_initialized():
+        return [mine]
+    found: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(found, mine)
+    return found

@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from map2map.errors import RecipeError
 from map2map.footprints import Footprint
 
 if TYPE_CHECKING:
     from map2map.batches import Batch
     from map2map.task import Task
 
-__all__ = ["Step", "Training"]
+__all__ = ["ByItself", "Ordinary", "Step", "Training"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Step:
     Args:
         loss: Of output and target, a scalar: what epochs tell, and the best epoch is chosen by.
         input: Normalized, (batch, channel, *space).
-        output: Likewise, cut to the cells that it has in common with the target.
+        output: Likewise, cut to the cells that it has in common with the target; None if there is
+            none, because the network learns in another way.
         target: Likewise.
         objective: What the optimizer of the network lowers, if that is not the loss.
         parts: Further losses, by name, of which epochs tell the mean over samples.
@@ -37,7 +39,7 @@ class Step:
 
     loss: Tensor
     input: Tensor
-    output: Tensor
+    output: Tensor | None
     target: Tensor
     objective: Tensor | None = None
     parts: Mapping[str, Tensor] = field(default_factory=dict)
@@ -51,10 +53,13 @@ class Training(ABC):
             "adv/D/fake" and "adv/D/real".
         forgets_best: Whether the best epoch so far was of a training of another kind, so that it no
             longer counts; `load` finds out.
+        teaches_itself: Whether the network learns without its output being compared; it gets the
+            targets of all cells that it reads of the inputs.
     """
 
     groups: ClassVar[tuple[str, ...]] = ()
     forgets_best: bool = False
+    teaches_itself: ClassVar[bool] = False
 
     def footprint(self, own: Footprint) -> Footprint:
         """What halos are computed for, if a step needs to read more than the network's own.
@@ -120,3 +125,56 @@ class Training(ABC):
     def state(self) -> dict[str, Any]:
         """What resuming needs, tensors and numbers, to stand in the state beside the task's."""
         return {}
+
+
+class Ordinary(Training):
+    """The loss compares output and target."""
+
+    def step(self, task: "Task", batch: "Batch") -> Step:
+        """A step."""
+        return Step(*task.step(batch))
+
+
+class ByItself(Training):
+    """The network has a method ``learn(x, y, compare)`` that tells the loss.
+
+    It takes normalized inputs and targets of the same cells and what compares two tensors, and may
+    state a ``learning_footprint``, if that differs from what it sees when it is applied.
+
+    Args:
+        model: The network.
+    """
+
+    teaches_itself: ClassVar[bool] = True
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def footprint(self, own: Footprint) -> Footprint:
+        """That of learning."""
+        found = getattr(self.model, "learning_footprint", own)
+        assert isinstance(found, Footprint)
+        return found
+
+    def begin(self, task: "Task", data: Any) -> None:
+        """Refuse targets that are not known everywhere.
+
+        Raises:
+            RecipeError: If they are not.
+        """
+        if data.reading.mask:
+            raise RecipeError(
+                f"data.reading.mask leaves out cells of the target, but "
+                f"{type(self.model).__name__} learns from all of them; mend the data"
+            )
+
+    def step(self, task: "Task", batch: "Batch") -> Step:
+        """A step without output."""
+        x, y = task.normalized(batch)
+        learn: Any = self.model.learn
+        loss = learn(x, y, lambda a, b: task.compared(task.loss, a, b, batch))
+        return Step(loss, x, None, y)
+
+    def validate(self, task: "Task", batch: "Batch") -> Step:
+        """Likewise."""
+        return self.step(task, batch)

@@ -33,7 +33,11 @@ JUDGES = ("PatchGAN42",)
 """Discriminators that are no models of emulators, for they give fewer scores than cells; see
 test_critics.py."""
 
-NAMES = [n for n in map2map.models.__all__ if n not in (*ONE_GRID, *OF_RADIATION, *JUDGES)]
+DRAWING = ("FlowMatching",)
+"""Models that draw random numbers; see test_flow_matching.py."""
+
+ELSEWHERE = (*ONE_GRID, *OF_RADIATION, *JUDGES, *DRAWING)
+NAMES = [n for n in map2map.models.__all__ if n not in ELSEWHERE]
 REDUCING = [n for n in NAMES if "Numbers that come out" in getattr(map2map.models, n).__doc__]
 GRAPHS = [n for n in NAMES if issubclass(getattr(map2map.models, n), GraphNetwork)]
 EVERY = [(name, ndim) for name in NAMES if name not in REDUCING for ndim in (1, 2, 3)]

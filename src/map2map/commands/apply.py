@@ -16,9 +16,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from map2map.apply import Job, Report, Work, apply_files, check, emulator_at, jobs_of
-from map2map.arrays import Settings
+from map2map.arrays import Settings, require_noise
 from map2map.commands.apply_runs import apply_told
 from map2map.commands.arguments import WHERE, add_only, as_learnt, inputs_at
+from map2map.emulator import Emulator
 from map2map.engine import DTYPES, Running
 from map2map.errors import RecipeError, SaveError
 from map2map.grids import Domain, Pad
@@ -64,6 +65,7 @@ def main(argv: Sequence[str]) -> int:
             winograd=options.winograd,
             rings=options.rings,
             device=options.device or best_device(),
+            seed=options.seed or 0,
         ),
         None if options.memory is None else bytes_of(options.memory),
         options.tile,
@@ -79,11 +81,9 @@ def main(argv: Sequence[str]) -> int:
         options.overwrite,
         tuple(options.trust or ()),
         options.callback_at,
+        options.members,
     )
-    if options.check is not None and options.check < 1:
-        raise RecipeError(f"--check computes at least 1 window, not {options.check}")
-    if options.dask and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RecipeError("tiles are shared by torchrun's processes or dask's workers, not both")
+    check_asked(options, emulator)
     keep_freed_memory()
     jobs = jobs_of(job)
     there = [each.output for each in jobs if each.output.exists()]
@@ -111,6 +111,16 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def check_asked(options: argparse.Namespace, emulator: Emulator) -> None:
+    """Refuse options that contradict each other, or the emulator."""
+    if options.seed is not None:
+        require_noise(emulator)
+    if options.check is not None and options.check < 1:
+        raise RecipeError(f"--check computes at least 1 window, not {options.check}")
+    if options.dask and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RecipeError("tiles are shared by torchrun's processes or dask's workers, not both")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The options."""
     parser = argparse.ArgumentParser(
@@ -130,6 +140,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="go on with a run that broke off")
     add("--allow-nan", action="store_true",
         help="let the input hold NaN; outputs that see one are NaN")
+    drawn = parser.add_argument_group("emulators that draw random numbers")
+    drawn.add_argument("--members", type=int, metavar="N",
+                       help="write an ensemble, along an axis `member`, or to a file for each "
+                       "where {member} is in the name of the output")
+    drawn.add_argument("--seed", type=int, metavar="S",
+                       help="of the first member; member m is that of S + m; default: 0")
     size = parser.add_argument_group("tiles (they change memory and speed, never the result)")
     size.add_argument("--memory", help="what tiles may take, such as 2GiB; default: half of what "
                       "is free")

@@ -17,7 +17,7 @@ FIELDS_ONLY = {
     "resume": False, "allow_nan": False, "memory": None, "tile": None, "periodic": None,
     "pad": None, "other_grid": False, "precision": "fp32", "channels_last": None,
     "compile": False, "fold_batch_norm": False, "winograd": False, "rings": True, "dask": None,
-    "check": None,
+    "check": None, "members": None, "seed": None,
 }  # fmt: skip
 """Options that are for emulators of fields, and what they are if they are not given."""
 

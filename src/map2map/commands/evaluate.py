@@ -85,6 +85,10 @@ SHOWN = {
     "r2": "R²",
     "pearson": "Pearson's r",
     "relative_l2": "relative L2",
+    "crps": "CRPS",
+    "spread": "spread of members",
+    "spread_skill": "spread / error of the mean",
+    "rank_error": "unevenness of ranks",
     "max_error": "largest error",
     "wasserstein": "Wasserstein distance",
     "mean_error": "error of the mean",
@@ -105,7 +109,9 @@ def main(argv: Sequence[str]) -> int:
     check_output(output, overwrite=options.overwrite)
     check_table(output.with_suffix(".json"), overwrite=options.overwrite)
     where = None if options.where is None else where_of(*options.where)
-    how = Options(options.metrics, options.bootstrap, options.seed, where=where)
+    how = Options(
+        options.metrics, options.bootstrap, options.seed, where=where, members=options.members
+    )
     emulator = Emulator.load(
         options.emulator, trust=tuple(options.trust), callback_at=options.callback_at
     )
@@ -168,7 +174,7 @@ def evaluate_told(options: argparse.Namespace, emulator: Emulator) -> int:
     fields_only = (
         "metrics", "where", "baseline", "formula", "train", "climatology", "climatology_files",
         "simulator_seconds",
-        "allow_nan", "figures", "figure", "pdf",
+        "allow_nan", "figures", "figure", "pdf", "members",
     )  # fmt: skip
     given = [name for name in fields_only if getattr(options, name)]
     if given:
@@ -214,7 +220,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help=f"which, of {', '.join(metrics_available())}; default: all")
     add("--bootstrap", type=int, default=1000, metavar="N",
         help="draws of runs for the uncertainty of means; default: 1000")
-    add("--seed", type=int, default=0, help="of these draws")
+    add("--seed", type=int, default=0,
+        help="of these draws, and of the random numbers that the emulator draws")
+    add("--members", type=int, metavar="N",
+        help="of an emulator that draws random numbers: score an ensemble of so many")
     add("--targets", nargs="+", metavar="FIELD",
         help="score only these, where there is no truth for the others")
     add("--where", nargs=2, metavar=("FIELD", "ABOVE"),

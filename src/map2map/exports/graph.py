@@ -17,6 +17,7 @@ from map2map.emulator import Emulator
 from map2map.errors import ArtefactError
 from map2map.fields import field_channels
 from map2map.footprints import Footprint
+from map2map.noise import draws_noise
 from map2map.typing import Shape
 
 __all__ = ["PhysicalGraph", "example", "example_sizes", "metadata", "quiet", "trace"]
@@ -34,7 +35,7 @@ class PhysicalGraph(nn.Module):
         emulator: Is not changed.
 
     Raises:
-        ArtefactError: If a norm is not fitted.
+        ArtefactError: If a norm is not fitted, or the network draws random numbers.
     """
 
     def __init__(self, emulator: Emulator) -> None:
@@ -45,6 +46,11 @@ class PhysicalGraph(nn.Module):
                     f"the norm of field {name!r} has no statistics yet; train the emulator, or "
                     f"give them in its constructor"
                 )
+        if draws_noise(emulator):
+            raise ArtefactError(
+                f"{type(emulator.model).__name__} draws random numbers, which belong to a cell's "
+                f"place in the field that exported programs do not know; apply it with m2m apply"
+            )
         self.emulator = copy.deepcopy(emulator).cpu().float().eval().requires_grad_(False)
 
     def forward(self, fields: dict[str, Tensor]) -> dict[str, Tensor]:

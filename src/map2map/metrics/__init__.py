@@ -9,7 +9,8 @@ all of them. `Pointwise` adds up scores window by window instead.
 
 What a whole run is, is no field: `metrics.labels.label_scores` and
 `metrics.parameters.parameter_scores` take numbers per sample, and say what they are worth per
-sample and per group of samples. Scores weighted by area over many samples of forecasts are
+sample and per group of samples. `metrics.ensembles.EnsembleScores` takes the members of an ensemble
+instead of a prediction. Scores weighted by area over many samples of forecasts are
 `metrics.latitudes.LatitudeScores`.
 """
 

@@ -25,6 +25,7 @@ from map2map.models.conv import ConvBlock as ConvBlock
 from map2map.models.conv import ResBlock as ResBlock
 from map2map.models.convnet import ConvNet
 from map2map.models.double_conv_unet import DoubleConvUNet
+from map2map.models.flow_matching import FlowMatching
 from map2map.models.grid_gat import GridGAT
 from map2map.models.grid_gcn import GridGCN
 from map2map.models.grid_gin import GridGIN
@@ -50,6 +51,7 @@ __all__ = [
     "ColumnUNet",
     "ConvNet",
     "DoubleConvUNet",
+    "FlowMatching",
     "GridGAT",
     "GridGCN",
     "GridGIN",

@@ -25,6 +25,8 @@ NOT_SCORED = {
     "bispectrum": "The bispectrum was not scored: it needs periodic fields on three axes without "
     "missing values.",
     "joint": "The scores hold no histogram of truth against emulator.",
+    "ranks": "The scores hold no ranks of the truth.",
+    "spread": "Members do not scatter, or the scores do not tell.",
     "runs": "There is one run.",
     "learning": "The emulator's card holds no losses.",
 }

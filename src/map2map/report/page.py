@@ -10,6 +10,7 @@ from map2map.files import replacing, slug
 from map2map.report import curves, maps, runs
 from map2map.report.beside import Drawn, drawn_in
 from map2map.report.drawing import Picture, save_pdf
+from map2map.report.ensembles import ranks, spread
 from map2map.report.filling import NOT_SCORED, Shown, filled, losses_of
 from map2map.report.headline import TEST, headline, trained_on, warnings
 from map2map.report.profiles import profiles
@@ -46,6 +47,7 @@ class Target:
     spectra: list[Shown]
     values: list[Shown]
     levels: list[Shown]
+    members: list[Shown]
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,9 @@ def content(scores: Scores, title: str | None = None) -> Content:
     )
     if title is None:
         title = f"Emulator of {', '.join(scores.fields)}"
-    places = [each for t in targets for each in (*t.slices, *t.levels, *t.spectra, *t.values)]
+    places = [
+        each for t in targets for each in (*t.slices, *t.levels, *t.spectra, *t.members, *t.values)
+    ]
     pictures = [each.picture for each in (*places, learning) if each.picture is not None]
     return Content(title, scores, targets, learning, pictures)
 
@@ -174,6 +178,12 @@ def _target(scores: Scores, name: str, slug: str) -> Target:
         ],
         # without levels there is nothing to be missed
         [] if levels is None else [Shown("Profiles", levels)],
+        [
+            shown("Ranks of the truth", "ranks", ranks),
+            shown("Spread and error", "spread", spread),
+        ]
+        if scores.known("rank_histogram", field=name)
+        else [],
     )
 
 

@@ -25,6 +25,9 @@ __all__ = [
 SHOWN_RUNS = 200
 """Most runs that the page lists one by one."""
 
+OPEN = ("spread",)
+"""Scores of which no number is perfect."""
+
 FIRST = (HEADLINE, "r2", "pearson", "rmse", "mae", "max_error", "bias")
 """Scores in the order of the table; then come the others."""
 
@@ -59,14 +62,15 @@ def score_rows(scores: Scores, field: str) -> list[Row]:
         if scores.known(name, field=field):
             perfect = scores.perfect(name)
             found = [scores.score(name, method, field) for method in scores.methods]
-            best = closest([each.mean for each in found], perfect)
+            known = name not in OPEN
+            best = closest([each.mean for each in found], perfect if known else math.nan)
             cells = tuple(
                 Cell(*score(each, perfect), best=b) for each, b in zip(found, best, strict=True)
             )
             said, units = scores.called(name), scores.units_of(name, field)
             meaning = scores.label(name)
             shown = meaning if not meaning.casefold().startswith(said.casefold()) else ""
-            rows.append(Row(said, units, f"{perfect:g}", cells, shown))
+            rows.append(Row(said, units, f"{perfect:g}" if known else DASH, cells, shown))
     return rows
 
 

@@ -217,6 +217,7 @@ def tested(task: Task, data: Any) -> xr.Dataset:
     weights = task.built.training_record.get("mean_line")
     for batch in data.in_order("val"):
         _, _, output, _ = task.step(batch.to(task.device))
+        assert output is not None  # labels are compared
         logits[batch.indices] = output.double().cpu().numpy()
         if weights:
             x = task.built.encode_input(batch.settle()[0])
