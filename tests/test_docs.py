@@ -53,7 +53,16 @@ TRAINED = (
     "README.md",
     *(
         f"docs/{name}.md"
-        for name in ("adversarial", "tour", "extend", "ice_flow", "saliency", "cubes", "ensembles")
+        for name in (
+            "adversarial",
+            "cubes",
+            "ensembles",
+            "extend",
+            "ice_flow",
+            "saliency",
+            "styles",
+            "tour",
+        )
     ),
 )
 """Pages whose training commands train; those of the others are read, and nothing more."""
@@ -111,6 +120,7 @@ QUICK = {
         "--output.figures=0",
         "--trainer.accelerator=cpu",
     ],
+    "train styled.yaml": ["--trainer.max_epochs=1", "--model.model.init_args.width=2"],
     "train mine.yaml": ["--data.crops.size=8", "--trainer.max_epochs=1"],
     "train lab.yaml": ["--trainer.max_epochs=1"],
     "train flow.yaml": ["--trainer.max_epochs=1", "--model.model.init_args.steps=1"],

@@ -260,3 +260,35 @@ def test_impossible_universes_times_and_shapes_are_refused():
         evolve(plane_wave(0.1), 2.0, start=1.0)
     with pytest.raises(GeometryError, match=r"shape \(3, n, n, n\), not \(2, 4, 4\)"):
         evolve(torch.zeros(2, 4, 4), 2.0)
+
+
+def test_runs_at_several_redshifts_and_densities_are_told_in_names(tmp_path):
+    files = simulate(
+        tmp_path, runs=1, size=8, box=400, steps=4, redshifts=[0, 1.5], densities=[0.2, 0.4]
+    )
+    assert {path.name for path in files} == {
+        f"{name}_00_Om{om}_z{z}.npy"
+        for name in ("za", "lpt", "pm")
+        for om in (0.2, 0.4)
+        for z in (0, 1.5)
+    }
+    for om in (0.2, 0.4):
+        first, later = (np.load(tmp_path / f"za_00_Om{om}_z{z}.npy") for z in (0, 1.5))
+        np.testing.assert_array_equal(first, later)
+        # in a large box displacements grow as linear theory has it, but for the mesh's softening
+        for name, rtol in (("lpt", 0.02), ("pm", 0.25)):
+            found = np.load(tmp_path / f"{name}_00_Om{om}_z1.5.npy")
+            growth = (found * first).sum() / (first**2).sum()
+            np.testing.assert_allclose(growth, growth_factor(1.5, om), rtol=rtol)
+    with pytest.raises(RecipeError, match="from 0 to below 9"):
+        simulate(tmp_path / "other", redshifts=[9.5])
+
+
+def test_without_redshifts_and_densities_names_and_record_are_as_ever(tmp_path):
+    simulate(tmp_path, runs=1, size=8, box=16, steps=1)
+    assert sorted(path.name for path in tmp_path.glob("*.npy")) == [
+        "lpt_00.npy", "pm_00.npy", "za_00.npy",
+    ]  # fmt: skip
+    record = json.loads((tmp_path / "simulation.json").read_text())
+    assert "redshifts" not in record["parameters"]
+    assert record["files"]["pm"] == "non-linear displacement at z = 0 [Mpc/h]"

@@ -50,6 +50,19 @@ CASES = {
         ["--model.model.init_args.options={width: 2, levels: 2}", "--data.crops.size=8"],
         [],
     ),
+    "cosmology_styled": (
+        [
+            "nbody",
+            "--runs=3",
+            "--size=8",
+            "--box=16",
+            "--steps=2",
+            "--densities=[0.2,0.25,0.3,0.35,0.4]",
+            "--redshifts=[0,0.25,0.5,0.75,1]",
+        ],
+        ["--model.model.init_args.width=2", "--data.crops.size=8"],
+        ["--baseline", "2LPT:displacement=data/lpt_02_Om0.[23]5_z0.[27]5.npy"],
+    ),
     "ocean_atmosphere_coupling": (
         ["air_sea_fluxes", "--train=1", "--test=1", "--setting.days=1"],
         ["--model.model.init_args.width=2", "--trainer.precision=32"],

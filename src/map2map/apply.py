@@ -1,5 +1,6 @@
 """Apply an emulator to fields in files, of any size: tile by tile, resumable, by any processes."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from map2map.arrays import (
+    Applicable,
     Settings,
     domain_of_input,
     make_engine,
@@ -29,7 +31,7 @@ from map2map.datasets import (
     moved_coordinate,
 )
 from map2map.emulator import Emulator
-from map2map.engine import NonFiniteError, Running
+from map2map.engine import Engine, NonFiniteError, Running
 from map2map.errors import FieldError, RecipeError
 from map2map.grids import Domain
 from map2map.noise import draws_noise
@@ -37,13 +39,31 @@ from map2map.patterns import learnt_files
 from map2map.physics.spacing import step_of
 from map2map.processes import processes
 from map2map.runs import Files, Runs, distinct_names
+from map2map.slopes import Derivative, Velocity
 from map2map.sources import Axis, NpySource, Stored, open_source
 from map2map.stages import Stage
+from map2map.styles import outside
 from map2map.tiling import Tile, overlapping
+from map2map.told import Told
 from map2map.windows import Window, round_up
 from map2map.workers import on_dask
 
-__all__ = ["Job", "Report", "apply_files", "check", "jobs_of"]
+__all__ = ["Job", "Report", "Slope", "apply_files", "check", "jobs_of"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """What is computed of an emulator instead of its targets.
+
+    Args:
+        by: Their derivative by this style or input; or None: the velocity of displacements.
+        Om: Matter density for the velocity, if there is no style of that name.
+    """
+
+    by: str | None = None
+    Om: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +72,7 @@ class Job:
 
     Args:
         emulator: Its file.
-        inputs: For each of its inputs, the file.
+        inputs: For each of its inputs, the file; for each of its styles, where it is told.
         output: What to write: a file, Zarr store or folder of npy files.
         domain: What lies beyond the edges; default: what the files say, or the training's.
         other_grid: Whether periodic axes and cell size may differ from the training's.
@@ -62,10 +82,12 @@ class Job:
         callback_at: Folder of the user's code that its card needs.
         members: Of an ensemble, which are written along an axis ``member`` before all others;
             member m is what the seed and m more gives. None: one output, without that axis.
+        slope: What is computed instead of the targets, if it is not they.
+        styles: For each frame the styles, in their order, instead of where they are told.
     """
 
     emulator: Path
-    inputs: Mapping[str, Files | float]
+    inputs: Mapping[str, Files | Told | float]
     output: Path
     domain: Domain | None = None
     other_grid: bool = False
@@ -74,6 +96,8 @@ class Job:
     trust: tuple[str, ...] = ()
     callback_at: Path | None = None
     members: int | None = None
+    slope: Slope | None = None
+    styles: tuple[tuple[float, ...], ...] | None = None
 
 
 @dataclass
@@ -109,18 +133,23 @@ def jobs_of(job: Job) -> list[Job]:
     text = str(job.output)
     # the frames of a file belong together, whichever of them are taken
     files = list({id(run.found): run.paths for run in runs}.values())
+    rows: dict[int, list[tuple[float, ...]]] = {}
+    for k, run in enumerate(runs):
+        rows.setdefault(id(run.found), []).append(tuple(runs.styles_of(k).values()))
     if len(files) > 1 and "{run}" not in text:
         raise RecipeError(
             f"{len(files)} runs match, but there is one output {text}; put {{run}} into its name"
         )
     jobs = []
-    for paths in files:
-        inputs = dict(job.inputs)
+    for paths, styles in zip(files, rows.values(), strict=True):
+        # told by what is about to be left out, such as placeholders
+        told = runs.styles.names if job.styles is None else ()
+        inputs = {name: entry for name, entry in job.inputs.items() if name not in told}
         for name, path in paths.items():
             entry = inputs[name]
             assert isinstance(entry, Files)
             inputs[name] = replace(entry, pattern=str(path))
-        jobs.append(replace(job, inputs=inputs))
+        jobs.append(replace(job, inputs=inputs, styles=tuple(styles) if told else job.styles))
     names = distinct_names([next(iter(paths.values())) for paths in files])
     jobs = [
         replace(each, output=Path(text.replace("{run}", name.replace(os.sep, "_"))))
@@ -159,12 +188,22 @@ def open_runs(emulator: Emulator, job: Job) -> Runs:
     """The runs that the inputs' files make."""
     # units are compared, and refused, later
     inputs = [replace(entry, units=None) for entry in emulator.inputs]
-    return Runs(inputs, [], job.inputs, emulator.domain, derived=emulator.derived)
+    styles = list(emulator.styles) if job.styles is None else []
+    return Runs(inputs, [], job.inputs, emulator.domain, derived=emulator.derived, styles=styles)
 
 
 def load(job: Job) -> Emulator:
     """The emulator of a job."""
     return emulator_at(job.emulator, job.trust, job.callback_at)
+
+
+def computed(job: Job, emulator: Emulator) -> Applicable:
+    """What a job computes: the targets of its emulator, or how they change."""
+    if job.slope is None:
+        return emulator
+    if job.slope.by is None:
+        return Velocity(emulator, job.slope.Om)
+    return Derivative(emulator, job.slope.by)
 
 
 def emulator_at(
@@ -190,9 +229,9 @@ class Work:
     """
 
     def __init__(self, job: Job, *, resume: bool = False) -> None:
-        self.job, self.emulator = job, load(job)
-        emulator = self.emulator
-        self.runs = open_runs(emulator, job)
+        self.job, learnt = job, load(job)
+        self.record, self.runs = learnt.training_record, open_runs(learnt, job)
+        self.emulator = emulator = computed(job, learnt)
         for entry in emulator.inputs:
             path = self.runs.runs[0].paths.get(entry.name)
             if path is None:  # computed, or the same everywhere
@@ -214,7 +253,7 @@ class Work:
         domain = job.domain or grid_declared(self.first.attrs, emulator.domain)
         spacing = [step_of(axis.values) for axis in self.first.axes]
         domain_of_input(emulator, domain, spacing, other_grid=job.other_grid)
-        check_members(job, emulator)
+        check_members(job, learnt)
         self.members = job.members or 1
         if job.members is not None and self.runs.runs[0].frame is not None:
             raise RecipeError(
@@ -222,13 +261,39 @@ class Work:
                 f"to a file of its own: put {{member}} into the name, such as out_{{member}}.nc"
             )
         self.grid = domain.grid(self.runs.shape)
-        self.engine = make_engine(emulator, job.settings)
+        self.styles = self._styles()
+        self._engines: dict[tuple[float, ...], Engine] = {}
+        self.engine = self.engine_of(0)
         tile = Stage.tile_before(job.output) if resume else None
         settings = job.settings if tile is None else replace(job.settings, tile=tile)
         self.tiling = make_tiling(self.engine, emulator, self.grid, settings)
 
     def __len__(self) -> int:
         return self.members * len(self.runs) * len(self.tiling)
+
+    def _styles(self) -> list[tuple[float, ...]]:
+        """The styles of every frame; tells those that lie outside the range of the training."""
+        if self.job.styles is not None:
+            rows = list(self.job.styles)
+        else:
+            rows = [tuple(self.runs.styles_of(k).values()) for k in range(len(self.runs))]
+        if len(rows) != len(self.runs):
+            raise RecipeError(f"there are styles of {len(rows)} frames for {len(self.runs)}")
+        for row in dict.fromkeys(rows):
+            for text in outside(self.emulator, self._named(row)):
+                log.warning("%s; what the emulator gives there was never tested", text)
+        return rows
+
+    def _named(self, row: tuple[float, ...]) -> dict[str, float]:
+        return dict(zip(self.emulator.styles.names, row, strict=True))
+
+    def engine_of(self, frame: int) -> Engine:
+        """What computes the tiles of a frame, with its styles."""
+        row = self.styles[frame]
+        if row not in self._engines:
+            # frames come one after another
+            self._engines = {row: make_engine(self.emulator, self.job.settings, self._named(row))}
+        return self._engines[row]
 
     def tile(self, number: int) -> Tile:
         """A tile of a frame or member; they are counted one frame or member after another."""
@@ -248,7 +313,7 @@ class Work:
 
     def compute(self, tile: Tile, values: NDArray[np.float32]) -> NDArray[Any]:
         """The outputs of a tile, shape (channel, *tile.target.shape)."""
-        return self.engine(tile, values, self.member(tile))
+        return self.engine_of(self.frame(tile))(tile, values, self.member(tile))
 
     def stage(self) -> Stage:
         """Where the output grows."""
@@ -279,9 +344,13 @@ class Work:
         if self.job.members is not None:
             count, frames = self.members, Axis("member", np.arange(self.members))
         about = grid_attributes(self.grid) | {"emulator": self.job.emulator.name} | self._seed()
+        if len(set(self.styles)) == 1:
+            about |= {
+                f"style_{n}": f"{value:g}" for n, value in self._named(self.styles[0]).items()
+            }
         dtype = np.dtype(numpy_dtype(self.engine)).name
         # frames are those of the input; what is given is valid so much later
-        learnt = learnt_files(self.emulator.training_record)
+        learnt = learnt_files(self.record)
         later = {n: {"later": e.later} for n, e in learnt.items() if e.later is not None}
         return [
             Stored(
@@ -300,7 +369,7 @@ class Work:
 
     def _seed(self) -> dict[str, int]:
         """What random numbers depend on, where there are any."""
-        noisy = draws_noise(self.emulator)
+        noisy = draws_noise(self.engine.module)
         return {"seed": self.job.settings.running.seed} if noisy else {}
 
     def _plan(self) -> dict[str, Any]:
@@ -314,7 +383,9 @@ class Work:
                 name: [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
                 for name, path in files.items()
             },
-            "values": {n: e for n, e in inputs.items() if not isinstance(e, Files)},
+            "values": {n: e for n, e in inputs.items() if isinstance(e, int | float)},
+            **({"styles": [list(row) for row in self.styles]} if len(self.emulator.styles) else {}),
+            **({"slope": asdict(self.job.slope)} if self.job.slope else {}),
             "grid": asdict(self.grid),
             "precision": running["precision"],
             "winograd": running["winograd"],

@@ -20,6 +20,7 @@ from map2map.memory import bytes_of, free_memory
 from map2map.noise import draws_noise
 from map2map.readers import derive, resolve
 from map2map.sources import Axis
+from map2map.styles import bound, numbers_of
 from map2map.tiling import Tile, Tiling, best_size, overlapping, take
 from map2map.typing import Shape
 from map2map.windows import per_axis
@@ -48,6 +49,8 @@ class Applicable(Protocol):
     ndim: int
     footprint: Footprint
     derived: Mapping[str, Derived]
+    styles: FieldSet
+    style_range: dict[str, list[float]]
 
 
 @dataclass(frozen=True)
@@ -88,13 +91,31 @@ def require_noise(emulator: Applicable) -> None:
         )
 
 
-def make_engine(emulator: Applicable, settings: Settings) -> Engine:
-    """The engine that runs an emulator."""
+def make_engine(
+    emulator: Applicable, settings: Settings, style: Mapping[str, float] | None = None
+) -> Engine:
+    """The engine that runs an emulator, for the styles of one run if it has any.
+
+    Raises:
+        RecipeError: If a derivative is asked for with what is not made for it.
+    """
+    running = settings.running
+    module = cast(nn.Module, emulator)
+    if getattr(emulator, "plain", False):
+        if running.winograd or running.compile:
+            raise RecipeError(
+                "derivatives are computed by PyTorch's own convolutions; leave winograd and "
+                "compile out"
+            )
+        running = replace(running, rings=False, channels_last=False)
+        module = cast(Any, emulator).for_run(style or {})
+    elif style:
+        module = bound(module, style)
     return Engine(
-        cast(nn.Module, emulator),
+        module,
         emulator.footprint,
         emulator.ndim,
-        settings.running,
+        running,
         allow_nonfinite=settings.allow_nonfinite,
     )
 
@@ -105,7 +126,7 @@ def make_tiling(engine: Engine, emulator: Applicable, grid: Grid, settings: Sett
     Raises:
         GeometryError: If that cannot be.
     """
-    footprint, rings = emulator.footprint, settings.running.rings
+    footprint, rings = emulator.footprint, engine.running.rings
     if 1 in grid.shape and footprint.margin:
         raise GeometryError(
             f"the input has {grid.shape} cells, one of them on an axis along which the emulator "
@@ -149,7 +170,8 @@ def apply_arrays(
 
     Args:
         emulator: The emulator.
-        fields: By name, arrays or tensors of shape (channel, *space) or, of one channel, (*space).
+        fields: By name, arrays or tensors of shape (channel, *space) or, of one channel, (*space);
+            styles are numbers.
         domain: What lies beyond the edges, if other than in training.
         settings: How it is applied.
         axes: Of the grid, with the coordinates that derived fields may need.
@@ -162,12 +184,14 @@ def apply_arrays(
         GeometryError: If shapes do not fit.
     """
     settings = settings or Settings()
+    style = numbers_of(emulator, fields)
+    fields = {name: values for name, values in fields.items() if name not in style}
     arrays = checked(emulator, fields)
     shape = next(iter(arrays.values())).shape[1:]
     grid = (domain or emulator.domain).grid(shape)
     computed, _ = resolve(emulator.inputs.names, emulator.derived, fields)
     arrays |= derive(computed, arrays, grid, axes)
-    engine = make_engine(emulator, settings)
+    engine = make_engine(emulator, settings, style)
     tiling = make_tiling(engine, emulator, grid, settings)
     output = np.empty((emulator.targets.channels, *tiling.shape), numpy_dtype(engine))
 

@@ -162,6 +162,7 @@ def named(
         like.domain,
         scale_factor=like.scale_factor,
         derived=like.derived,
+        styles=list(like.styles),
     )
     found = found if like.chosen is None else found.some(like.chosen)
     return {name: reading(found, {t: labels[name, t] for t in places[name]}) for name in places}
@@ -207,6 +208,7 @@ def computed(
         patterns,
         like.domain,
         derived={**like.derived, **made},
+        styles=list(like.styles),
     )
     found = found if like.chosen is None else found.some(like.chosen)
     return {name: reading(found, {t: labels[name, t] for t in formulas[name]}) for name in formulas}

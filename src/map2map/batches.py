@@ -105,6 +105,13 @@ class Batch:
         )
         return add, mul
 
+    def styles(self) -> Tensor | None:
+        """Physical values of the styles, (batch, style_chan); None if there are none."""
+        if not len(self.dataset.runs.styles):
+            return None
+        rows = np.stack([self.dataset.styles(index) for index in self.indices])
+        return torch.from_numpy(rows).to(self.input.device)
+
     def factors(self) -> Tensor | None:
         """What the normalized inputs of samples are multiplied by: (batch,); None if by nothing."""
         factors = [self.dataset.factor(index) for index in self.indices]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -113,7 +113,7 @@ class FieldData(pl.LightningDataModule):
         self._batches: dict[str, Batches] = {}
         self.next_sample = {"epoch": 0, "sample": 0}
 
-    def open(self, inputs: list[Field], targets: list[Field]) -> Runs:
+    def open(self, inputs: list[Field], targets: list[Field], styles: Sequence[Field] = ()) -> Runs:
         """Find the files of all splits and check them; the runs of the training split."""
         for split, patterns in self.patterns.items():
             self.runs[split] = Runs(
@@ -123,6 +123,11 @@ class FieldData(pl.LightningDataModule):
                 self.domain,
                 scale_factor=self.crops.scale_factor,
                 derived=self.derived,
+                styles=styles,
+            )
+        if styles and self.reading.cells is not None:
+            raise RecipeError(
+                "data.reading.cells mixes cells of several runs, whose styles differ; leave out one"
             )
         for path in {
             path for runs in self.runs.values() for run in runs for path in run.paths.values()
@@ -206,6 +211,10 @@ class FieldData(pl.LightningDataModule):
     def chunks(self, name: str) -> Iterator[torch.Tensor]:
         """All values of a field in the training split, out of core: (channel, cell) at a time."""
         runs = self.runs["train"]
+        if name in runs.styles.names:
+            column = runs.style_numbers[:, runs.styles.slices[name]].T.copy()
+            yield torch.from_numpy(column)
+            return
         if runs.numbers is not None and name in runs.targets.names:
             yield torch.from_numpy(runs.numbers[:, runs.targets.slices[name]].T.copy())
             return

@@ -46,6 +46,7 @@ def apply_dataset(
     ndim = emulator.ndim
     _, names = resolve(emulator.inputs.names, emulator.derived, [str(name) for name in data])
     known = emulator.inputs.names
+    styles = styles_in(emulator, data)
     fields = [emulator.inputs[n] if n in known else Field(n, channels=1) for n in names]
     variables = {field.name: variable(data, field, ndim) for field in fields}
     first = variables[fields[0].name]
@@ -68,6 +69,7 @@ def apply_dataset(
     results: dict[str, list[NDArray[Any]]] = {name: [] for name in emulator.targets.names}
     for where in np.ndindex(*outer):
         values = {name: array.values[where] for name, array in variables.items()}
+        values |= {name: style_at(name, value, extra, where) for name, value in styles.items()}
         for name, value in apply_arrays(emulator, values, domain, settings, along).items():
             results[name].append(value)
     grid = domain.grid(tuple(data.sizes[axis] for axis in space))
@@ -88,6 +90,45 @@ def apply_dataset(
             {"units": field.units},
         )
     return out.assign_coords(coordinates(data, out, space, tiling))
+
+
+def styles_in(emulator: Applicable, data: xr.Dataset) -> dict[str, Any]:
+    """The styles that a Dataset tells, as variables, coordinates or attributes.
+
+    Raises:
+        FieldError: If one is not told, or in other units.
+    """
+    found = {}
+    for field in emulator.styles:
+        if field.name in data.variables:
+            found[field.name] = data[field.name]
+            check_units(field, data[field.name].attrs.get("units"))
+        elif field.name in data.attrs:
+            found[field.name] = data.attrs[field.name]
+        else:
+            raise FieldError(
+                f"the Dataset has neither a variable nor an attribute {field.name!r}, a style that "
+                f"the emulator takes{near_names(field.name, [*map(str, data), *data.attrs])}"
+            )
+    return found
+
+
+def style_at(name: str, value: Any, extra: tuple[Hashable, ...], where: tuple[int, ...]) -> Any:
+    """A style of one of the grids that a Dataset holds.
+
+    Raises:
+        FieldError: If it has an axis of the grid.
+    """
+    if not isinstance(value, xr.DataArray):
+        return value
+    others = [axis for axis in value.dims if axis not in extra]
+    if others:
+        raise FieldError(
+            f"the style {name!r} is one number of a run, but the variable has the axes "
+            f"{', '.join(map(str, others))} beside {', '.join(map(str, extra)) or 'none'}"
+        )
+    at = dict(zip(extra, where, strict=True))
+    return value.isel({axis: at[axis] for axis in value.dims}).values
 
 
 def variable(data: xr.Dataset, field: Field, ndim: int) -> xr.DataArray:

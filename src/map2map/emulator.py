@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from map2map.arrays import (
+    Applicable,
     Settings,
     apply_arrays,
     apply_whole,
@@ -34,7 +35,9 @@ from map2map.footprints import Footprint, footprint_of
 from map2map.grids import Domain
 from map2map.norms import Identity, Norm
 from map2map.readers import resolve
+from map2map.slopes import Derivative, Velocity
 from map2map.specs import Spec, build, describe
+from map2map.styles import with_any_style
 
 __all__ = ["Card", "Emulator"]
 
@@ -60,6 +63,8 @@ class Card:
         scores: How well it did on its own training and validation splits.
         versions: Of the libraries that made it.
         derived: How inputs are computed from other fields, by name.
+        styles: The parameters of a run that it takes beside its inputs.
+        style_range: Lowest and highest value of each in the training split, by name.
     """
 
     format: int
@@ -73,6 +78,8 @@ class Card:
     scores: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     derived: dict[str, Spec] = field(default_factory=dict)
+    styles: list[dict[str, Any]] = field(default_factory=list)
+    style_range: dict[str, list[float]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path | str) -> "Card":
@@ -133,9 +140,12 @@ class Emulator(nn.Module):
         domain: What the grids it was trained on have in common, its ``ndim`` known.
         model_spec: How to make the network again; by default from the arguments that it keeps.
         derived: How inputs are computed from other fields, where they are not given.
+        styles: Parameters of a run, resolved, that the network takes beside its inputs; it is
+            called with (x, style) then, the style normalized, of shape (batch, style_chan).
 
     Attributes:
         footprint: What the network sees.
+        style_range: Lowest and highest value of each style in the training split, by name.
         settings: How it is applied to whole fields where that is not said.
     """
 
@@ -148,15 +158,24 @@ class Emulator(nn.Module):
         domain: Domain,
         model_spec: Spec | None = None,
         derived: Mapping[str, Derived] | None = None,
+        styles: FieldSet | None = None,
     ) -> None:
         super().__init__()
-        names = (*inputs.names, *targets.names)
+        self.styles = styles or FieldSet(())
+        self.style_range: dict[str, list[float]] = {}
+        names = (*inputs.names, *targets.names, *self.styles.names)
         self.derived: Mapping[str, Derived] = dict(derived or {})
         for name, norm in norms.items():
             if name not in names:
                 raise FieldError(f"a norm is given for {name!r}{near_names(name, names)}")
             if name in targets.names and targets[name].classes and not isinstance(norm, Identity):
                 raise FieldError(f"{name!r} is a label; it has classes, so it takes no norm")
+            others = [need for need in norm.needs if need not in self.styles.names]
+            if others:
+                raise FieldError(
+                    f"the norm of {name!r} depends on {others[0]!r}, which is no style"
+                    f"{near_names(others[0], self.styles.names)}"
+                )
         self.inputs, self.targets = inputs, targets
         self.norms = nn.ModuleList([norms.get(name, Identity()) for name in names])
         self.model = model
@@ -164,7 +183,9 @@ class Emulator(nn.Module):
         if domain.ndim is None:
             raise GeometryError("an emulator needs to know the number of axes of its domain")
         self.domain, self.ndim = domain, domain.ndim
-        self.footprint: Footprint = footprint_of(model, inputs.channels, self.ndim)
+        self.footprint: Footprint = footprint_of(
+            with_any_style(model, self.styles.channels), inputs.channels, self.ndim
+        )
         self.settings = Settings()
         # twice as many outputs as parameters: their log-variances come behind
         twice = getattr(model, "out_chan", None) == 2 * targets.channels
@@ -187,11 +208,14 @@ class Emulator(nn.Module):
 
     def norm(self, name: str) -> Norm:
         """The norm of a field."""
-        norm = self.norms[(*self.inputs.names, *self.targets.names).index(name)]
+        names = (*self.inputs.names, *self.targets.names, *self.styles.names)
+        norm = self.norms[names.index(name)]
         assert isinstance(norm, Norm)
         return norm
 
-    def _side(self, fields: FieldSet, x: Tensor, *, inverse: bool = False) -> Tensor:
+    def _side(
+        self, fields: FieldSet, x: Tensor, style: Tensor | None = None, *, inverse: bool = False
+    ) -> Tensor:
         if x.shape[1] != fields.channels:
             raise FieldError(
                 f"the fields {', '.join(fields.names)} have {fields.channels} channels, but "
@@ -200,26 +224,32 @@ class Emulator(nn.Module):
         parts = []
         for name, channels in fields.slices.items():
             norm, part = self.norm(name), x[:, channels]
-            parts.append(norm.inverse(part) if inverse else norm(part))
+            if norm.needs and style is not None:
+                slices = self.styles.slices
+                known = {need: style[:, slices[need]].flatten() for need in norm.needs}
+                act = norm.inverse_at if inverse else norm.forward_at
+                parts.append(act(part, known))
+            else:
+                parts.append(norm.inverse(part) if inverse else norm(part))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def encode_input(self, x: Tensor) -> Tensor:
-        """Normalize inputs, shape (batch, channel, *space)."""
-        return self._side(self.inputs, x)
+    def encode_input(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        """Normalize inputs, shape (batch, channel, *space); of samples with these styles."""
+        return self._side(self.inputs, x, style)
 
-    def decode_input(self, x: Tensor) -> Tensor:
+    def decode_input(self, x: Tensor, style: Tensor | None = None) -> Tensor:
         """Undo the norms of inputs, shape (batch, channel, *space)."""
-        return self._side(self.inputs, x, inverse=True)
+        return self._side(self.inputs, x, style, inverse=True)
 
-    def encode_target(self, x: Tensor) -> Tensor:
-        """Normalize targets, shape (batch, channel, *space)."""
-        return self._side(self.targets, x)
+    def encode_target(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        """Normalize targets, shape (batch, channel, *space); of samples with these styles."""
+        return self._side(self.targets, x, style)
 
-    def decode_target(self, y: Tensor) -> Tensor:
+    def decode_target(self, y: Tensor, style: Tensor | None = None) -> Tensor:
         """Undo the norms of targets, shape (batch, channel, *space); uncertainties are left out."""
         if self.outputs > 1:
             y = y[:, : self.targets.channels]
-        return self._side(self.targets, y, inverse=True)
+        return self._side(self.targets, y, style, inverse=True)
 
     def decode_spread(self, y: Tensor) -> Tensor | None:
         """Standard deviations of targets, shape (batch, channel), if the network gives them.
@@ -234,12 +264,35 @@ class Emulator(nn.Module):
         above, below = (self._side(self.targets, mean + s, inverse=True) for s in (std, -std))
         return (above - below).abs() / 2
 
-    def forward(self, x: Tensor | Mapping[str, Any]) -> Any:
+    def encode_style(self, style: Tensor) -> Tensor:
+        """Normalize styles, shape (batch, style_chan)."""
+        return self._side(self.styles, style)
+
+    def style_arguments(self, style: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """What the network is called with beside its input.
+
+        Args:
+            style: Physical values, shape (batch, style_chan); None if it takes no styles.
+            dtype: What they are normalized to.
+
+        Raises:
+            FieldError: If styles are missing, or there are others.
+        """
+        if (style is None) != (len(self.styles) == 0):
+            raise FieldError(
+                f"the emulator takes {', '.join(self.styles.names) or 'no'} styles, but "
+                f"{'none were' if style is None else 'some were'} given; they are the second "
+                f"argument, of shape (batch, style)"
+            )
+        return () if style is None else (self.encode_style(style).to(dtype),)
+
+    def forward(self, x: Tensor | Mapping[str, Any], style: Tensor | None = None) -> Any:
         """Physical inputs to physical outputs.
 
         Args:
             x: Either windows of the inputs, a tensor (batch, channel, *space), of which the
                 output keeps what the footprint leaves; or whole fields, as `apply` takes them.
+            style: With windows, physical values of the styles, shape (batch, style_chan).
 
         Returns:
             Windows of the targets, or whole fields.
@@ -249,7 +302,10 @@ class Emulator(nn.Module):
             GeometryError: If shapes do not fit.
         """
         if isinstance(x, Tensor):
-            return self.decode_target(self.model(self.encode_input(x)))
+            more = self.style_arguments(style, x.dtype)
+            return self.decode_target(self.model(self.encode_input(x, style), *more), style)
+        if style is not None:
+            raise FieldError("with whole fields, styles are given by name, as the fields are")
         return self.apply(x)
 
     def apply(
@@ -265,6 +321,8 @@ class Emulator(nn.Module):
         Args:
             fields: An xarray Dataset; or, by name, arrays or tensors of shape (channel, *space) or,
                 of one channel, (*space). What inputs are derived from, instead of them, will do.
+                Styles are numbers by name; of a Dataset, variables without the axes of the grid, or
+                attributes.
             domain: What lies beyond the edges of the fields, if other than in training.
             other_grid: Whether periodic axes and cell size may differ from the training's.
             settings: Memory, tiles, precision, …; default: its own.
@@ -287,17 +345,68 @@ class Emulator(nn.Module):
                     f"-o table.nc` or map2map.predictions.predict_runs"
                 )
             return apply_whole(self, fields)
-        settings = settings or self.settings
-        if isinstance(fields, xr.Dataset):
-            return apply_dataset(self, fields, domain, settings, other_grid=other_grid)
-        if not isinstance(fields, Mapping):
-            raise FieldError(
-                f"whole fields are given by name, {{{self.inputs.names[0]!r}: array}}, or as an "
-                f"xarray Dataset, not as a {type(fields).__name__}"
-            )
-        if domain is not None:
-            domain_of_input(self, domain, other_grid=other_grid)
-        return apply_arrays(self, fields, domain, settings)
+        return apply_fields(self, fields, domain, settings or self.settings, other_grid=other_grid)
+
+    def derivative(
+        self,
+        fields: Any,
+        by: str,
+        *,
+        domain: Domain | None = None,
+        other_grid: bool = False,
+        settings: Settings | None = None,
+    ) -> Any:
+        """The derivative of its targets with respect to a style or an input, of whole fields.
+
+        It is exact, by forward-mode differentiation, and tiled as the targets are.
+
+        Args:
+            fields: As for `apply`.
+            by: Name of the style; or of the input, of which all values in all cells change alike.
+            domain: Likewise.
+            other_grid: Likewise.
+            settings: Likewise.
+
+        Returns:
+            By name, ``TARGET_by_NAME``, as `apply` gives targets: units of the target per unit of
+            what it is derived by.
+
+        Raises:
+            FieldError, GeometryError: As by `apply`.
+        """
+        made = Derivative(self, by)
+        return apply_fields(made, fields, domain, settings or self.settings, other_grid=other_grid)
+
+    def velocity(
+        self,
+        fields: Any,
+        *,
+        Om: float | None = None,
+        domain: Domain | None = None,
+        other_grid: bool = False,
+        settings: Settings | None = None,
+    ) -> Any:
+        """The peculiar velocity [km/s] of displaced particles, from the growth of displacements.
+
+        The targets are comoving displacements [Mpc/h] of particles from where they were at first,
+        and there is a style of the name ``z``, the redshift; see
+        `map2map.physics.cosmology.velocity_from_slope`.
+
+        Args:
+            fields: As for `apply`.
+            Om: Matter density, if there is no style of that name.
+            domain: As for `apply`.
+            other_grid: Likewise.
+            settings: Likewise.
+
+        Returns:
+            By name, ``TARGET_velocity``, as `apply` gives targets.
+
+        Raises:
+            FieldError, GeometryError: As by `apply`.
+        """
+        made = Velocity(self, Om)
+        return apply_fields(made, fields, domain, settings or self.settings, other_grid=other_grid)
 
     def ensemble(
         self,
@@ -341,7 +450,7 @@ class Emulator(nn.Module):
 
     def card(self) -> Card:
         """What the emulator says about itself."""
-        names = (*self.inputs.names, *self.targets.names)
+        names = (*self.inputs.names, *self.targets.names, *self.styles.names)
         return Card(
             format=FORMAT,
             inputs=self.inputs.as_dicts(),
@@ -354,6 +463,8 @@ class Emulator(nn.Module):
             scores=self.scores,
             versions=self.versions,
             derived={name: describe(how) for name, how in self.derived.items()},
+            styles=self.styles.as_dicts(),
+            style_range=self.style_range,
         )
 
     def save(self, path: Path | str) -> None:
@@ -434,7 +545,7 @@ class Emulator(nn.Module):
             name: build(spec, trust=trust, callback_at=callback_at)
             for name, spec in card.norms.items()
         }
-        fields = [str(entry.get("name")) for entry in (*card.inputs, *card.targets)]
+        fields = [str(entry.get("name")) for entry in (*card.inputs, *card.targets, *card.styles)]
         if set(norms) != set(fields) or not all(isinstance(n, Norm) for n in norms.values()):
             raise ArtefactError(
                 f"the card of {path} has norms of {', '.join(norms) or 'nothing'}, but its fields "
@@ -453,12 +564,35 @@ class Emulator(nn.Module):
             Domain(**card.grid),
             card.model,
             derived,
+            FieldSet.from_dicts(card.styles),
         )
+        emulator.style_range = card.style_range
         check_channels(path, emulator)
         check_footprint(path, card.footprint, emulator.footprint)
         emulator.training_record, emulator.scores = card.training, card.scores
         emulator.versions = card.versions
         return emulator
+
+
+def apply_fields(
+    emulator: Applicable,
+    fields: Any,
+    domain: Domain | None,
+    settings: Settings,
+    *,
+    other_grid: bool,
+) -> Any:
+    """Apply an emulator, or its derivative, to a Dataset or to arrays by name."""
+    if isinstance(fields, xr.Dataset):
+        return apply_dataset(emulator, fields, domain, settings, other_grid=other_grid)
+    if not isinstance(fields, Mapping):
+        raise FieldError(
+            f"whole fields are given by name, {{{emulator.inputs.names[0]!r}: array}}, or as an "
+            f"xarray Dataset, not as a {type(fields).__name__}"
+        )
+    if domain is not None:
+        domain_of_input(emulator, domain, other_grid=other_grid)
+    return apply_arrays(emulator, fields, domain, settings)
 
 
 def check_channels(path: Path | str, emulator: Emulator) -> None:

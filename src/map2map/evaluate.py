@@ -32,8 +32,10 @@ from map2map.metrics import Pointwise
 from map2map.metrics.base import slabs
 from map2map.metrics.ensembles import EnsembleScores, crps_score, slabs_of
 from map2map.noise import draws_noise
+from map2map.patterns import some
 from map2map.runs import Runs, distinct_names
 from map2map.scores import Joint, Table, middle, with_summary
+from map2map.styles import outside
 from map2map.tiling import valid_domain
 from map2map.typing import Array, Shape
 
@@ -218,6 +220,7 @@ class Evaluation:
         self.masked_fields: set[str] = set()
         self.ensembles: dict[str, EnsembleScores] = {}
         self.draws = draws_noise(emulator)
+        self.outside: dict[str, list[str]] = {}
 
     def grid_of(self, run: int) -> Grid:
         """The grid of the targets of a run."""
@@ -265,14 +268,14 @@ class Evaluation:
 
         Members are kept on disk, but for the first and the mean.
         """
-        count = self.options.members or 1
+        count, styles = self.options.members or 1, self.styles_of(run)
         first: Mapping[str, Array] = {}
         sums: dict[str, NDArray[np.float64]] = {}
         members: dict[str, list[Array]] = {}
         start = time.perf_counter()
         seed = self.options.seed + run * count if self.draws else 0
         for member in range(count):
-            outputs = predict(self.emulator, inputs, seed + member)
+            outputs = predict(self.emulator, {**inputs, **styles}, seed + member)
             if count == 1:
                 break
             first = first or outputs
@@ -291,6 +294,13 @@ class Evaluation:
             return {EMULATOR: outputs}, {}
         mean = {name: (total / count).astype(np.float32) for name, total in sums.items()}
         return {EMULATOR: first, MEAN: mean}, members
+
+    def styles_of(self, run: int) -> dict[str, Any]:
+        """The styles of a run; notes those outside the range of the training."""
+        values = self.runs.styles_of(run)
+        for text in outside(self.emulator, values):
+            self.outside.setdefault(text, []).append(self.names[run])
+        return dict(values)
 
     def excluded(self, run: int) -> NDArray[np.bool_] | None:
         """Cells that are not to be scored, shape (*space)."""
@@ -529,9 +539,15 @@ class Evaluation:
             log.info("without spectra where %s", " and ".join(reasons))
         missing = {"spectra_missing": " and ".join(reasons)} if reasons else {}
         members = {} if self.options.members is None else {"members": self.options.members}
+        beyond = "; ".join(
+            f"{text} ({some(runs, 3)})" for text, runs in sorted(self.outside.items())
+        )
+        if beyond:
+            log.warning("styles outside the training's range: %s", beyond)
         return {
             **missing,
             **members,
+            **({"styles_outside": beyond} if beyond else {}),
             "spacing": "unknown" if self.grid.spacing is None else list(self.grid.spacing),
             "periodic": [int(wraps) for wraps in self.wraps],
         }

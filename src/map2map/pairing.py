@@ -9,7 +9,7 @@ from map2map.fields import Field
 from map2map.patterns import Files, Found
 from map2map.told import Told
 
-__all__ = ["Patterns", "Run", "check_kinds", "check_names", "paired"]
+__all__ = ["Patterns", "Run", "check_kinds", "check_names", "check_styles", "paired"]
 
 Patterns = Mapping[str, str | list[str] | Files | Told | float]
 """For each field, where its files are, or its value if it is the same everywhere; for a label or
@@ -82,7 +82,10 @@ def check_kinds(inputs: Sequence[Field], patterns: Patterns, told: Mapping[str, 
     """Refuse labels that are inputs, and files and places that are mistaken for each other."""
     for one in inputs:
         if one.of_run:
-            raise FieldError(f"the {one.kind} {one.name!r} can be learnt, but is no input")
+            raise FieldError(
+                f"the {one.kind} {one.name!r} can be learnt, but is no input"
+                + ("; declare it among the `styles`" if one.kind == "parameter" else "")
+            )
     for name, entry in patterns.items():
         if isinstance(entry, Told) and name not in told:
             raise FieldError(
@@ -94,6 +97,22 @@ def check_kinds(inputs: Sequence[Field], patterns: Patterns, told: Mapping[str, 
                 f"{name!r} is told of whole runs, so it has no files of its own: give a value, "
                 f"or placeholder, attribute, coordinate or table"
             )
+
+
+def check_styles(styles: Sequence[Field], others: Sequence[Field]) -> None:
+    """Refuse styles that are no parameters, or inputs or targets as well.
+
+    Raises:
+        FieldError: If there are such.
+    """
+    for one in styles:
+        if one.kind != "parameter":
+            raise FieldError(
+                f"the style {one.name!r} is of kind {one.kind}; a style is a number of each run, "
+                f"so declare it with `kind: parameter`"
+            )
+        if any(one.name == other.name for other in others):
+            raise FieldError(f"{one.name!r} is a style, and an input or target, too; name it once")
 
 
 def check_names(names: list[str], needs: list[str], patterns: Patterns) -> None:

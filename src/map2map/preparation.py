@@ -22,7 +22,7 @@ from map2map.errors import (
     near_names,
 )
 from map2map.grids import Domain
-from map2map.norms import Norm
+from map2map.norms import Norm, Standardize
 from map2map.runs import Runs
 from map2map.specs import Spec, describe, describe_call
 from map2map.windows import crop_window
@@ -91,7 +91,7 @@ def make_emulator(
 
     Raises:
         FieldError: If the model cannot be made for them.
-        RecipeError: If there are several outputs for what is no parameter.
+        RecipeError: If there are several outputs for what is no parameter, or styles for such.
     """
     if outputs > 1 and any(field.kind != "parameter" for field in runs.targets):
         raise RecipeError(
@@ -99,20 +99,43 @@ def make_emulator(
             f"have, but {', '.join(runs.targets.names)} are not all parameters"
         )
     channels = runs.inputs.channels, outputs * runs.targets.channels
+    if len(runs.styles) and runs.targets.of_run:
+        raise RecipeError(
+            f"the styles {', '.join(runs.styles.names)} are for networks that give fields, but "
+            f"{', '.join(runs.targets.names)} are numbers of whole runs; leave `styles` out"
+        )
+    # only then, because few models know of them
+    style: dict[str, Any] = {"style_chan": runs.styles.channels} if len(runs.styles) else {}
+    asked = (model_arguments or {}).get("style_chan") or 0
+    if asked not in (0, runs.styles.channels):
+        raise RecipeError(
+            f"`style_chan` of the model is {asked}, but `styles` has {runs.styles.channels} "
+            f"numbers; leave it out, it is filled in"
+        )
     try:
-        model = make_model(*channels, ndim=runs.ndim)
+        model = make_model(*channels, ndim=runs.ndim, **style)
     except M2MError:
         raise
     except TypeError as error:
         raise FieldError(
             f"the model cannot be made for {channels[0]} input and {channels[1]} output "
-            f"channels on {runs.ndim} axes: {error}"
+            f"channels on {runs.ndim} axes"
+            + (f" with {style['style_chan']} styles" if style else "")
+            + f": {error}"
         ) from error
     if options.init_weight_std is not None:
         draw_weights(model, options.init_weight_std)
-    spec = model_spec(model, channels, runs.ndim, model_arguments)
+    known = None if model_arguments is None else model_arguments | style
+    spec = model_spec(model, channels, runs.ndim, known)
     made = replace(domain, ndim=runs.ndim)
-    emulator = Emulator(runs.inputs, runs.targets, norms, model, made, spec, runs.derived)
+    norms = {name: Standardize(constants=True) for name in runs.styles.names} | norms
+    emulator = Emulator(
+        runs.inputs, runs.targets, norms, model, made, spec, runs.derived, styles=runs.styles
+    )
+    emulator.style_range = {
+        name: [float(runs.style_numbers[:, k].min()), float(runs.style_numbers[:, k].max())]
+        for k, name in enumerate(runs.styles.names)
+    }
     if options.channels_last:
         emulator.model.to(memory_format=channels_last(runs.ndim))  # type: ignore[call-overload]
     return emulator
@@ -182,7 +205,7 @@ def take_up(
 
 def fit_norms(emulator: Emulator, data: Any, trainer: pl.Trainer) -> None:
     """Fit the norms that are not yet, on the training split; once, not by every process."""
-    for name in (*emulator.inputs.names, *emulator.targets.names):
+    for name in (*emulator.inputs.names, *emulator.targets.names, *emulator.styles.names):
         norm = emulator.norm(name)
         if norm.fitted:
             continue

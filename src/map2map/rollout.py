@@ -272,9 +272,12 @@ def valid_times(axis: Axis | None, frame: int | None, step: str | int, steps: in
 
 
 def inputs_of(emulator: Emulator, runs: Runs, run: int) -> dict[str, Array]:
-    """All inputs of a run."""
+    """All inputs of a run, and its styles, which stay what they are."""
     shape = runs.shape_of(run)
-    return {name: read_field(runs, name, run, shape) for name in emulator.inputs.names}
+    fields = {name: read_field(runs, name, run, shape) for name in emulator.inputs.names}
+    return fields | {
+        name: np.full((), value, np.float32) for name, value in runs.styles_of(run).items()
+    }
 
 
 def later_truths(
@@ -305,7 +308,14 @@ def later_truths(
             targets.append(replace(emulator.targets[target], name=key))
             files = replace(entry, variable=entry.variable or name, later=many(step, k))
             places[key] = files
-    return Runs(list(emulator.inputs), targets, places, emulator.domain, derived=emulator.derived)
+    return Runs(
+        list(emulator.inputs),
+        targets,
+        places,
+        emulator.domain,
+        derived=emulator.derived,
+        styles=list(emulator.styles),
+    )
 
 
 def lead_scores(

@@ -19,6 +19,7 @@ from map2map.pairing import (
     Run,
     check_kinds,
     check_names,
+    check_styles,
     paired,
 )
 from map2map.patterns import Files, Found, distinct_names, split_channels
@@ -53,6 +54,7 @@ class Runs:
             without its channels.
         scale_factor: Target cells per input cell and axis.
         derived: How fields without files are computed.
+        styles: Parameters of the runs that the network sees beside its inputs.
 
     Raises:
         SourceError: If no file matches, a file is unreadable, or counts differ between fields.
@@ -64,6 +66,8 @@ class Runs:
         groups: A run for each simulation, or frame of it, that is not cut into planes.
         numbers: Labels and parameters of the runs, shape (group, channel); None if the targets are
             fields.
+        styles: The styles, resolved.
+        style_numbers: Their values, shape (group, style).
         chosen: Which of all groups there are these are; None: all.
     """
 
@@ -78,11 +82,13 @@ class Runs:
         *,
         scale_factor: int = 1,
         derived: Mapping[str, Derived] | None = None,
+        styles: Sequence[Field] = (),
     ) -> None:
         self.domain = domain or Domain()
         names = list(dict.fromkeys(f.name for f in (*inputs, *targets) if not f.of_run))
-        told = {f.name: patterns.get(f.name) for f in targets if f.of_run}
+        told = {f.name: patterns.get(f.name) for f in (*targets, *styles) if f.of_run}
         check_kinds(inputs, patterns, told)
+        check_styles(styles, (*inputs, *targets))
         patterns = {name: entry for name, entry in patterns.items() if name not in told}
         # files win over what is computed
         computed, stored = resolve(names, derived or {}, patterns)
@@ -121,10 +127,11 @@ class Runs:
         read = dict.fromkeys((*names, *needs))
         self._channels = {name: self._stored(name, self.runs[0]).channels for name in read}
         self._check_shapes()
-        self.inputs, self.targets = (
-            FieldSet(tuple(self._resolved(f) for f in side)) for side in (inputs, targets)
+        self.inputs, self.targets, self.styles = (
+            FieldSet(tuple(self._resolved(f) for f in side)) for side in (inputs, targets, styles)
         )
-        self.numbers = self._numbers(told, found) if told else None
+        self.numbers = self._numbers(targets, told, found) if self.targets.of_run else None
+        self.style_numbers = self._numbers(styles, told, found)
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -148,6 +155,7 @@ class Runs:
             ]
         if self.numbers is not None:
             part.numbers = self.numbers[list(groups)]
+        part.style_numbers = self.style_numbers[list(groups)]
         part.shape, part._checked, part.chosen = part.shape_of(0), {}, list(groups)
         return part
 
@@ -185,6 +193,11 @@ class Runs:
         found = [run.found[self.reference] for run in self.groups]
         common = Path(os.path.commonpath([one.path.parent for one in found]))
         return [f"{one.path.relative_to(common)}:{one.variable or ''}" for one in found]
+
+    def styles_of(self, run: int) -> dict[str, float]:
+        """The styles of a run, by name."""
+        row = self.style_numbers[self.runs[run].group]
+        return dict(zip(self.styles.names, map(float, row), strict=True))
 
     def directions(self, run: int) -> Shape:
         """Whether the coordinates of a run's axes ascend (1) or descend (-1); 1 if not known."""
@@ -280,9 +293,14 @@ class Runs:
             )
 
     def _numbers(
-        self, told: Mapping[str, object], found: Mapping[str, list[Found]]
+        self,
+        fields: Sequence[Field],
+        told: Mapping[str, object],
+        found: Mapping[str, list[Found]],
     ) -> NDArray[np.float32]:
         """Labels and parameters of all groups."""
+        if not fields:
+            return np.empty((len(self.groups), 0), np.float32)
         order = {id(entry): k for k, entry in enumerate(found[self.reference])}
         known = [
             Known(
@@ -294,7 +312,7 @@ class Runs:
             )
             for run in self.groups
         ]
-        columns = [numbers(one, told[one.name], known) for one in self.targets]  # type: ignore[arg-type]
+        columns = [numbers(one, told[one.name], known) for one in fields]  # type: ignore[arg-type]
         return np.concatenate(columns, axis=1)
 
     def _coordinate(self, run: Run) -> float | None:

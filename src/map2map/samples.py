@@ -349,6 +349,12 @@ class SampleDataset:
         row: NDArray[np.float32] = self.runs.numbers[self.runs.runs[run].group]
         return row
 
+    def styles(self, index: int) -> NDArray[np.float32]:
+        """Styles of a sample, shape (style,); see `Runs.style_numbers`."""
+        run, _ = self.locate(index)
+        row: NDArray[np.float32] = self.runs.style_numbers[self.runs.runs[run].group]
+        return row
+
     def _read(
         self, run: int, side: int, window: Window, grid: Grid, out: NDArray[np.float32]
     ) -> None:

@@ -55,6 +55,8 @@ class Task(pl.LightningModule):
         schedule: How the learning rate changes.
         options: How the network is set up.
         training: How a batch becomes a loss, if not by comparing output and target alone.
+        styles: Parameters of a run that the network sees beside its inputs, such as a redshift; by
+            default they are standardized.
     """
 
     def __init__(  # noqa: PLR0913 - the keys of a recipe
@@ -68,9 +70,10 @@ class Task(pl.LightningModule):
         schedule: Schedule | None = None,
         options: Options | None = None,
         training: Training | None = None,
+        styles: list[Field] | None = None,
     ) -> None:
         super().__init__()
-        self.inputs, self.targets = inputs, targets
+        self.inputs, self.targets, self.styles = inputs, targets, styles or []
         self.make_model, self.norms = model, norms or {}
         self.loss: nn.Module = loss or default_loss(targets)
         self.make_optimizer = optimizer or torch.optim.AdamW
@@ -99,6 +102,7 @@ class Task(pl.LightningModule):
         self.examples: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         self.tallies: dict[str, Tally] = {}
         self.fits: dict[str, FieldTally] = {}
+        self._style: Tensor | None = None  # physical, of the batch under way
         self.line: MeanLine | None = None
         self.average: Average | None = None
         self._average_state: dict[str, Any] | None = None
@@ -125,13 +129,13 @@ class Task(pl.LightningModule):
             self._learns_by_itself(model)
         network = torch.compile(model) if self.options.compile else model
         # in a tuple, so that its weights are not listed a second time
-        self._network: tuple[Callable[[Tensor], Tensor]] = (network,)
+        self._network: tuple[Callable[..., Tensor]] = (network,)
         if runs.targets.of_run:
             decode = self.emulator.decode_target
             self.tallies = {split: Tally(runs.targets, decode) for split in ("train", "val")}
             self.line = MeanLine(runs.targets, runs.inputs.channels)
         elif not self.way.teaches_itself:
-            self.fits = {"val": FieldTally(runs.targets, self.emulator.decode_target)}
+            self.fits = {"val": FieldTally(runs.targets, self._decoded)}
         return self.emulator
 
     def _learns_by_itself(self, model: nn.Module) -> None:
@@ -158,7 +162,7 @@ class Task(pl.LightningModule):
         Args:
             data: A `map2map.data.FieldData`.
         """
-        runs = data.open(self.inputs, self.targets)
+        runs = data.open(self.inputs, self.targets, self.styles)
         emulator = self.build(runs, data.domain)
         if self._resumed is not None:
             take_up(emulator, self._identity(emulator), *self._resumed)
@@ -192,10 +196,11 @@ class Task(pl.LightningModule):
 
     def _identity(self, emulator: Emulator) -> dict[str, Any]:
         """What must be the same when a state is resumed."""
-        names = (*emulator.inputs.names, *emulator.targets.names)
+        names = (*emulator.inputs.names, *emulator.targets.names, *emulator.styles.names)
         return {
             "inputs": [f"{f.name} [{f.units}] ({f.kind})" for f in emulator.inputs],
             "targets": [f"{f.name} [{f.units}] ({f.kind})" for f in emulator.targets],
+            "styles": [f"{f.name} [{f.units}]" for f in emulator.styles],
             "norms": [type(emulator.norm(name)).__name__ for name in names],
             "loss": type(self.loss).__name__,
         }
@@ -240,7 +245,7 @@ class Task(pl.LightningModule):
         """
         emulator = self.built
         x, y = self.normalized(batch)
-        output = self._network[0](x)
+        output = self._network[0](x, *emulator.style_arguments(self._style, x.dtype))
         if emulator.targets.of_run:
             check_reduced(output, y, emulator)
         else:
@@ -252,7 +257,8 @@ class Task(pl.LightningModule):
         """Normalized inputs, as the network takes them, and targets, with what was drawn."""
         emulator = self.built
         physical_x, physical_y = batch.settle()
-        x, y = emulator.encode_input(physical_x), emulator.encode_target(physical_y)
+        style = self._style = batch.styles()
+        x, y = emulator.encode_input(physical_x, style), emulator.encode_target(physical_y, style)
         if self.line is not None and self.training and self.current_epoch == 0:
             self.line.add(x, y)
         x, y = self._varied(x, y, batch)
@@ -267,6 +273,10 @@ class Task(pl.LightningModule):
         """The inputs of a step on the cells of its output, (batch, channel, *space)."""
         space = tuple(output.shape[2:])
         return beside_output(x, space, batch.dataset, self.built, aligned=self._aligned)
+
+    def _decoded(self, y: Tensor) -> Tensor:
+        """Physical targets, of the batch of the step before."""
+        return self.built.decode_target(y, self._style)
 
     def _varied(self, x: Tensor, y: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Normalized inputs and targets with what was drawn for them."""
@@ -389,10 +399,11 @@ class Task(pl.LightningModule):
         emulator = self.built
         if not emulator.targets.of_run:
             x = self.beside_output(x[:1], output, batch)
+        style = None if self._style is None else self._style[:1]
         physical = (
-            emulator.decode_input(x[:1].float()),
-            emulator.decode_target(output[:1].detach().float()),
-            emulator.decode_target(y[:1].float()),
+            emulator.decode_input(x[:1].float(), style),
+            emulator.decode_target(output[:1].detach().float(), style),
+            emulator.decode_target(y[:1].float(), style),
         )
         self.examples[split] = tuple(t[0].cpu() for t in physical)  # type: ignore[assignment]
 
@@ -452,6 +463,8 @@ class Task(pl.LightningModule):
                 (self.built.inputs, self.built.targets), batch.settle(), strict=True
             ):
                 for name, channels in fields.slices.items():
+                    if self.built.norm(name).needs:
+                        continue
                     normal = self.built.norm(name)(values[:, channels])
                     bad = int((~torch.isfinite(normal)).sum())
                     if bad:

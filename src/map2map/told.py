@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from glob import glob, has_magic
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,9 @@ class Told:
         coordinate: Whether it is the coordinate of the run's frame: a time, say.
         table: A CSV file with a header. Rows are found by the columns that are named like
             placeholders; without such a column, there is a row for every file, in their order.
-        column: Column of the table; by default the field's own name.
+            Or a ``.npy`` file of shape (file, column), or (file); or, with wildcards, such a file
+            for every file, of shape (column), in the order of their names.
+        column: Column of the table; by default the field's own name, and of npy files the only one.
         scale: What a parameter is multiplied by.
         offset: What is added to it then.
     """
@@ -35,7 +38,7 @@ class Told:
     attribute: str | None = None
     coordinate: bool = False
     table: str | None = None
-    column: str | None = None
+    column: str | int | None = None
     scale: float = 1.0
     offset: float = 0.0
 
@@ -111,7 +114,10 @@ def texts_of(
     if not isinstance(told, Told):
         return [(told, run) for run in runs]
     if told.table is not None:
-        row = table(told.table, told.column or field.name, runs)
+        if told.table.endswith(".npy"):
+            values = array(told.table, told.column, field, runs)
+            return [(values[run.file], run) for run in runs]
+        row = table(told.table, str(told.column or field.name), runs)
         return [(row(run), run) for run in runs]
     found = []
     for run in runs:
@@ -170,6 +176,66 @@ def table(path: str, column: str, runs: Sequence[Known]) -> Callable[[Known], st
         return found[wanted]
 
     return row
+
+
+def array(
+    path: str, column: str | int | None, field: Field, runs: Sequence[Known]
+) -> NDArray[np.float64]:
+    """What an npy file, or one for every file, says of the files.
+
+    Returns:
+        Shape (file).
+
+    Raises:
+        SourceError: If it cannot be read, or has other rows or columns.
+    """
+    paths = (
+        [Path(path)]
+        if not has_magic(path)
+        else [
+            Path(p)
+            for p in sorted(glob(path))  # noqa: PTH207
+        ]
+    )
+    files = len({run.file for run in runs})
+    if has_magic(path) and len(paths) != files:
+        raise SourceError(
+            f"{len(paths)} files match {path}, which tell {field.name!r}, for {files} files of "
+            f"fields; there is one for each"
+        )
+    rows = []
+    for one in paths:
+        try:
+            rows.append(np.load(one, allow_pickle=False))
+        except (OSError, ValueError) as error:
+            raise SourceError(f"cannot read the table {one}: {error}") from error
+        if rows[-1].dtype.kind not in "fiub":
+            raise SourceError(f"the table {one} holds {rows[-1].dtype}, not numbers")
+    if has_magic(path):
+        if len({row.shape for row in rows}) > 1 or rows[0].ndim > 1:
+            raise SourceError(
+                f"the files {path} have the shapes {sorted({row.shape for row in rows})}; all have "
+                f"as many columns: (column)"
+            )
+        values = np.stack([row.reshape(-1) for row in rows])
+    else:
+        values = rows[0][:, None] if rows[0].ndim == 1 else rows[0]
+    if values.ndim != 2 or len(values) != files:
+        raise SourceError(
+            f"the table {path} has shape {rows[0].shape} for {files} files; it has a row for each: "
+            f"({files}, column)"
+        )
+    count = values.shape[1]
+    if column is None and count == 1:
+        column = 0
+    if not str(column).isdecimal() or int(str(column)) >= count:
+        asked = "no `column` is given" if column is None else f"`column` {column!r} is asked for"
+        raise SourceError(
+            f"the table {path} has {count} columns, and {asked} for {field.name!r}; it is a number "
+            f"from 0 to {count - 1}"
+        )
+    chosen: NDArray[np.float64] = values[:, int(str(column))]
+    return chosen
 
 
 def class_number(field: Field, text: object, where: str, placeholder: str | None = None) -> int:

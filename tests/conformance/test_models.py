@@ -64,6 +64,8 @@ def small(name, ndim, in_chan=2, out_chan=3, **wanted):
     if name in REDUCING or ndim == 3:
         wanted["levels"] = 2
     # channels as the lowest of 8 levels, which are enough for any U-Net
+    if name == "StyledVNet":
+        wanted["depth"] = 1 if ndim == 3 else 2
     wanted["inputs"], wanted["outputs"] = ([Profile(n, above=8 - n)] for n in (in_chan, out_chan))
     wanted["heads"] = 2
     # the smallest that fit
@@ -453,6 +455,7 @@ class TestEveryModel:
         asked = {"ndim", "width", "inputs", "outputs", "heads"}
         asked |= {"levels", "size"} if name in REDUCING else set()
         asked |= {"dropout"} if name in GRAPHS else set()
+        asked |= {"depth"} if name == "StyledVNet" else set()
         assert {k: card[k] for k in defaults if k not in asked} == {
             k: v for k, v in defaults.items() if k not in asked
         }

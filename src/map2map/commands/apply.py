@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from map2map.apply import Job, Report, Work, apply_files, check, emulator_at, jobs_of
+from map2map.apply import Job, Report, Slope, Work, apply_files, check, emulator_at, jobs_of
 from map2map.arrays import Settings, require_noise
 from map2map.commands.apply_runs import apply_told
 from map2map.commands.arguments import WHERE, add_only, as_learnt, inputs_at
@@ -41,7 +41,11 @@ the halo that its outputs see, so the tiles do not show in the result.
 
   m2m apply emulator.safetensors linear=za_05.npy -o emulated.npy
   m2m apply emulator.safetensors 'runs/*.nc' -o 'out/{{run}}.zarr' --memory 4GiB
+  m2m apply styled.safetensors linear=za_05.npy z=0.5 Om=0.3 -o emulated.npy
   torchrun --nproc-per-node 4 -m map2map.cli apply ...      several GPUs or processes
+
+Styles are NAME=NUMBER, NAME=TABLE.csv, NAME=TABLE.npy::COLUMN, 'NAME={{PLACEHOLDER}}' of the
+pattern or NAME=@ATTRIBUTE of the files; those not given are told as in training.
 
 Emulators of labels and parameters of whole runs write a table, NAME.nc or NAME.csv: a row for
 each frame or plane, and for each run.
@@ -82,6 +86,7 @@ def main(argv: Sequence[str]) -> int:
         tuple(options.trust or ()),
         options.callback_at,
         options.members,
+        slope_of(options),
     )
     check_asked(options, emulator)
     keep_freed_memory()
@@ -180,12 +185,36 @@ def make_parser() -> argparse.ArgumentParser:
     speed.add_argument("--check", type=int, metavar="N",
                        help="compute N random windows again in float64 and tell how far off the "
                        "output is")
+    slope = parser.add_argument_group("how the targets change, instead of them")
+    slope.add_argument("--derivative", metavar="NAME",
+                       help="write TARGET_by_NAME, the derivative of each target by a style, or by "
+                       "an input of which all values change alike")
+    slope.add_argument("--velocity", action="store_true",
+                       help="write TARGET_velocity in km/s, of displacements in Mpc/h and an "
+                       "emulator with a style z")
+    slope.add_argument("--Om", type=float, metavar="NUMBER",
+                       help="matter density for --velocity, if there is no style Om")
     code = parser.add_argument_group("code of your own that the emulator needs")
     code.add_argument("--trust", action="append", metavar="MODULE",
                       help="import path that its card may import")
     code.add_argument("--callback-at", type=Path, metavar="FOLDER", help="folder of your modules")
     # fmt: on
     return parser
+
+
+def slope_of(options: argparse.Namespace) -> Slope | None:
+    """What is to be computed instead of the targets.
+
+    Raises:
+        RecipeError: If options contradict each other.
+    """
+    if options.derivative and options.velocity:
+        raise RecipeError("--derivative and --velocity are two outputs; run the command twice")
+    if options.Om is not None and not options.velocity:
+        raise RecipeError("--Om is for --velocity; styles are given as NAME=NUMBER")
+    if options.velocity:
+        return Slope(None, options.Om)
+    return None if options.derivative is None else Slope(options.derivative)
 
 
 def best_device() -> str:

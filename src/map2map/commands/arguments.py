@@ -13,6 +13,7 @@ from map2map.patterns import split_channels
 from map2map.readers import resolve
 from map2map.runs import Files, Patterns
 from map2map.sources import open_source
+from map2map.told import Told
 
 if TYPE_CHECKING:  # which imports torch
     from map2map.emulator import Emulator
@@ -25,6 +26,7 @@ __all__ = [
     "files_at",
     "inputs_at",
     "only_of",
+    "styles_at",
     "with_only",
 ]
 
@@ -198,10 +200,67 @@ def files_at(places: Sequence[str], names: Sequence[str]) -> Mapping[str, Files]
     return files
 
 
+def styles_at(
+    places: Sequence[str], emulator: "Emulator"
+) -> tuple[list[str], dict[str, Files | Told | float]]:
+    """What was typed of styles, and the other arguments.
+
+    ``NAME=NUMBER``; ``NAME=TABLE.csv`` or ``NAME=TABLE.npy`` with ``::COLUMN`` behind it;
+    ``NAME={placeholder}``, ``NAME=@attribute``. A style that is not given is told as in training.
+
+    Args:
+        places: The arguments.
+        emulator: Whose styles.
+
+    Raises:
+        RecipeError: If a style is given twice, or not told at all.
+    """
+    rest, found = [], {}
+    for place in places:
+        name, equals, text = place.partition("=")
+        if not equals or name not in emulator.styles.names:
+            rest.append(place)
+            continue
+        if name in found:
+            raise RecipeError(f"the style {name!r} is given twice")
+        found[name] = style_told(name, text)
+    data = emulator.training_record.get("recipe", {}).get("data") or {}
+    before = data.get("train") or {}
+    for name in emulator.styles.names:
+        told = before.get(name)
+        if name not in found and told is not None:
+            found[name] = Told(**told) if isinstance(told, Mapping) else told
+    return rest, {name: found[name] for name in emulator.styles.names if name in found}
+
+
+def style_told(name: str, text: str) -> Told | float:
+    """Where a style is told.
+
+    >>> style_told("z", "0.5"), style_told("z", "table.csv::redshift").column
+    (0.5, 'redshift')
+    >>> style_told("z", "{redshift}").placeholder, style_told("z", "@z").attribute
+    ('redshift', 'z')
+    """
+    path, _, column = text.partition("::")
+    if text.startswith("{") and text.endswith("}"):
+        return Told(placeholder=text[1:-1])
+    if text.startswith("@"):
+        return Told(attribute=text[1:])
+    if path.endswith((".csv", ".npy")):
+        return Told(table=path, column=column or None)
+    number = as_number(text)
+    if number is None:
+        raise RecipeError(
+            f"{name}={text} tells no style: give {name}=NUMBER, {name}=TABLE.csv, "
+            f"{name}=TABLE.npy::COLUMN, '{name}={{PLACEHOLDER}}' or {name}=@ATTRIBUTE"
+        )
+    return number
+
+
 def inputs_at(
     places: Sequence[str], emulator: "Emulator", others: Sequence[str] = ()
-) -> Mapping[str, Files | float]:
-    """Where the fields are that an emulator has to be given.
+) -> Mapping[str, Files | Told | float]:
+    """Where the fields and styles are that an emulator has to be given.
 
     Args:
         places: As for `fields_at`.
@@ -209,10 +268,14 @@ def inputs_at(
         others: More fields that are needed, such as its targets; instead of those that are
             computed, what they are computed from.
     """
+    styles: dict[str, Files | Told | float] = {}
+    if len(emulator.styles):
+        places, styles = styles_at(places, emulator)
     given = {place.partition("=")[0] for place in places if "=" in place}
     beside = resolve(others, emulator.derived, given)[1]
     names = dict.fromkeys((*emulator.needed(given), *beside))
-    return fields_at(places, list(names), [n for n in emulator.derived if n in given])
+    fields = fields_at(places, list(names), [n for n in emulator.derived if n in given])
+    return {**fields, **styles}
 
 
 def as_number(text: str) -> float | None:

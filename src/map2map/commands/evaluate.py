@@ -165,6 +165,7 @@ def runs_of(
         emulator.domain,
         scale_factor=emulator.footprint.scale,
         derived=emulator.derived,
+        styles=list(emulator.styles),
     )
     return runs, patterns
 

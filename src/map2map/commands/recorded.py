@@ -68,6 +68,7 @@ def recorded_runs(
         emulator.domain,
         scale_factor=emulator.footprint.scale,
         derived=emulator.derived,
+        styles=list(emulator.styles),
     )
     if how:
         parts = runs.split(Split(**how))

@@ -68,7 +68,12 @@ def main(argv: Sequence[str]) -> int:
     with progress() as track:
         if options.output is not None:
             runs = Runs(
-                list(emulator.inputs), [], patterns, emulator.domain, derived=emulator.derived
+                list(emulator.inputs),
+                [],
+                patterns,
+                emulator.domain,
+                derived=emulator.derived,
+                styles=list(emulator.styles),
             )
             write_rollout(
                 emulator,

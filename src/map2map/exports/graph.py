@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
 import torch
@@ -20,7 +20,7 @@ from map2map.footprints import Footprint
 from map2map.noise import draws_noise
 from map2map.typing import Shape
 
-__all__ = ["PhysicalGraph", "example", "example_sizes", "metadata", "quiet", "trace"]
+__all__ = ["PhysicalGraph", "arguments", "example", "example_sizes", "metadata", "quiet", "trace"]
 
 PREFIX = "map2map"
 
@@ -40,7 +40,11 @@ class PhysicalGraph(nn.Module):
 
     def __init__(self, emulator: Emulator) -> None:
         super().__init__()
-        for name in (*emulator.inputs.names, *emulator.targets.names):
+        for name in (
+            *emulator.inputs.names,
+            *emulator.targets.names,
+            *emulator.styles.names,
+        ):
             if not emulator.norm(name).fitted:
                 raise ArtefactError(
                     f"the norm of field {name!r} has no statistics yet; train the emulator, or "
@@ -54,13 +58,21 @@ class PhysicalGraph(nn.Module):
         self.emulator = copy.deepcopy(emulator).cpu().float().eval().requires_grad_(False)
 
     def forward(self, fields: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Map tensors (batch, channel, *space) to tensors (batch, channel, *smaller space)."""
-        parts = [fields[name] for name in self.emulator.inputs.names]
-        y: Tensor = self.emulator(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
+        """Map tensors (batch, channel, *space) to tensors (batch, channel, *smaller space).
+
+        Styles are tensors (batch, 1).
+        """
+        y: Tensor = self.emulator(*arguments(self.emulator, fields))
         slices = self.emulator.targets.slices
         if len(slices) == 1:
             return dict.fromkeys(slices, y)
         return {name: y[:, channels] for name, channels in slices.items()}
+
+
+def arguments(emulator: Emulator, fields: Mapping[str, Tensor]) -> list[Tensor]:
+    """What an emulator is called with: its inputs, and its styles if it has any."""
+    sides = [[fields[name] for name in side.names] for side in (emulator.inputs, emulator.styles)]
+    return [parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) for parts in sides if parts]
 
 
 @contextlib.contextmanager
@@ -102,9 +114,15 @@ def example(emulator: Emulator, batch: int, size: Shape) -> dict[str, Tensor]:
         z = torch.randn(batch, field_channels(field), *size, generator=generator)
         with torch.no_grad():
             norm = copy.deepcopy(emulator.norm(field.name)).cpu()
+            middle = {name: sum(ends) / 2 for name, ends in emulator.style_range.items()}
+            norm = norm.settled(middle) if norm.needs else norm
             x, positive = norm.inverse(z), norm.inverse(z.abs())
         # a norm that maps to positive numbers only, as Exp, cannot be undone for the others
         made[field.name] = torch.where(x.isfinite(), x, positive)
+    for field in emulator.styles:
+        z = torch.rand(batch, 1, generator=generator)
+        low, high = emulator.style_range.get(field.name, (0.0, 1.0))
+        made[field.name] = low + (high - low) * z
     return made
 
 
@@ -153,7 +171,10 @@ def _traced(graph: PhysicalGraph, batch: int, size: Shape, dynamic: set[int]) ->
     minimum = emulator.footprint.minimum
     shape = {axis: Dim.AUTO(min=minimum if axis else 1) for axis in sorted(dynamic)}
     fields = example(emulator, batch, size)
-    shapes = {name: dict(shape) for name in fields}
+    shapes = {
+        name: {axis: dim for axis, dim in shape.items() if axis < x.ndim}
+        for name, x in fields.items()
+    }
     name = type(emulator.model).__name__
     advice = "give --size to export it for one size" if len(dynamic) > 1 else "see the cause above"
     try:
@@ -180,9 +201,14 @@ def open_dimensions(program: ExportedProgram) -> set[int]:
     """The dimensions of the inputs that are not fixed in a graph."""
     inputs = set(program.graph_signature.user_inputs)
     shapes = [n.meta["val"].shape for n in program.graph.nodes if n.name in inputs]
+    # styles have no axes of space
+    sizes_of = {
+        axis: [shape[axis] for shape in shapes if axis < len(shape)]
+        for axis in range(max(map(len, shapes)))
+    }
     return {
         axis
-        for axis, sizes in enumerate(zip(*shapes, strict=True))
+        for axis, sizes in sizes_of.items()
         # a symbol that turned out to be a number is still a SymInt
         if not any(str(size).isdigit() for size in sizes)
     }

@@ -15,6 +15,8 @@ from map2map.exports.graph import metadata, quiet, trace
 from map2map.typing import Shape
 
 __all__ = ["PACKAGES", "SUFFIX", "export", "run"]
+STYLES = True
+"""Whether a file can hold a network that takes styles."""
 
 SUFFIX = ".onnx"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -30,6 +32,8 @@ def export(
 ) -> None:
     """Write a graph with one input and one output per field, called as the field.
 
+    Styles are inputs of shape (batch, 1).
+
     Args:
         emulator: What to export.
         path: The file.
@@ -42,7 +46,8 @@ def export(
     """
     if opset < OLDEST:
         raise RecipeError(f"`opset` is {opset}, but PyTorch writes {OLDEST} and newer")
-    inputs, outputs = emulator.inputs.names, emulator.targets.names
+    inputs = (*emulator.inputs.names, *emulator.styles.names)
+    outputs = emulator.targets.names
     if set(inputs) & set(outputs):
         raise ArtefactError(
             f"{', '.join(sorted(set(inputs) & set(outputs)))} is an input and a target, but names "

@@ -10,6 +10,8 @@ from map2map.exports.graph import metadata, quiet, trace
 from map2map.typing import Shape
 
 __all__ = ["PACKAGES", "SUFFIX", "export", "run"]
+STYLES = True
+"""Whether a file can hold a network that takes styles."""
 
 SUFFIX = ".pt2"
 PACKAGES: tuple[str, ...] = ()

@@ -15,7 +15,7 @@ from torch import Tensor
 from map2map.emulator import Emulator
 from map2map.errors import ArtefactError, RecipeError, SaveError, near_names
 from map2map.exports import formats
-from map2map.exports.graph import example, example_sizes
+from map2map.exports.graph import arguments, example, example_sizes
 from map2map.files import replacing
 from map2map.typing import Shape
 
@@ -88,6 +88,11 @@ def write(
         SaveError: If it cannot be written.
     """
     module, options = find(to), dict(options or {})
+    if len(emulator.styles) and not getattr(module, "STYLES", False):
+        raise ArtefactError(
+            f"the emulator takes the styles {', '.join(emulator.styles.names)}, which --to {to} "
+            f"cannot hold; use --to onnx or --to torch-export"
+        )
     unknown = [name for name in options if name not in options_of(module)]
     if unknown:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in options_of(module))
@@ -167,9 +172,10 @@ def deviations(
         fields: Physical inputs by name, shape (batch, channel, *space).
         made: Physical targets by name.
     """
-    x = torch.cat([fields[name] for name in emulator.inputs.names], dim=1)
+    given = arguments(emulator, fields)
+    like = next(emulator.parameters(), given[0])
     with torch.no_grad():
-        expected = emulator(x.to(next(emulator.parameters(), x))).cpu().float()
+        expected = emulator(*(x.to(like) for x in given)).cpu().float()
     found = {}
     for name, channels in emulator.targets.slices.items():
         y, other = expected[:, channels], made[name]

@@ -39,6 +39,7 @@ from map2map.models.patch_gan import PatchGAN, PatchGAN42
 from map2map.models.penguin import Penguin
 from map2map.models.racoon import Racoon
 from map2map.models.resnet import ResNet
+from map2map.models.styled_vnet import StyledVNet
 from map2map.models.unet import UNet
 from map2map.models.vnet import VNet
 
@@ -66,6 +67,7 @@ __all__ = [
     "Penguin",
     "Racoon",
     "ResNet",
+    "StyledVNet",
     "UNet",
     "VNet",
 ]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.jit._trace import is_tracing
 
 from map2map.errors import GeometryError, RecipeError
+from map2map.models.styled import through
 
 __all__ = [
     "ConvBlock",
@@ -118,10 +119,16 @@ class ConvBlock(nn.Module):
             return CONV[self.ndim](chan, out, 2, stride=2)
         return CONV[self.ndim](chan, out, self.kernel_size, stride=self.stride)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the layers to (batch, in_chan, *space); the space shrinks."""
-        y: Tensor = self.convs(x)
-        return y
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
+        """Apply the layers to (batch, in_chan, *space); the space shrinks.
+
+        Args:
+            x: The input.
+            style: (batch, style_chan), where a style acts on the convolutions.
+        """
+        for layer in self.convs:
+            x = through(layer, x, style)
+        return x
 
 
 class ResBlock(ConvBlock):
@@ -171,13 +178,13 @@ class ResBlock(ConvBlock):
         self.skip = nn.Identity() if out_chan is None else CONV[ndim](in_chan, self.out_chan, 1)
         self.act = nn.LeakyReLU(SLOPE, inplace=True) if acts_on_sum else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
         """Apply the layers to (batch, in_chan, *space); the space shrinks."""
-        y = super().forward(x)
+        y = super().forward(x, style)
         surplus = self.seq.count("C") * (self.kernel_size - 1)
         # narrowed before the skip, which is of width 1, so that it has less to compute
         narrowed = narrow_like(x, y, (surplus // 2, surplus - surplus // 2))
-        result: Tensor = self.act(self.skip(narrowed) + y)
+        result: Tensor = self.act(through(self.skip, narrowed, style) + y)
         return result
 
 

@@ -71,22 +71,22 @@ def v_footprint(depth: int) -> Footprint:
     return Footprint(margin=6 * cells - 4, multiple=cells, remainder=-4 % cells, ring=2 % cells)
 
 
-def v_forward(model: nn.Module, x: Tensor, depth: int) -> Tensor:
+def v_forward(model: nn.Module, x: Tensor, depth: int, style: Tensor | None = None) -> Tensor:
     """Run the blocks that lie under their names in ``model`` on (batch, channel, *space)."""
     blocks = dict(model.named_children())
     y: Tensor = x
     skips: list[Tensor] = []
     for level in range(depth):
-        y = blocks[f"conv_l{level}"](y)
+        y = blocks[f"conv_l{level}"](y, style)
         skips.append(y)
-        y = blocks[f"down_l{level}"](y)
-    y = blocks["conv_c"](y)
+        y = blocks[f"down_l{level}"](y, style)
+    y = blocks["conv_c"](y, style)
     for level in reversed(range(depth)):
-        y = blocks[f"up_r{level}"](y)
+        y = blocks[f"up_r{level}"](y, style)
         # what the smaller V below has cut off, in cells twice as wide
         cut = 2 * v_footprint(depth - level - 1).margin
         y = torch.cat([narrow_like(skips.pop(), y, (cut, cut)), y], dim=1)
-        y = blocks[f"conv_r{level}"](y)
+        y = blocks[f"conv_r{level}"](y, style)
     return y
 
 

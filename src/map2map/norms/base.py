@@ -1,7 +1,7 @@
 """What a norm is: an invertible map of one field, whose statistics travel with it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,27 @@ class Norm(nn.Module, ABC):
     @abstractmethod
     def inverse(self, y: Tensor) -> Tensor:
         """What the network sees to physical values."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the styles that it depends on."""
+        return ()
+
+    def forward_at(self, x: Tensor, styles: Mapping[str, Tensor]) -> Tensor:
+        """`forward`, for samples with the styles that it needs, each of shape (batch)."""
+        del styles
+        y: Tensor = self(x)
+        return y
+
+    def inverse_at(self, y: Tensor, styles: Mapping[str, Tensor]) -> Tensor:
+        """`inverse` likewise."""
+        del styles
+        return self.inverse(y)
+
+    def settled(self, styles: Mapping[str, float]) -> "Norm":
+        """The norm for the styles of one run, which needs none."""
+        del styles
+        return self
 
     @property
     def fitted(self) -> bool:

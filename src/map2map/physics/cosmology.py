@@ -30,6 +30,7 @@ __all__ = [
     "hubble",
     "linear_power",
     "transfer_function",
+    "velocity_from_slope",
 ]
 
 T_CMB = 2.7255
@@ -110,6 +111,21 @@ def growth_rate(z: ArrayLike, Om: float) -> Array:
     q = dark_to_matter(z, Om)
     ratio: Array = hyp2f1(2, 4 / 3, 17 / 6, -q) / hyp2f1(1, 1 / 3, 11 / 6, -q)
     return 1 - 6 / 11 * q * ratio
+
+
+def velocity_from_slope(slope: ArrayLike, z: float, Om: float) -> Array:
+    """Peculiar velocity [km/s] of particles whose comoving displacement changes with redshift.
+
+    v = a dx/dt = a dψ/dz dz/dt with a (1 + z) = 1 and dz/dt = -(1 + z) H, so v = -H dψ/dz
+    (Peebles 1980, "The large-scale structure of the universe", section 14). Of a linear
+    displacement D(z) ψ0 it is H D f ψ0 / (1 + z), because dD/dz = -D f / (1 + z).
+
+    Args:
+        slope: Derivative of the displacement from a fixed place with respect to z [Mpc/h].
+        z: Redshift.
+        Om: Matter density today, in units of the critical density.
+    """
+    return np.asarray(-float(hubble(z, Om)) * np.asarray(slope))
 
 
 def growth_factor_second(z: ArrayLike, Om: float) -> Array:

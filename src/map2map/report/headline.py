@@ -189,6 +189,9 @@ def warnings(scores: Scores) -> list[str]:
             "Scores or card do not tell which files they are of, so whether the emulator was "
             "trained on these runs is not known."
         )
+    outside = scores.data.attrs.get("styles_outside")
+    if outside:
+        said.append(f"The emulator is asked for more than it was trained on: {outside}.")
     runs = len(scores.runs)
     if runs == 1:
         said.append("There is one run, so how scores vary between runs is not known.")

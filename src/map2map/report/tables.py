@@ -188,6 +188,7 @@ def card_rows(scores: Held) -> list[tuple[str, str]]:
     rows = [
         ("Takes", ", ".join(_field(each) for each in _list(card.get("inputs")))),
         ("Gives", ", ".join(_field(each) for each in _list(card.get("targets")))),
+        ("Styles", _styles(card)),
         ("Network", _spec(card.get("model"))),
         ("Sees", _footprint(_mapping(card.get("footprint")))),
         ("Norms", "; ".join(f"{k}: {_spec(v)}" for k, v in _mapping(card.get("norms")).items())),
@@ -221,6 +222,17 @@ def _field(entry: Mapping[str, Any]) -> str:
         return " ".join(parts) + f" (one of {', '.join(map(str, classes))})"
     about += [count(int(channels), "channel")] if isinstance(channels, int) else []
     return " ".join(parts) + (f" ({', '.join(about)})" if about else "")
+
+
+def _styles(card: Mapping[str, Any]) -> str:
+    """The parameters of a run that it takes, and from where to where it was trained."""
+    ranges, words = _mapping(card.get("style_range")), []
+    for entry in _list(card.get("styles")):
+        known = ranges.get(str(entry.get("name")))
+        among = f" from {known[0]:g} to {known[1]:g}" if isinstance(known, list) else ""
+        units = entry.get("units")
+        words.append(f"{entry.get('name')}{'' if units in (None, '1') else f' [{units}]'}{among}")
+    return ", ".join(words)
 
 
 def _spec(spec: Any) -> str:

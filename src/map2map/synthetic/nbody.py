@@ -11,7 +11,7 @@ Lengths are comoving, in Mpc/h. Momenta are p = a^3 E dx/da, with E = H / H(z = 
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ START = 0.1
 RECORD = "simulation.json"
 
 
-def simulate(
+def simulate(  # noqa: PLR0913 - the options of a command
     out: Path,
     *,
     runs: int = 6,
@@ -62,6 +62,8 @@ def simulate(
     cosmology: Cosmology = FIDUCIAL,
     steps: int = 20,
     seed: int = 0,
+    redshifts: list[float] | None = None,
+    densities: list[float] | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
     """Simulate dark matter in periodic boxes, from linear to non-linear displacements.
@@ -70,6 +72,10 @@ def simulate(
     at z = 0 [Mpc/h] of the particles of a grid: ``za_SEED.npy`` linear (Zel'dovich), the input;
     ``lpt_SEED.npy`` of second order, a baseline; ``pm_SEED.npy`` non-linear, the target. The
     parameters are written beside them, in ``simulation.json``.
+
+    With ``redshifts`` or ``densities`` each run is made for all of them, told in names such as
+    ``pm_SEED_Om0.3_z0.5.npy``. The linear displacement is that at z = 0 for all redshifts, so that
+    what a network makes of it changes with z alone; ``lpt`` and ``pm`` are those at z.
 
     A run depends on its seed, not on how many there are, and its modes are the same in a larger
     ``size`` of the same box.
@@ -82,6 +88,8 @@ def simulate(
         cosmology: Parameters of the universe.
         steps: Time steps between a = 0.1 and a = 1.
         seed: Seed of the first run.
+        redshifts: Of the displacements; each from 0 to below 9; default: 0.
+        densities: Matter densities, instead of that of the cosmology.
         overwrite: Whether existing files may be replaced.
 
     Returns:
@@ -98,20 +106,62 @@ def simulate(
         )
     check_times(START, 1.0, steps)
     seeds = range(seed, seed + runs)
-    files = [out / f"{name}_{run:02d}.npy" for run in seeds for name in ("za", "lpt", "pm")]
+    cases = cases_of(cosmology, redshifts, densities)
+    files = [
+        out / f"{name}_{run:02d}{case}.npy"
+        for run in seeds
+        for case in cases
+        for name in ("za", "lpt", "pm")
+    ]
     parameters = {"size": size, "box": box, "start": START, "steps": steps} | asdict(cosmology)
+    parameters |= {} if redshifts is None else {"redshifts": redshifts}
+    parameters |= {} if densities is None else {"densities": densities}
     others = check_folder(out, files, parameters, overwrite=overwrite)
     spacing = box / size
     for run in seeds:
-        linear = zeldovich(gaussian_field(size, box, run, cosmology.power), spacing)
-        second = float(growth_factor_second(0, cosmology.Om)) * second_order(linear, spacing)
-        final, _ = evolve(linear, spacing, cosmology, steps=steps)
-        for name, values in (("za", linear), ("lpt", linear + second), ("pm", final)):
-            write_array(out / f"{name}_{run:02d}.npy", values)
+        for case, (universe, z) in cases.items():
+            for name, values in displacements(universe, z, run, size, spacing, steps).items():
+                write_array(out / f"{name}_{run:02d}{case}.npy", values)
         others = sorted({*others, run})
         write_record(out / RECORD, parameters, others)
         log.info("simulated run %d of %d to %s (seed %d)", run - seed + 1, runs, out, run)
     return files
+
+
+def cases_of(
+    cosmology: Cosmology, redshifts: Sequence[float] | None, densities: Sequence[float] | None
+) -> dict[str, tuple[Cosmology, float]]:
+    """The universes and redshifts that are asked for, by what they add to names.
+
+    Raises:
+        RecipeError: If a redshift is not between 0 and that of the start.
+    """
+    first = 1 / START - 1
+    for z in redshifts or ():
+        if not 0 <= z < first:
+            raise RecipeError(f"a redshift is from 0 to below {first:g}, the start, not {z:g}")
+    cases = {}
+    for density in densities or (cosmology.Om,):
+        universe = replace(cosmology, Om=density)
+        for z in redshifts or (0.0,):
+            told = "" if densities is None else f"_Om{density:g}"
+            told += "" if redshifts is None else f"_z{z:g}"
+            cases[told] = universe, float(z)
+    return cases
+
+
+def displacements(
+    cosmology: Cosmology, z: float, seed: int, size: int, spacing: float, steps: int
+) -> dict[str, Displacement]:
+    """Linear displacement at z = 0, second-order and non-linear ones at a redshift, by name."""
+    linear = zeldovich(gaussian_field(size, spacing * size, seed, cosmology.power), spacing)
+    growth, growth2 = (float(D(z, cosmology.Om)) for D in (growth_factor, growth_factor_second))
+    second = growth2 * second_order(linear, spacing)
+    stop = 1 / (1 + z)
+    # as long as those to z = 0
+    count = max(1, round(steps * (stop - START) / (1 - START)))
+    final, _ = evolve(linear, spacing, cosmology, stop=stop, steps=count)
+    return {"za": linear, "lpt": growth * linear + second, "pm": final}
 
 
 def evolve(
@@ -239,14 +289,15 @@ def write_array(path: Path, values: Tensor) -> None:
 
 def write_record(path: Path, parameters: dict[str, Any], seeds: Sequence[int]) -> None:
     """Write what the files beside it are."""
+    when = "at the z of its name" if "redshifts" in parameters else "at z = 0"
     record = {
         "simulator": "map2map.synthetic.nbody",
         "parameters": parameters,
         "seeds": list(seeds),
         "files": {
             "za": "linear displacement at z = 0 [Mpc/h]",
-            "lpt": "second-order displacement at z = 0 [Mpc/h]",
-            "pm": "non-linear displacement at z = 0 [Mpc/h]",
+            "lpt": f"second-order displacement {when} [Mpc/h]",
+            "pm": f"non-linear displacement {when} [Mpc/h]",
         },
     }
     with replacing(path) as part:
