@@ -61,6 +61,7 @@ TRAINED = (
             "ice_flow",
             "saliency",
             "styles",
+            "time",
             "tour",
         )
     ),
@@ -77,6 +78,19 @@ QUICK = {
         "--trainer.accelerator=cpu",
     ],
     "simulate nbody": ["--size=8", "--box=16", "--steps=2", "--overwrite=true"],
+    "simulate kolmogorov_flow": [
+        "--frames=6",
+        "--setting.size=16",
+        "--setting.spin_up=0.2",
+        "--setting.step=0.1",
+        "--overwrite=true",
+    ],
+    "train turbulence_rollout": [
+        "--trainer.max_epochs=1",
+        "--trainer.accelerator=cpu",
+        "--model.model.init_args.width=2",
+    ],
+    "rollout emulator.safetensors": ["--steps=2"],
     "simulate ice_flow": [
         "--setting.sizes=[16,17]",
         "--setting.years=12",

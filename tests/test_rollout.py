@@ -8,12 +8,17 @@ import torch
 import xarray as xr
 from torch import nn
 
+from map2map import rollout as module
+from map2map.arrays import Settings
 from map2map.cli import main
 from map2map.emulator import Emulator
 from map2map.errors import FieldError, GeometryError, RecipeError
+from map2map.feeds import feed_of
 from map2map.fields import Field, FieldSet
 from map2map.grids import Domain
-from map2map.rollout import feed_of, later_truths, lead_scores, rollout, write_rollout
+from map2map.lead_scores import later_truths, lead_scores
+from map2map.physics.spectra import power_spectrum
+from map2map.rollout import rollout, write_rollout
 from map2map.runs import Files, Runs
 from map2map.sources import ZarrSource
 
@@ -108,15 +113,15 @@ def test_it_is_written_with_the_times_that_it_is_valid_at(here, tmp_path):
 def test_it_is_written_whole_or_not_at_all(here, tmp_path, monkeypatch):
     emulator = shift()
     runs = Runs(list(emulator.inputs), [], dict.fromkeys(("t", "mask"), "w.zarr"), DOMAIN)
-    count, apply = [], Emulator.apply
+    count, overlapping = [], module.overlapping
 
-    def breaks(self, *args, **more):
+    def breaks(*args):
         count.append(1)
         if len(count) == 3:
             raise KeyboardInterrupt
-        return apply(self, *args, **more)
+        return overlapping(*args)
 
-    monkeypatch.setattr(Emulator, "apply", breaks)
+    monkeypatch.setattr(module, "overlapping", breaks)
     with pytest.raises(KeyboardInterrupt):
         write_rollout(emulator, runs, STEPS, FEED, tmp_path / "out.zarr")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["e.safetensors", "w.zarr"]
@@ -348,3 +353,180 @@ def test_the_command_refuses_what_it_cannot_do(here, capsys):
     ):
         assert main([*zarr, *more]) == 2
         assert message in capsys.readouterr().err
+
+
+def one_channel():
+    """The first channel of t in a store of its own, without an axis of channels."""
+    with xr.open_zarr("w.zarr") as data:
+        one = data[["t"]].isel(level=0).load()
+    one.t.encoding.clear()
+    one.to_zarr("one.zarr", zarr_format=2, consolidated=True)
+
+
+@pytest.mark.parametrize("tile", [(4, 3), (2, 12), (1, 5)])
+def test_tiles_that_are_read_back_from_disk_do_not_show(here, tmp_path, tile):
+    """Of an emulator that remembers, looks around, and has a mask that stays."""
+    torch.manual_seed(0)
+    model = nn.Conv2d(3, 1, 3)
+    inputs = FieldSet(tuple(Field(name, "K", "scalar", 1) for name in ("t", "before", "mask")))
+    targets = FieldSet((Field("t_next", "K", "scalar", 1),))
+    spec = {"class_path": "torch.nn.Conv2d", "init_args": {"in_channels": 3, "out_channels": 1,
+            "kernel_size": 3}}  # fmt: skip
+    emulator = Emulator(inputs, targets, {}, model, DOMAIN, spec).eval()
+    patterns = {
+        "t": Files("one.zarr", "t"),
+        "before": Files("one.zarr", "t", later=-1),
+        "mask": Files("w.zarr"),
+    }
+    one_channel()
+    runs = Runs(list(inputs), [], patterns, DOMAIN)
+    feed = {"t_next": "t", "t": "before"}
+    settings = Settings(tile=tile)
+    write_rollout(emulator, runs, STEPS, feed, tmp_path / "r.zarr", settings=settings)
+    t, before = (torch.from_numpy(waves()[k, :1])[None] for k in (1, 0))
+    mask, expected = torch.ones(1, 1, ROWS, CELLS), []
+    with torch.no_grad():
+        for _ in range(STEPS):
+            x = torch.nn.functional.pad(torch.cat([t, before, mask], 1), [1] * 4, mode="circular")
+            t, before = model(x), t
+            expected.append(t[0, 0].numpy())
+    with xr.open_zarr("r.zarr", consolidated=False) as made:
+        np.testing.assert_allclose(made.t_next, expected, rtol=1e-5, atol=1e-5)
+    # nothing is left of what lay on disk in between
+    assert not list(tmp_path.glob(".rollout*"))
+
+
+def two_steps():
+    """Moves a wave by one cell, and by two."""
+    model = nn.Conv2d(1, 2, 5, bias=False)
+    with torch.no_grad():
+        model.weight.zero_()
+        model.weight[0, 0, 2, 1] = model.weight[1, 0, 2, 0] = 1
+    spec = {"class_path": "torch.nn.Conv2d", "init_args": {"in_channels": 1, "out_channels": 2,
+            "kernel_size": 5, "bias": False}}  # fmt: skip
+    inputs = FieldSet((Field("t", "K", "scalar", 1),))
+    targets = FieldSet(tuple(Field(name, "K", "scalar", 1) for name in ("t_6", "t_12")))
+    emulator = Emulator(inputs, targets, {}, model, DOMAIN, spec).eval()
+    emulator.training_record = {
+        "recipe": {
+            "data": {
+                "train": {
+                    "t": {"pattern": "one.zarr", "variable": "t"},
+                    "t_6": {"pattern": "one.zarr", "variable": "t", "later": "6h"},
+                    "t_12": {"pattern": "one.zarr", "variable": "t", "later": "12h"},
+                }
+            }
+        },
+        "files": {"train": [{"t_6": {"path": "one.zarr"}, "t_12": {"path": "one.zarr"}}]},
+    }
+    return emulator
+
+
+def test_several_outputs_of_a_step_are_times_one_after_another(here, capsys):
+    one_channel()
+    two_steps().save("two.safetensors")
+    argv = ["rollout", "two.safetensors", "t=one.zarr", "--steps", "3", "--tile", "4", "6"]
+    assert main([*argv, "-o", "f.nc", "--truth"]) == 0
+    assert "step 6 of 6, each 21600000000 us" in capsys.readouterr().out
+    with xr.open_dataset("f.nc") as made:
+        np.testing.assert_allclose(made.t, waves()[1:7, 0], atol=1e-5)
+        hours = (made.time.values - np.datetime64("2020-01-01", "ns")) / np.timedelta64(1, "h")
+        np.testing.assert_array_equal(hours, 6 * np.arange(1, 7))
+    with xr.open_dataset("rollout.nc") as scores:
+        assert list(scores.lead.values) == [1, 2, 3, 4, 5, 6]
+        np.testing.assert_allclose(scores.rmse.sel({"method": "emulator"}), 0, atol=1e-5)
+        power = weighted(AMPLITUDES**2) / 2
+        expected = np.sqrt(4 * power) * np.sin(np.pi * np.arange(1, 7) / CELLS)
+        found = scores.rmse.sel({"method": "persistence"}).isel(channel=0)
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_outputs_that_are_not_evenly_spaced_or_feed_nothing_are_refused(here, capsys):
+    one_channel()
+    emulator = two_steps()
+    train = emulator.training_record["recipe"]["data"]["train"]
+    train["t_12"]["later"] = "18h"
+    emulator.save("odd.safetensors")
+    argv = ["rollout", "odd.safetensors", "t=one.zarr", "--steps", "2", "-o", "f.nc"]
+    assert main(argv) == 2
+    assert "evenly spaced" in capsys.readouterr().err
+    for target in ("t_6", "t_12"):
+        train[target] |= {"variable": "mask"}
+    emulator.save("none.safetensors")
+    assert main(["rollout", "none.safetensors", *argv[2:]]) == 2
+    assert "nothing is fed back" in capsys.readouterr().err
+
+
+def growing(factor):
+    """Multiplies a field of one channel."""
+    model = nn.Conv2d(1, 1, 1, bias=False)
+    with torch.no_grad():
+        model.weight.fill_(factor)
+    inputs = FieldSet((Field("t", "K", "scalar", 1),))
+    targets = FieldSet((Field("t_next", "K", "scalar", 1),))
+    spec = {"class_path": "torch.nn.Conv2d", "init_args": {"in_channels": 1, "out_channels": 1,
+            "kernel_size": 1, "bias": False}}  # fmt: skip
+    return Emulator(inputs, targets, {}, model, DOMAIN, spec).eval()
+
+
+def test_drift_power_and_blow_up_are_told_by_lead(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frames = 3 + np.random.default_rng(0).normal(size=(7, 1, 8, 6)).astype(np.float32)
+    np.save("t.npy", frames)
+    emulator = growing(1.5)
+    runs = later_truths(emulator, {"t": Files("t.npy")}, FEED, 4, 1)
+    assert len(runs) == 3
+    scores = lead_scores(emulator, runs, FEED, 4).isel(channel=0)
+    for k in range(1, 5):
+        at = scores.sel(lead=k)
+        starts, truths = frames[:3].astype(float), frames[k : k + 3].astype(float)
+        made = starts * 1.5**k
+        np.testing.assert_allclose(at.rmse[0], np.sqrt(((made - truths) ** 2).mean()), rtol=1e-5)
+        for of, values in (("emulator", made), ("truth", truths)):
+            np.testing.assert_allclose(at["mean"].sel(of=of), values.mean(), rtol=1e-5)
+            np.testing.assert_allclose(at["rms"].sel(of=of), np.sqrt((values**2).mean()), rtol=1e-5)
+            # of white noise in cells of size 1
+            mine = [power_spectrum(one[0], 1.0)[1] for one in values]
+            np.testing.assert_allclose(at["power"].sel(of=of), np.mean(mine, axis=0), rtol=1e-5)
+    # 1.5^3 > 3: all have blown up after three steps
+    np.testing.assert_array_equal(scores.lasting, [1, 1, 0, 0])
+
+
+def test_what_is_not_finite_ends_a_rollout(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("t.npy", np.ones((7, 1, 8, 6), np.float32))
+    emulator = growing(1e20)
+    with pytest.raises(FieldError, match="'t_next' is NaN or infinite after step 2 of 4"):
+        list(rollout(emulator, {"t": np.ones((1, 8, 6))}, 4, FEED))
+    runs = later_truths(emulator, {"t": Files("t.npy")}, FEED, 4, 1)
+    with pytest.raises(FieldError, match="after step 2 of 4: the rollout blew up"):
+        write_rollout(emulator, runs, 4, FEED, tmp_path / "out.nc")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t.npy"]
+    with np.errstate(all="ignore"):
+        scores = lead_scores(emulator, runs, FEED, 4).isel(channel=0)
+    assert np.isnan(scores.rmse.sel({"method": "emulator"})[2:]).all()
+    assert np.isfinite(scores.rmse.sel({"method": "persistence"})).all()
+    np.testing.assert_array_equal(scores.lasting, 0)
+
+
+def test_the_report_of_rollouts_tells_errors_energy_and_when_they_blow_up(m2m, tmp_path):
+    frames = 3 + np.random.default_rng(0).normal(size=(9, 1, 8, 6)).astype(np.float32)
+    np.save("t.npy", frames)
+    growing(1.5).save("e.safetensors")
+    argv = ["rollout", "e.safetensors", "t=t.npy", "--feed", "t_next=t", "--step", "1"]
+    status, _, err = m2m(*argv, "--steps", "4", "--truth", "s.nc")
+    assert status == 0, err
+    status, _, err = m2m("report", "s.nc", "--pdf", "pdf")
+    assert status == 0, err
+    page = (tmp_path / "report.html").read_text()
+    assert "5 of 5 rollouts blow up" in page
+    assert "the first after 3 steps" in page
+    assert page.count("<svg") == 3
+    ratio = np.sqrt((frames[:5] ** 2).mean() / (frames[4:9] ** 2).mean()) * 1.5**4
+    assert f"{ratio:.2f} times the truth" in page
+    assert sorted(p.name for p in (tmp_path / "pdf").iterdir()) == [
+        "lead-energy.pdf", "lead-power.pdf", "lead-rmse.pdf"
+    ]  # fmt: skip
+    status, _, err = m2m("report", "s.nc", "--figures", "pdf", "--overwrite")
+    assert status == 2
+    assert "of rollouts" in err

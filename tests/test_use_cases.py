@@ -40,6 +40,18 @@ CASES = {
         ["--model.model.init_args.width=4", "--data.crops.size=20"],
         [],
     ),
+    "turbulence_rollout": (
+        [
+            "kolmogorov_flow",
+            "--runs=23",
+            "--frames=6",
+            "--setting.size=16",
+            "--setting.spin_up=0.2",
+            "--setting.step=0.1",
+        ],
+        ["--model.model.init_args.width=2"],
+        [],
+    ),
     "radiation_3d": (
         ["radiation_columns", "--columns_per_group=8", "--groups=9"],
         ["--model.model.init_args.options={width: 2, levels: 2}", "--data.crops.size=8"],

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,10 @@ class Task(pl.LightningModule):
         self.scheduler_state: dict[str, Any] | None = None
         self._resumed: tuple[dict[str, Any], Path, bool] | None = None
         self.history: dict[str, list[float]] = {"train": [], "val": []}
-        for name in self.measures:
+        # of a loss of several terms, each of them is told, too
+        told: dict[str, Any] = getattr(self.loss, "told", {})
+        self.terms = tuple(f"loss_{name}" for name in told)
+        for name in (*self.measures, *self.terms):
             for split in ("train", "val"):
                 self.sums[f"{name}/{split}"] = [0.0, 0]
                 self.history[f"{name}/{split}"] = []
@@ -120,10 +123,7 @@ class Task(pl.LightningModule):
             self.model_arguments,
             outputs=getattr(self.loss, "outputs", 1),
         )
-        for compare in (self.loss, *self.measures.values()):
-            take_fields = getattr(compare, "take_fields", None)
-            if take_fields is not None:
-                take_fields(runs.targets)
+        tell_losses((self.loss, *self.measures.values()), self.emulator, runs)
         model = self.emulator.model
         if hasattr(model, "learn"):
             self._learns_by_itself(model)
@@ -245,7 +245,7 @@ class Task(pl.LightningModule):
         """
         emulator = self.built
         x, y = self.normalized(batch)
-        output = self._network[0](x, *emulator.style_arguments(self._style, x.dtype))
+        output = self.network(x)
         if emulator.targets.of_run:
             check_reduced(output, y, emulator)
         else:
@@ -253,15 +253,24 @@ class Task(pl.LightningModule):
         output = output.to(y.dtype)
         return self.compared(self.loss, output, self._smoothed(y, batch), batch), x, output, y
 
+    def network(self, x: Tensor) -> Tensor:
+        """The network's output for normalized inputs, with the styles of the batch under way."""
+        return self._network[0](x, *self.built.style_arguments(self._style, x.dtype))
+
+    def styles_of(self, batch: Batch) -> Tensor | None:
+        """Physical styles of a batch, shape (batch, style_chan), which is under way from now on."""
+        self._style = batch.styles()
+        return self._style
+
     def normalized(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Normalized inputs, as the network takes them, and targets, with what was drawn."""
         emulator = self.built
         physical_x, physical_y = batch.settle()
-        style = self._style = batch.styles()
+        style = self.styles_of(batch)
         x, y = emulator.encode_input(physical_x, style), emulator.encode_target(physical_y, style)
         if self.line is not None and self.training and self.current_epoch == 0:
             self.line.add(x, y)
-        x, y = self._varied(x, y, batch)
+        x, y = self.varied(x, y, batch)
         if batch.dataset.allow_nonfinite:
             x = torch.where(torch.isfinite(x), x, 0.0)
         x = x.to(self.dtype)
@@ -278,7 +287,7 @@ class Task(pl.LightningModule):
         """Physical targets, of the batch of the step before."""
         return self.built.decode_target(y, self._style)
 
-    def _varied(self, x: Tensor, y: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    def varied(self, x: Tensor, y: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Normalized inputs and targets with what was drawn for them."""
         of_run = self.built.targets.of_run
         add, mul = batch.noise()
@@ -386,6 +395,9 @@ class Task(pl.LightningModule):
             # of a network that gives uncertainties, too, the numbers themselves
             value = self.compared(measure, output.detach()[:, : y.shape[1]], y, batch)
             self._count(f"{name}/{split}", value, len(batch))
+        for name in self.terms:
+            told: dict[str, Tensor] = self.loss.told  # type: ignore[assignment]
+            self._count(f"{name}/{split}", told[name.removeprefix("loss_")], len(batch))
         if self.tallies:
             self.tallies[split].add(output, y)
         if split in self.fits:
@@ -418,7 +430,7 @@ class Task(pl.LightningModule):
         return float(pair[0] / pair[1])
 
     def _close_measures(self, split: str) -> None:
-        for name in self.measures:
+        for name in (*self.measures, *self.terms):
             self.epoch_measures[f"{name}/{split}"] = self._epoch_loss(f"{name}/{split}")
         for key in [key for key in self.part_sums if key.endswith(f"/{split}")]:
             self.epoch_parts[key] = self._mean(self.part_sums.pop(key))
@@ -588,6 +600,20 @@ class Task(pl.LightningModule):
         """Restore the scheduler, which exists only now."""
         if self.scheduler is not None and self.scheduler_state is not None:
             self.scheduler.load_state_dict(self.scheduler_state)
+
+
+def tell_losses(losses: Sequence[nn.Module], emulator: Emulator, runs: Runs) -> None:
+    """Tell losses what they want to know of fields and grids; see `map2map.losses`."""
+    shape = tuple(runs.scale_factor * n for n in runs.shape) if runs.domain.same_shape else None
+    for compare in losses:
+        for hook, what in (
+            ("take_fields", runs.targets),
+            ("take_emulator", emulator),
+            ("take_shape", shape),
+        ):
+            take = getattr(compare, hook, None)
+            if take is not None:
+                take(what)
 
 
 def default_loss(targets: list[Field]) -> nn.Module:

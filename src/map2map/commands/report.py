@@ -17,7 +17,8 @@ def main(argv: Sequence[str]) -> int:
         description="Make one HTML page, which needs no other file and no network, of what "
         "`m2m evaluate` has written: the emulator's card, scores against baselines, slices, "
         "spectra, errors against scale, learning curve and cost; of labels and parameters "
-        "confusion, ROC curve, reliability, predicted against true values, and every run.",
+        "confusion, ROC curve, reliability, predicted against true values, and every run; of what "
+        "`m2m rollout --truth` has written errors, energy and spectra against lead time.",
         epilog="example: m2m report scores.nc --pdf figures",
     )
     parser.add_argument("scores", type=Path, help="NetCDF or Zarr that `m2m evaluate` has written")

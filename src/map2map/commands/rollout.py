@@ -1,8 +1,10 @@
 """``m2m rollout EMULATOR INPUT``: apply an emulator of one step again and again, and score it."""
 
 import argparse
+import json
 import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +12,16 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
+from map2map.arrays import Settings
 from map2map.baselines import Means, training_files
 from map2map.commands.arguments import WHERE, as_learnt, inputs_at, with_only
 from map2map.commands.evaluate import progress
 from map2map.emulator import Emulator
 from map2map.errors import M2MError, RecipeError
+from map2map.feeds import fed_targets, feed_of, history_of, one_step, series_of, share
+from map2map.lead_scores import later_truths, lead_scores
 from map2map.patterns import learnt_files
-from map2map.rollout import (
-    fed_targets,
-    feed_of,
-    history_of,
-    later_truths,
-    lead_scores,
-    one_step,
-    write_rollout,
-)
+from map2map.rollout import write_rollout
 from map2map.runs import Runs
 from map2map.scores import attributes, check_output, save_scores
 from map2map.typing import Array
@@ -64,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
     feed = given | history_of(emulator, learnt, given) if given else feed_of(emulator, learnt)
     step = one_step(feed, learnt) if options.step is None else options.step
     step = int(step) if str(step).isdecimal() else step
+    series = series_of(emulator, feed, learnt)
     patterns = with_only(as_learnt(inputs_at(options.data, emulator), learnt), options.only)
     with progress() as track:
         if options.output is not None:
@@ -82,23 +80,31 @@ def main(argv: Sequence[str]) -> int:
                 feed,
                 options.output,
                 step=step,
+                series=series,
+                settings=Settings(memory=options.memory, tile=options.tile),
                 overwrite=options.overwrite,
                 track=lambda r, n: track(r, n, "steps"),
             )
             print(f"{options.output}: {options.steps} steps from {runs.runs[0]}")
         if options.truth is not None:
-            runs = later_truths(emulator, patterns, feed, options.steps, step)
+            runs = later_truths(emulator, patterns, feed, options.steps, step, series)
             runs.runs = runs.runs[:: options.every]
-            usual = climatology(emulator, runs, fed_targets(emulator, feed))
+            usual = climatology(emulator, runs, fed_targets(emulator, feed, learnt))
             scores = lead_scores(
                 emulator,
                 runs,
                 feed,
                 options.steps,
                 usual,
+                series=series,
                 track=lambda r, n: track(r, n, "starts"),
             )
-            about = {"emulator": str(options.emulator), "step": str(step)}
+            parts = max(map(len, series.values()))
+            about = {
+                "emulator": str(options.emulator),
+                "step": str(share(step, parts)),
+                "card": json.dumps(asdict(emulator.card())),
+            }
             scores = scores.assign_attrs(attributes(scores.attrs | about))
             save_scores(scores, options.truth)
             show(scores)
@@ -131,6 +137,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--feed", action="append", default=[], metavar="OUTPUT=INPUT",
         help="which outputs become which inputs; default: as they were in training")
     add("--step", help="how much later outputs are: 6h, or frames; default: as in training")
+    add("--memory", help="what tiles of -o may take, such as 2GiB; default: half of what is free")
+    add("--tile", type=int, nargs="+", metavar="CELLS",
+        help="cells per tile and axis of -o, instead of what fits")
     add("--device", help="cpu, cuda, cuda:1 …; default: cpu")
     add("--trust", action="append", default=[], metavar="PATH",
         help="import path that the emulator's card may import")

@@ -1,24 +1,40 @@
 """Losses that torch.nn does not have. To add one, write one file and name it here.
 
-A loss compares an output with a target, both normalized, of shape (batch, channel, *space). One
-that has ``take_fields(targets)`` is told before the first step which channels are whose. How
-targets that are not known everywhere are compared, `map2map.masked_losses` tells.
+A loss compares an output with a target, both normalized, of shape (batch, channel, *space). Before
+the first step a training tells those that have such methods
+
+- ``take_fields(targets)``: which channels are whose;
+- ``take_emulator(emulator)``: the norms, the cell size and what is periodic;
+- ``take_shape(shape)``: how many cells a whole field of the targets has, None if that varies.
+
+What a loss keeps in ``told``, numbers by name, is told after every epoch as a measure. How targets
+that are not known everywhere are compared, `map2map.masked_losses` tells.
 """
 
+from map2map.losses.derivatives import Derivatives
 from map2map.losses.dice import Dice
 from map2map.losses.gaussian_nll import GaussianNLL
+from map2map.losses.lagrangian_eulerian import LagrangianEulerian
 from map2map.losses.log_cosh import LogCosh
+from map2map.losses.log_density import LogDensity
 from map2map.losses.moments import MomentLoss
+from map2map.losses.power_spectrum import PowerSpectrum
 from map2map.losses.wasserstein import Wasserstein
 from map2map.losses.weighted_l1 import WeightedL1
 from map2map.losses.weighted_mse import WeightedMSE
+from map2map.losses.weighted_sum import WeightedSum
 
 __all__ = [
+    "Derivatives",
     "Dice",
     "GaussianNLL",
+    "LagrangianEulerian",
     "LogCosh",
+    "LogDensity",
     "MomentLoss",
+    "PowerSpectrum",
     "Wasserstein",
     "WeightedL1",
     "WeightedMSE",
+    "WeightedSum",
 ]

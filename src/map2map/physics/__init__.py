@@ -6,6 +6,7 @@
 - `potentials`: Newton's potential, and what general relativity adds to it;
 - `matched_spectra`: fields without what their power spectra tell, or their phases;
 - `spectra`: power, cross-correlation and transfer of periodic fields;
+- `binned_power`: power of tensors that gradients flow through;
 - `bispectra`: equilateral bispectra of periodic fields;
 - `modes`: transforms in blocks, and their radial bins;
 - `ice`: shallow-ice velocities and the conservation of mass;
@@ -18,7 +19,7 @@
 - `turbulence`: random velocities of a spectrum of turbulence, without divergence;
 - `harmonics`: fields and winds on a sphere in spherical harmonics;
 - `shallow_water`: shallow water on a rotating sphere, with tracers;
-- `operators`: gradient, divergence and curl of periodic fields;
+- `operators`: gradient, divergence and curl of periodic fields, differences in crops;
 - `heating_rates`: of layers of air, from net fluxes;
 - `air_columns`: levels, climate and random weather of columns of air;
 - `gravity_waves`: drag of waves that rise and break in such columns;

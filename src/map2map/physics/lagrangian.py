@@ -25,13 +25,16 @@ __all__ = [
     "lagrangian_to_eulerian",
 ]
 
+Periodic = bool | Sequence[bool]
+"""One value per axis, or one for all."""
+
 
 def deposit(
     positions: Float[Tensor, "batch ndim *points"],
     weights: Float[Tensor, "batch channel *points"] | None,
     shape: Sequence[int],
     *,
-    periodic: bool = True,
+    periodic: Periodic = True,
 ) -> Float[Tensor, "batch channel *space"]:
     """Add particles to the 2^ndim cells around each of them.
 
@@ -39,7 +42,8 @@ def deposit(
         positions: Of the particles [cells].
         weights: What each particle carries [u]; 1 if None.
         shape: Cells per axis of the grid.
-        periodic: Whether particles beyond an edge come in at the other one; else they are lost.
+        periodic: Whether particles beyond an edge come in at the other one; else they are lost. One
+            value per axis, or one for all.
 
     Returns:
         The sum [u] that falls into each cell. If periodic, the total is that of the weights.
@@ -64,7 +68,7 @@ def interpolate(
     field: Float[Tensor, "batch channel *space"],
     positions: Float[Tensor, "batch ndim *points"],
     *,
-    periodic: bool = True,
+    periodic: Periodic = True,
 ) -> Float[Tensor, "batch channel *points"]:
     """Read a field at particles, linearly between the 2^ndim cells around each of them.
 
@@ -72,6 +76,7 @@ def interpolate(
         field: Values [u].
         positions: Of the particles [cells].
         periodic: Whether the first cell follows the last one; else the field is 0 beyond an edge.
+            One value per axis, or one for all.
 
     Returns:
         Values [u] at the particles.
@@ -96,7 +101,7 @@ def lagrangian_to_eulerian(
     *,
     refine: int = 1,
     pad: int = 0,
-    periodic: bool = True,
+    periodic: Periodic = True,
     remove_mean: bool = False,
 ) -> Float[Tensor, "batch channel *mesh"]:
     """Deposit what the cells of a Lagrangian grid carry where they are displaced to.
@@ -106,25 +111,33 @@ def lagrangian_to_eulerian(
         values: What each cell carries [u]; 1 if None.
         spacing: Cell size of the Lagrangian grid [L]; one per axis, or one for all.
         refine: Cells of the result per Lagrangian cell and axis.
-        pad: Cells of the result added on *each* side, to catch what leaves a crop.
-        periodic: Whether the grid is a whole periodic box; else what leaves it is lost.
+        pad: Cells of the result added on *each* side of axes that are not periodic, to catch what
+            leaves a crop.
+        periodic: Whether the grid is a whole periodic box; else what leaves it is lost. One value
+            per axis, or one for all.
         remove_mean: Whether to take the mean displacement away first, so that a crop that moves
             as a whole stays; no gradient flows through the mean.
 
     Returns:
-        The sum [u] in each cell, ``refine`` n + 2 ``pad`` cells per axis.
+        The sum [u] in each cell, ``refine`` n + 2 ``pad`` cells per axis (``refine`` n of those
+        that are periodic).
     """
     space = tuple(displacement.shape[2:])
     if refine < 1 or pad < 0:
         raise GeometryError(f"`refine` must be at least 1 and `pad` at least 0, not {refine, pad}")
-    if periodic and pad:
-        raise GeometryError(f"a periodic box has nothing around it, but `pad` is {pad}; use 0")
     check_positions(displacement, space)
+    wraps = per_axis(periodic, len(space))
+    if all(wraps) and pad:
+        raise GeometryError(f"a periodic box has nothing around it, but `pad` is {pad}; use 0")
     if remove_mean:
         space_axes = tuple(range(2, len(space) + 2))
         displacement = displacement - displacement.mean(space_axes, keepdim=True).detach()
-    positions = displaced(displacement, spacing, refine) + pad
-    shape = tuple(refine * n + 2 * pad for n in space)
+    pads = [0 if wrapped else pad for wrapped in wraps]
+    positions = displaced(displacement, spacing, refine)
+    if any(pads):
+        first = positions.new_tensor(pads).reshape(-1, *(1,) * len(space))
+        positions = positions + first
+    shape = tuple(refine * n + 2 * more for n, more in zip(space, pads, strict=True))
     return deposit(positions, values, shape, periodic=periodic)
 
 
@@ -147,7 +160,7 @@ def displacement_to_density(
     *,
     refine: int = 1,
     pad: int = 0,
-    periodic: bool = True,
+    periodic: Periodic = True,
     remove_mean: bool = False,
 ) -> Float[Tensor, "batch 1 *mesh"]:
     """Overdensity rho / mean(rho) - 1 of equal particles displaced from the cells of a grid.
@@ -168,13 +181,13 @@ def displacement_to_density(
 
 
 def corners(
-    positions: Tensor, shape: Shape, *, periodic: bool
+    positions: Tensor, shape: Shape, *, periodic: Periodic
 ) -> Iterator[tuple[Int[Tensor, "batch point"], Float[Tensor, "batch point"]]]:
     """The cells around each particle, as flat indices, and the share of each.
 
     Shares of cells beyond an edge that is not periodic are 0.
     """
-    axes = []
+    axes, wraps = [], per_axis(periodic, len(shape))
     for axis, size in enumerate(shape):
         along = positions[:, axis].reshape(positions.shape[0], -1)
         low = along.detach().floor()
@@ -184,7 +197,7 @@ def corners(
         sides = []
         for offset, share in ((cell, 1 - above), (cell + 1, above)):
             wrapped = offset.remainder(size)
-            if not periodic:
+            if not wraps[axis]:
                 share = share * (wrapped == offset)
             sides.append((wrapped * stride, share))
         axes.append(sides)
@@ -193,6 +206,18 @@ def corners(
         for more, factor in corner[1:]:
             index, share = index + more, share * factor
         yield index, share
+
+
+def per_axis(periodic: Periodic, ndim: int) -> tuple[bool, ...]:
+    """Whether each axis is periodic.
+
+    Raises:
+        GeometryError: If there are other axes than values.
+    """
+    found = (periodic,) * ndim if isinstance(periodic, bool) else tuple(periodic)
+    if len(found) != ndim:
+        raise GeometryError(f"`periodic` of {ndim} axes needs 1 or {ndim} values, not {found}")
+    return found
 
 
 def check_positions(positions: Tensor, shape: Shape) -> int:

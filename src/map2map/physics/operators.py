@@ -15,7 +15,16 @@ from torch import Tensor
 from map2map.errors import GeometryError, RecipeError, near_names
 from map2map.physics.spacing import Spacing, cell_sizes
 
-__all__ = ["Scheme", "curl", "derivative", "divergence", "gradient", "laplacian", "wavenumbers"]
+__all__ = [
+    "Scheme",
+    "curl",
+    "derivative",
+    "difference",
+    "divergence",
+    "gradient",
+    "laplacian",
+    "wavenumbers",
+]
 
 Scheme = Literal["spectral", "central", "central4"]
 
@@ -108,6 +117,37 @@ def derivative(
         for cells, weight in STENCILS[scheme].items()
     )
     return reduce(torch.add, differences) / spacing
+
+
+def difference(
+    field: Tensor, axis: int, spacing: float = 1.0, *, periodic: bool = False, central: bool = False
+) -> Tensor:
+    """Difference quotient along one axis, of values that are there: nothing beyond an edge is used.
+
+    Args:
+        field: Values [u], of any shape.
+        axis: Along which to differentiate.
+        spacing: Cell size of this axis [L].
+        periodic: Whether the first cell follows the last one.
+        central: Between the neighbors of a cell, at its center, instead of between a cell and the
+            next, at the face between both.
+
+    Returns:
+        Derivative [u/L]; on an axis that is not periodic of one cell less, or of two if central.
+    """
+    behind, ahead = neighbors(field, axis, periodic=periodic, central=central)
+    return (ahead - behind) / ((2 if central else 1) * spacing)
+
+
+def neighbors(
+    field: Tensor, axis: int, *, periodic: bool, central: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The values that `difference` subtracts from each other, behind and ahead."""
+    if periodic:
+        return (field.roll(1, axis) if central else field), field.roll(-1, axis)
+    size = field.shape[axis]
+    count = max(size - (2 if central else 1), 0)
+    return field.narrow(axis, 0, count), field.narrow(axis, size - count, count)
 
 
 def wavenumbers(shape: Sequence[int], spacing: Spacing = 1.0) -> list[Tensor]:

@@ -16,6 +16,8 @@ Of labels and parameters of whole runs:
 - `run_origin`, `run_words`: whether the runs are new, and the first sentences and warnings;
 - `run_tables`, `run_pictures`: scores and runs, and their pictures;
 - `runs`: all of it in order, into ``runs.html``.
+
+Of rollouts, all is in `leads`, into ``leads.html``.
 """
 
 from map2map.report.page import report

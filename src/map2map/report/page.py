@@ -7,7 +7,7 @@ from pathlib import Path
 
 from map2map.errors import SaveError, SourceError
 from map2map.files import replacing, slug
-from map2map.report import curves, maps, runs
+from map2map.report import curves, leads, maps, runs
 from map2map.report.beside import Drawn, drawn_in
 from map2map.report.drawing import Picture, save_pdf
 from map2map.report.ensembles import ranks, spread
@@ -90,20 +90,25 @@ def report(
     """
     data = open_scores(scores)
     page = Path(scores).parent / "report.html" if output is None else Path(output)
-    made: Content | runs.Content
-    if runs.of_runs(data) and figures is not None:
+    made: Content | runs.Content | leads.Content
+    if figures is not None and (runs.of_runs(data) or leads.of_leads(data)):
+        what = "labels or parameters" if runs.of_runs(data) else "rollouts"
         raise SourceError(
-            f"{scores} are of labels or parameters, which have no figures of fields; leave "
-            f"--figures out"
+            f"{scores} are of {what}, which have no figures of fields; leave --figures out"
         )
     if runs.of_runs(data):
         made = runs.content(runs.run_scores(Path(scores), data), title)
+    elif leads.of_leads(data):
+        made = leads.content(leads.lead_scores(Path(scores), data), title)
     else:
         made = content(scores_of(Path(scores), data), title)
         made.beside.extend([] if figures is None else drawn_in(Path(figures)))
     prints = {Path(pdf) / f"{p.name}.pdf": p for p in made.pictures} if pdf is not None else {}
     _refuse_to_replace([page, *prints], overwrite=overwrite)
-    text = render(made) if isinstance(made, Content) else runs.render(made)
+    if isinstance(made, Content):
+        text = render(made)
+    else:
+        text = runs.render(made) if isinstance(made, runs.Content) else leads.render(made)
     for path, picture in prints.items():
         with replacing(path) as temporary:
             save_pdf(picture, temporary)

@@ -22,11 +22,12 @@ from map2map.dialects.ai4sim.trainers import on_this_machine, output_of, trainer
 from map2map.dialects.ai4sim.weather import files_of_split, weather
 from map2map.emulator import Emulator
 from map2map.errors import RecipeError
+from map2map.feeds import feed_of, one_step
 from map2map.files import digest, replacing
 from map2map.foreign_weights import read_checkpoint
+from map2map.lead_scores import later_truths, lead_scores
 from map2map.models.pangu import from_pangu_weather
 from map2map.patterns import Files, learnt_files
-from map2map.rollout import feed_of, later_truths, lead_scores, one_step
 from map2map.runs import Runs
 from map2map.scores import attributes, save_scores
 from map2map.times import select

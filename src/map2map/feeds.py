@@ -1,0 +1,256 @@
+"""What feeds what when an emulator of steps in time is applied again and again.
+
+A target that is a later frame of an input becomes that input in the next step, of several the last;
+an input that is an earlier frame of another becomes what that frame is then, be it another input or
+an earlier target.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from map2map.emulator import Emulator
+from map2map.errors import FieldError, near_names
+from map2map.fields import same_units
+from map2map.patterns import Files
+from map2map.times import duration
+
+__all__ = [
+    "Series",
+    "check_feed",
+    "fed_targets",
+    "feed_of",
+    "history_of",
+    "label",
+    "many",
+    "one_step",
+    "series_of",
+    "share",
+    "shifted",
+]
+
+Series = Mapping[str, tuple[str, ...]]
+"""For each input that is fed, the targets that are its later frames, one after another."""
+
+
+def check_feed(emulator: Emulator, feed: Mapping[str, str]) -> None:
+    """Refuse outputs that cannot become inputs.
+
+    Raises:
+        FieldError: If there is none, or names, channels or units do not fit.
+    """
+    inputs, targets = emulator.inputs, emulator.targets
+    if not feed or len(set(feed.values())) < len(feed):
+        raise FieldError(
+            f"outputs feed {', '.join(feed.values()) or 'nothing'}, but in a rollout one at least "
+            f"feeds an input, and each another one: OUTPUT=INPUT, of {', '.join(targets.names)} "
+            f"and {', '.join(inputs.names)}"
+        )
+    for target, name in feed.items():
+        sources = (*targets.names, *inputs.names)
+        for wanted, known in ((target, sources), (name, inputs.names)):
+            if wanted not in known:
+                raise FieldError(
+                    f"{target!r} is to feed {name!r}, but the emulator has no "
+                    f"{wanted!r}{near_names(wanted, known)}"
+                )
+        one = targets[target] if target in targets.names else inputs[target]
+        other = inputs[name]
+        alike = not (one.units and other.units) or same_units(one.units, other.units)
+        if one.channels != other.channels or not alike:
+            raise FieldError(
+                f"{target!r} [{one.units}] of {one.channels} channels cannot feed {name!r} "
+                f"[{other.units}] of {other.channels}"
+            )
+
+
+def feed_of(emulator: Emulator, learnt: Mapping[str, Files]) -> dict[str, str]:
+    """Which outputs and inputs feed which inputs: what were later frames of them in training.
+
+    Args:
+        emulator: The emulator.
+        learnt: Where its fields were in training (`patterns.learnt_files`).
+
+    Raises:
+        FieldError: If no output is a later frame of an input.
+    """
+    inputs = {
+        place(name, files): name
+        for name, files in learnt.items()
+        if offset(files.later) == 0 and name in emulator.inputs.names
+    }
+    last: dict[str, str] = {}
+    for target in emulator.targets.names:
+        files = learnt.get(target)
+        if files is None or offset(files.later) <= 0:
+            continue
+        name = inputs.get(place(target, files))
+        # of several later frames the last one begins the next step
+        if name and offset(files.later) >= offset(learnt[last.get(name, target)].later):
+            last[name] = target
+    found = {target: name for name, target in last.items()}
+    if not found:
+        raise FieldError(
+            f"no output of the emulator ({', '.join(emulator.targets.names)}) was a later frame of "
+            f"an input ({', '.join(emulator.inputs.names)}) in training, so nothing is fed back; "
+            f"in a rollout some output becomes an input: say which with --feed OUTPUT=INPUT, or "
+            f"train it on later frames"
+        )
+    return found | history_of(emulator, learnt, found)
+
+
+def history_of(
+    emulator: Emulator, learnt: Mapping[str, Files], feed: Mapping[str, str]
+) -> dict[str, str]:
+    """Which inputs become which others a step later, being earlier frames of them.
+
+    Raises:
+        FieldError: If an input is of an earlier frame, but nothing can become it.
+    """
+    known = {name: learnt[name] for name in emulator.needed() if name in learnt}
+    targets = {name: learnt[name] for name in emulator.targets.names if name in learnt}
+    places = {
+        (*place(name, files), offset(files.later)): name
+        for name, files in (targets | known).items()
+    }
+    found = {}
+    for name, files in known.items():
+        if offset(files.later) >= 0:
+            continue
+        later = offset(files.later) + offset(one_step(feed, learnt))
+        source = places.get((*place(name, files), later))
+        sources = (*emulator.inputs.names, *emulator.targets.names)
+        if source not in sources or name not in emulator.inputs.names:
+            raise FieldError(
+                f"{name!r} is {files.later} later than the start of a step, and in a rollout "
+                f"becomes another frame with every step, but no input is what it becomes; roll "
+                f"out emulators whose earlier inputs are whole steps apart, and not computed"
+            )
+        found[str(source)] = name
+    return found
+
+
+def offset(later: str | int | None) -> int:
+    """How much later a field is: in frames, or in microseconds."""
+    if later is None or isinstance(later, int):
+        return later or 0
+    length = int(duration(later.strip().lstrip("-")).astype(np.int64))
+    return -length if later.strip().startswith("-") else length
+
+
+def place(name: str, files: Files) -> tuple[str, str]:
+    """Which array a field is read from, whatever frame of it."""
+    # a .npy file has one array, whose name is nothing
+    alone = str(files.pattern).endswith(".npy")
+    return str(files.pattern), files.variable or ("" if alone else name)
+
+
+def fed_targets(
+    emulator: Emulator, feed: Mapping[str, str], learnt: Mapping[str, Files] | None = None
+) -> dict[str, str]:
+    """Only the outputs that feed inputs, those that are of the start of a step.
+
+    Args:
+        emulator: The emulator.
+        feed: What feeds what.
+        learnt: Where its fields were in training: tells inputs that are earlier frames.
+    """
+    earlier = {name for name, files in (learnt or {}).items() if offset(files.later) < 0}
+    return {
+        target: name
+        for target, name in feed.items()
+        if target in emulator.targets.names and name not in earlier
+    }
+
+
+def one_step(feed: Mapping[str, str], learnt: Mapping[str, Files]) -> str | int:
+    """How much later outputs are than inputs.
+
+    Raises:
+        FieldError: If it is not known, or not the same for all.
+    """
+    earlier = {name for name, files in learnt.items() if offset(files.later) < 0}
+    # inputs that become earlier frames tell nothing of the step
+    feed = {name: other for name, other in feed.items() if other not in earlier}
+    steps = {name: learnt[name].later for name in feed if name in learnt}
+    found = [step for step in steps.values() if step is not None]
+    if len(found) < len(feed) or len({str(step) for step in found}) > 1:
+        raise FieldError(
+            f"a step of the emulator is {steps or 'not known'}; it must be the same for all "
+            f"outputs, as `later` of their files in training, or as --step says"
+        )
+    return found[0]
+
+
+def many(step: str | int, count: int) -> str | int:
+    """So many steps."""
+    if isinstance(step, int):
+        return count * step
+    return f"{count * int(duration(step).astype(np.int64))} us"
+
+
+def shifted(later: str | int | None, step: str | int, count: int) -> str | int:
+    """So many steps later than something that is already later, or earlier.
+
+    Raises:
+        FieldError: If one counts frames, the other time.
+    """
+    if later is not None and isinstance(later, int) != isinstance(step, int):
+        raise FieldError(
+            f"fields that are {later!r} and {step!r} later are counted in frames and in time; "
+            f"say both in one way"
+        )
+    total = offset(later) + count * offset(step)
+    return total if isinstance(step, int) else f"{total} us"
+
+
+def share(step: str | int, parts: int) -> str | int:
+    """One of so many equal parts of a step.
+
+    Raises:
+        FieldError: If there is none in whole frames or microseconds.
+    """
+    whole = offset(step)
+    if whole % parts:
+        raise FieldError(f"a step of {step} has no {parts} equal parts")
+    if parts == 1:
+        return step
+    return whole // parts if isinstance(step, int) else f"{whole // parts} us"
+
+
+def series_of(
+    emulator: Emulator, feed: Mapping[str, str], learnt: Mapping[str, Files]
+) -> dict[str, tuple[str, ...]]:
+    """The targets that are later frames of each input that is fed, one after another.
+
+    Raises:
+        FieldError: If they are not evenly spaced, or not equally many for all.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for last, name in fed_targets(emulator, feed, learnt).items():
+        found[name] = (last,)
+        files = learnt.get(last)
+        if files is None or files.later is None:
+            continue
+        mine = {
+            offset(learnt[target].later): target
+            for target in emulator.targets.names
+            if target in learnt and place(target, learnt[target]) == place(last, files)
+        }
+        whole, laters = offset(files.later), sorted(mine)
+        found[name] = tuple(mine[k] for k in laters)
+        if [k * len(mine) for k in laters] != [whole * (i + 1) for i in range(len(mine))]:
+            told = ", ".join(str(learnt[target].later) for target in found[name])
+            raise FieldError(
+                f"{', '.join(found[name])} are {told} later than {name!r}; in a rollout outputs "
+                f"are evenly spaced"
+            )
+    if len({len(targets) for targets in found.values()}) > 1:
+        told = "; ".join(f"{name}: {', '.join(targets)}" for name, targets in found.items())
+        raise FieldError(f"a rollout has equally many outputs of every input that is fed: {told}")
+    return found
+
+
+def label(series: tuple[str, ...], name: str) -> str:
+    """What a series is called: its target, or if there are several the input that they are of."""
+    return series[0] if len(series) == 1 else name
