@@ -61,6 +61,7 @@ TRAINED = (
             "ice_flow",
             "saliency",
             "styles",
+            "super_resolution",
             "time",
             "tour",
         )
@@ -105,6 +106,12 @@ QUICK = {
         "--setting.integral=0.2",
     ],
     "fit --config flame_mesh.yaml": ["--trainer.max_epochs=1"],
+    "train super_resolution": [
+        "--data.crops.size=8",
+        "--model.model.init_args.width=2",
+        "--trainer.max_epochs=1",
+        "--trainer.accelerator=cpu",
+    ],
     "train ice_flow": [
         "--data.crops.size=8",
         "--model.model.init_args.depth=2",

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from map2map.errors import GeometryError, RecipeError, SaveError
+from map2map.models import FourierUpsampling
 from map2map.physics.cosmology import (
     growth_factor,
     growth_factor_second,
@@ -292,3 +293,40 @@ def test_without_redshifts_and_densities_names_and_record_are_as_ever(tmp_path):
     record = json.loads((tmp_path / "simulation.json").read_text())
     assert "redshifts" not in record["parameters"]
     assert record["files"]["pm"] == "non-linear displacement at z = 0 [Mpc/h]"
+
+
+def test_a_finer_simulation_has_the_modes_of_the_other_at_the_centers_of_its_cells():
+    size, box, finer = 8, 32.0, 4
+    spacing = box / size
+    coarse = zeldovich(gaussian_field(size, box, 3, COSMOLOGY.power), spacing)
+    fine = nbody.finer_linear(size, box, 3, finer, COSMOLOGY)
+    assert fine.shape == (3, *(finer * size,) * 3)
+    # without the waves that the fewer particles do not have: the other, continued without any
+    modes = torch.fft.fftn(fine, dim=(1, 2, 3))
+    k = torch.fft.fftfreq(finer * size, 1 / (finer * size))
+    few = k.abs() < size / 2
+    modes = modes * few * few[:, None] * few[:, None, None]
+    expected = FourierUpsampling(3, 3, ndim=3, scale_factor=finer)(coarse[None])[0]
+    found = torch.fft.ifftn(modes, dim=(1, 2, 3)).real
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    assert float((fine - found).std()) > 0.01, "and it has more of its own"
+
+
+def test_a_finer_simulation_is_beside_the_others_which_stay_as_they_are(tmp_path):
+    settings = {"runs": 1, "size": 6, "box": 24.0, "steps": 2, "seed": 5}
+    plain = simulate(tmp_path / "plain", **settings)
+    pairs = simulate(tmp_path / "pairs", **settings, finer=2)
+    assert [path.name for path in pairs] == [*(p.name for p in plain), "fine_05.npy"]
+    for one, other in zip(plain, pairs, strict=False):
+        np.testing.assert_array_equal(np.load(one), np.load(other))
+    linear = nbody.finer_linear(6, 24.0, 5, 2, COSMOLOGY)
+    expected, _ = evolve(linear, 2.0, COSMOLOGY, steps=2)
+    np.testing.assert_allclose(np.load(pairs[-1]), expected.numpy(), rtol=1e-5, atol=1e-5)
+    record = json.loads((tmp_path / "pairs" / "simulation.json").read_text())
+    assert record["parameters"]["finer"] == 2
+    assert "fine" in record["files"]
+    assert "finer" not in json.loads((tmp_path / "plain/simulation.json").read_text())["parameters"]
+    with pytest.raises(SaveError, match="holds simulations with"):
+        simulate(tmp_path / "pairs", runs=1, size=6, box=24.0, steps=2, seed=6, finer=3)
+    with pytest.raises(RecipeError, match=r"finer >= 1.*finer 0"):
+        simulate(tmp_path / "none", finer=0)

@@ -52,6 +52,16 @@ CASES = {
         ["--model.model.init_args.width=2"],
         [],
     ),
+    "super_resolution": (
+        ["nbody", "--runs=9", "--size=8", "--box=32", "--steps=2", "--finer=2"],
+        [
+            "--model.model.init_args.width=2",
+            "--model.model.init_args.convs=1",
+            "--data.crops.size=8",
+            "--data.augment.shift=8",
+        ],
+        [],
+    ),
     "radiation_3d": (
         ["radiation_columns", "--columns_per_group=8", "--groups=9"],
         ["--model.model.init_args.options={width: 2, levels: 2}", "--data.crops.size=8"],

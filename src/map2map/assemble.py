@@ -5,7 +5,7 @@ Where the crops cover the field and their halo is the footprint's, the fields co
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +22,8 @@ from map2map.emulator import Emulator
 from map2map.errors import GeometryError
 from map2map.files import replacing
 from map2map.metrics import Pointwise
-from map2map.models.conv import resample
+from map2map.models.conv import narrow_to, resample
+from map2map.noise import Place, draws_noise, placed
 from map2map.samples import SampleDataset
 from map2map.sources import Stored
 from map2map.sources.npy import new_array
@@ -49,10 +50,15 @@ def fit_together(
             crop. Otherwise both have the same center; an odd cell is left over on the high side.
 
     Raises:
-        GeometryError: If the output is larger than the target.
+        GeometryError: If the output is larger than the target, on the same grid. On a finer one it
+            may have to be, because a halo is a whole number of the coarser cells.
     """
     if aligned:
         return output[(slice(None), slice(None), *emulator.footprint.kept(dataset.size))], target
+    if emulator.footprint.scale > 1:
+        output = narrow_to(
+            output, [min(n) for n in zip(output.shape[2:], target.shape[2:], strict=True)]
+        )
     have, found = tuple(target.shape[2:]), tuple(output.shape[2:])
     if any(n > m for n, m in zip(found, have, strict=True)):
         raise GeometryError(
@@ -233,7 +239,7 @@ def _patches(
     for number, batch in enumerate(batches):
         with torch.no_grad():
             x, y = batch.to(device).settle()
-            output = emulator.model(emulator.encode_input(x))
+            output = drawn_in_place(emulator, emulator.encode_input(x), batch.indices, batches)
             shape = list(output.shape)
             output, y = fit_together(output, y, batches.dataset, emulator, aligned=aligned)
             losses.append(float(loss(output, emulator.encode_target(y))))
@@ -246,6 +252,22 @@ def _patches(
         log.info("sample %d loss: %g", number, losses[-1])
         for index, values in zip(batch.indices, physical, strict=True):
             yield index, {field: values[channels] for field, channels in slices.items()}
+
+
+def drawn_in_place(
+    emulator: Emulator, x: Tensor, indices: Sequence[int], batches: Batches
+) -> Tensor:
+    """Outputs of crops; what the network draws at random belongs to cells, as in tiles."""
+    if not draws_noise(emulator.model):
+        return torch.as_tensor(emulator.model(x))
+    dataset, outputs = batches.dataset, []
+    grid = dataset.grid
+    for index, sample in zip(indices, x, strict=True):
+        start = crop_window(dataset.anchor(index), dataset.size, dataset.halo).start
+        periodic = tuple(beyond == "periodic" for beyond in grid.beyond)
+        with placed(emulator.model, Place(start, grid.shape, periodic)):
+            outputs.append(emulator.model(sample[None]))
+    return torch.cat(outputs)
 
 
 def _put(

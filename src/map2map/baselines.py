@@ -27,6 +27,7 @@ from map2map.windows import Window, slabs
 __all__ = [
     "Baseline",
     "Means",
+    "alike",
     "computed",
     "constant",
     "from_training",
@@ -98,22 +99,31 @@ def identity(
         for name, value in (persistent or {}).items()
     }
     partners = dict(earlier or {})
-    for target in targets if scale_factor == 1 else ():
-        alike = [field.name for field in inputs if _comparable(field, target)]
-        rivals = [other for other in targets if _comparable(other, target)]
-        named = [name for name in alike if f"_{target.name}_" in f"_{name}_"]
-        if target.name in alike:
-            named = [target.name]
-        elif len(alike) == len(rivals) == 1:
-            named = alike
-        if target.name not in {**partners, **still} and len(named) == 1:
-            partners[target.name] = named[0]
+    for target, name in (alike(inputs, targets) if scale_factor == 1 else {}).items():
+        if target not in still:
+            partners.setdefault(target, name)
 
     def predict(run: int, fields: Mapping[str, Array]) -> Mapping[str, Array]:
         del run
         return still | {target: fields[name] for target, name in partners.items()}
 
     return {**{name: str(value) for name, value in (persistent or {}).items()}, **partners}, predict
+
+
+def alike(inputs: FieldSet, targets: FieldSet) -> dict[str, str]:
+    """For targets that have one, the input that is the same quantity; see `identity`."""
+    found = {}
+    for target in targets:
+        same = [field.name for field in inputs if _comparable(field, target)]
+        rivals = [other for other in targets if _comparable(other, target)]
+        named = [name for name in same if f"_{target.name}_" in f"_{name}_"]
+        if target.name in same:
+            named = [target.name]
+        elif len(same) == len(rivals) == 1:
+            named = same
+        if len(named) == 1:
+            found[target.name] = named[0]
+    return found
 
 
 def _comparable(one: Field, other: Field) -> bool:

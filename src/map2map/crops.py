@@ -48,7 +48,8 @@ class Crops:
         halo: Cells of the input read around a crop: for all sides, per axis, or low and high per
             axis; "auto" computes them from the model's footprint.
         target_halo: Likewise around the target's crop, in its own cells.
-        scale_factor: Target cells per input cell and axis.
+        scale_factor: Target cells per input cell and axis; "auto" finds it from the first run's
+            files. The model must have as many.
         where: Draw crops at random among those whose middle is of interest, instead.
     """
 
@@ -58,11 +59,11 @@ class Crops:
     step: int | list[int] | None = None
     halo: HaloFormat | Literal["auto"] = "auto"
     target_halo: HaloFormat = 0
-    scale_factor: int = 1
+    scale_factor: int | Literal["auto"] = "auto"
     where: Where | None = None
 
     def __post_init__(self) -> None:
-        if self.scale_factor < 1:
+        if self.scale_factor != "auto" and self.scale_factor < 1:
             raise GeometryError(f"the scale factor is {self.scale_factor}; it must be at least 1")
         if self.where is not None and (self.start, self.stop) != (None, None):
             raise RecipeError(

@@ -115,13 +115,14 @@ class FieldData(pl.LightningDataModule):
 
     def open(self, inputs: list[Field], targets: list[Field], styles: Sequence[Field] = ()) -> Runs:
         """Find the files of all splits and check them; the runs of the training split."""
+        factor = None if self.crops.scale_factor == "auto" else self.crops.scale_factor
         for split, patterns in self.patterns.items():
             self.runs[split] = Runs(
                 inputs,
                 targets,
                 patterns,
                 self.domain,
-                scale_factor=self.crops.scale_factor,
+                scale_factor=factor,
                 derived=self.derived,
                 styles=styles,
             )
@@ -129,6 +130,8 @@ class FieldData(pl.LightningDataModule):
             raise RecipeError(
                 "data.reading.cells mixes cells of several runs, whose styles differ; leave out one"
             )
+            # that of the training split goes for the others
+            factor = self.runs[split].scale_factor
         for path in {
             path for runs in self.runs.values() for run in runs for path in run.paths.values()
         }:
@@ -167,6 +170,7 @@ class FieldData(pl.LightningDataModule):
             footprint: Of what a step computes.
             targets_too: Whether it needs the target of all cells that it reads of the input.
         """
+        check_scale(footprint, self.runs["train"])
         self.aligned, gpu = self.crops.halo == "auto", torch.cuda.is_available()
         for split in [split for split in self.runs if split != "test"]:
             runs, crops = self.runs[split], self.crops
@@ -264,6 +268,25 @@ class FieldData(pl.LightningDataModule):
         if isinstance(batch, Batch):
             return batch.to(device)
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+
+def check_scale(footprint: Footprint, runs: Runs) -> None:
+    """Refuse a model whose outputs are not as fine as the targets.
+
+    Raises:
+        GeometryError: If they are not.
+    """
+    if runs.targets.of_run or footprint.reduces or footprint.scale == runs.scale_factor:
+        return
+    coarse, fine = (
+        " x ".join(str(factor * n) for n in runs.shape) for factor in (1, runs.scale_factor)
+    )
+    raise GeometryError(
+        f"the model gives {footprint.scale} cells per input cell and axis, but the targets have "
+        f"{runs.scale_factor} (scale factor): inputs have {coarse} cells, targets {fine}; use a "
+        f"model of that scale factor, such as UpsampledUNet or SRGenerator with `scale_factor: "
+        f"{runs.scale_factor}`, or targets of {footprint.scale} times the inputs' cells"
+    )
 
 
 def sides(halo: Halo) -> list[int]:

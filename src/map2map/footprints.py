@@ -343,6 +343,9 @@ def _local(prober: Prober, bare: Footprint, reach: int) -> Footprint:
         if drop and not prober.moves_with(shift, size, 0, scale):
             margin = max(bare.margin, _margin(prober, bare, shift, edge))
             found = _hiding_edges(prober, replace(found, margin=margin), size, edge)
+        elif scale > 1 and _margin(prober, bare, shift, edge, found.low) > found.margin:
+            # nothing is made up, but blocks that start there see further on one side
+            found = replace(found, margin=max(bare.margin, _margin(prober, bare, shift, edge)))
         if not _ignores_others(prober, found):
             return replace(bare, whole="values far away change it, as where cells are ranked")
         return found
@@ -369,14 +372,14 @@ def _ignores_others(prober: Prober, found: Footprint) -> bool:
     cells = round_up(MANY, step)
     # twice as many others as are seen
     size = found.fitting(found.minimum + 3 * (cells + 2 * margin + step))
-    first = round_up((size - cells) // 2, step)
+    first = round_up((size - cells) // 2, step) + found.low % step
     seen = slice(max(0, first - margin), first + cells + margin)
     block = slice(scale * first - found.cut, scale * (first + cells) - found.cut)
     return prober.stays(size, seen, block)
 
 
-def _margin(prober: Prober, bare: Footprint, multiple: int, edge: int) -> int:
-    """How far beyond blocks of ``multiple`` cells they see, over every cell of a block."""
+def _margin(prober: Prober, bare: Footprint, multiple: int, edge: int, start: int = 0) -> int:
+    """How far beyond blocks of ``multiple`` cells from ``start`` they see, over every cell."""
     size = bare.fitting(bare.minimum + 2 * (edge + multiple) + 8)
     first = round_up(size // 2, multiple)
     margin = 0
@@ -385,7 +388,8 @@ def _margin(prober: Prober, bare: Footprint, multiple: int, edge: int) -> int:
             reached = [j for j, hit in enumerate(prober.reached(size, axis, cell)) if hit]
             if reached:
                 low, high = (
-                    input_cell(bare, j) // multiple * multiple for j in (reached[0], reached[-1])
+                    start + (input_cell(bare, j) - start) // multiple * multiple
+                    for j in (reached[0], reached[-1])
                 )
                 margin = max(margin, high - cell, cell - (low + multiple - 1))
     return margin

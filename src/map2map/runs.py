@@ -52,7 +52,7 @@ class Runs:
         patterns: Where the files of each field are, and of those that others are derived from.
         domain: What the grids have in common; default for its ``ndim``: the axes of the first input
             without its channels.
-        scale_factor: Target cells per input cell and axis.
+        scale_factor: Target cells per input cell and axis; None: what the first run's files have.
         derived: How fields without files are computed.
         styles: Parameters of the runs that the network sees beside its inputs.
 
@@ -80,7 +80,7 @@ class Runs:
         patterns: Patterns,
         domain: Domain | None = None,
         *,
-        scale_factor: int = 1,
+        scale_factor: int | None = 1,
         derived: Mapping[str, Derived] | None = None,
         styles: Sequence[Field] = (),
     ) -> None:
@@ -122,8 +122,8 @@ class Runs:
         )
         self.runs = self._planes()
         self.shape = self.shape_of(0)
-        self.scale_factor = scale_factor
         self._finer = {field.name for field in targets} - {field.name for field in inputs}
+        self.scale_factor = self._found_factor() if scale_factor is None else scale_factor
         read = dict.fromkeys((*names, *needs))
         self._channels = {name: self._stored(name, self.runs[0]).channels for name in read}
         self._check_shapes()
@@ -378,6 +378,15 @@ class Runs:
     def _stored(self, name: str, run: Run) -> Stored:
         reader, variable = self._reader(name, run)
         return reader.stored(variable)
+
+    def _found_factor(self) -> int:
+        """Target cells per input cell and axis of the first run; 1 if that is no whole number."""
+        for name in self._finer & set(self._files) - {self.reference}:
+            cells = zip(self._stored(name, self.runs[0]).shape, self.shape, strict=False)
+            factors = {divmod(n, m) for n, m in cells}
+            if len(factors) == 1 and (found := factors.pop())[0] > 1 and found[1] == 0:
+                return found[0]
+        return 1
 
     def _check_shapes(self) -> None:
         """All files, if they are few or their headers cheap; else when they are first used."""

@@ -82,7 +82,11 @@ class SampleDataset:
         factors: Mapping[str, float] | None = None,
     ) -> None:
         self.runs, self.seed, self.allow_nonfinite = runs, seed, allow_nonfinite
-        shape, ndim, factor = runs.shape, runs.ndim, crops.scale_factor
+        shape, ndim, factor = runs.shape, runs.ndim, runs.scale_factor
+        if crops.scale_factor not in ("auto", factor):
+            raise GeometryError(
+                f"crops have the scale factor {crops.scale_factor}, but the runs {factor}"
+            )
         self.crops, self.domain, self.scale_factor = crops, domain or Domain(), factor
         self.size = per_axis(crops.size, shape, "crop")
         if crops.halo == "auto":

@@ -20,6 +20,7 @@ from map2map.fields import Field
 from map2map.grids import Domain
 from map2map.masked_losses import masked_loss
 from map2map.mean_line import MeanLine
+from map2map.noise import draws_noise
 from map2map.norms import Norm
 from map2map.preparation import (
     ModelFactory,
@@ -127,6 +128,12 @@ class Task(pl.LightningModule):
         model = self.emulator.model
         if hasattr(model, "learn"):
             self._learns_by_itself(model)
+        if self.members > 1 and not draws_noise(model):
+            raise RecipeError(
+                f"the loss {type(self.loss).__name__} compares {self.members} draws of a network, "
+                f"but {type(model).__name__} as it is made draws no random numbers; give it some "
+                f"(`noise_chan` of UpsampledUNet), or take another loss"
+            )
         network = torch.compile(model) if self.options.compile else model
         # in a tuple, so that its weights are not listed a second time
         self._network: tuple[Callable[..., Tensor]] = (network,)
@@ -236,6 +243,11 @@ class Task(pl.LightningModule):
                 )
         return optimizer
 
+    @property
+    def members(self) -> int:
+        """How many draws of a network that draws random numbers the loss compares."""
+        return int(getattr(self.loss, "members", 1))
+
     # --- steps -----------------------------------------------------------------------------
 
     def step(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -245,17 +257,26 @@ class Task(pl.LightningModule):
         """
         emulator = self.built
         x, y = self.normalized(batch)
-        output = self.network(x)
+        output = self.network(x, self.members)
         if emulator.targets.of_run:
             check_reduced(output, y, emulator)
         else:
             output, y = fit_together(output, y, batch.dataset, self.built, aligned=self._aligned)
         output = output.to(y.dtype)
-        return self.compared(self.loss, output, self._smoothed(y, batch), batch), x, output, y
+        loss = self.compared(self.loss, output, self._smoothed(y, batch), batch)
+        return loss, x, output[: len(y)], y
 
-    def network(self, x: Tensor) -> Tensor:
-        """The network's output for normalized inputs, with the styles of the batch under way."""
-        return self._network[0](x, *self.built.style_arguments(self._style, x.dtype))
+    def network(self, x: Tensor, members: int = 1) -> Tensor:
+        """The network's output for normalized inputs, with the styles of the batch under way.
+
+        Args:
+            x: Shape (batch, channel, *space).
+            members: How many draws of it, one after another along the batch.
+        """
+        arguments = (x, *self.built.style_arguments(self._style, x.dtype))
+        if members > 1:
+            arguments = tuple(torch.cat([each] * members) for each in arguments)
+        return self._network[0](*arguments)
 
     def styles_of(self, batch: Batch) -> Tensor | None:
         """Physical styles of a batch, shape (batch, style_chan), which is under way from now on."""

@@ -155,10 +155,11 @@ class Tracker(pl.Callback):
         writer: SummaryWriter, task: Task, split: str, example: tuple[Tensor, ...], epoch: int
     ) -> None:
         x, output, target = example
-        panels = [("input", x), ("output", output), ("target", target)]
         emulator = task.built
-        spacing = emulator.domain.cell
-        fine = (spacing or 1.0) / emulator.footprint.scale
+        spacing, scale = emulator.domain.cell, emulator.footprint.scale
+        title = "input" if scale == 1 else "input, interpolated"
+        panels = [(title, x), ("output", output), ("target", target)]
+        fine = (spacing or 1.0) / scale
         field = next(iter(emulator.targets))
         if target[0].numel() == 1:  # a cell by itself
             sides = [("target", target.numpy()), ("output", output.numpy())]
@@ -168,7 +169,7 @@ class Tracker(pl.Callback):
             [(name, values.numpy()) for name, values in panels],
             [("output - target", (output - target).numpy())],
             units=field.units or "",
-            spacing=spacing,
+            spacing=fine if spacing else None,
         )
         writer.add_figure(f"fig/{split}", figure, epoch)
         spectra = {"lag": (target, output)}

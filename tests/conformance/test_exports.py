@@ -44,9 +44,12 @@ MODELS = [
     ("PaddedConvNet", 2, {"depth": 3}),
     ("PaddedUNet", 2, {"levels": 3}),
     ("PaddedUNet", 3, {"levels": 2}),
+    ("SRGenerator", 2, {"scale_factor": 4, "chan_base": 8, "chan_min": 4, "noise": False}),
     ("UNet", 1, {"depth": 3, "batch_norm": False}),  # sizes 8 k + 4
     ("UNet", 2, {}),
     ("UNet", 3, {"depth": 1}),
+    ("UpsampledUNet", 2, {"scale_factor": 4, "upsampling": "linear"}),
+    ("UpsampledUNet", 3, {}),
     ("VNet", 1, {}),
     ("VNet", 2, {"depth": 1, "batch_norm": False}),
     ("VNet", 3, {"depth": 1, "bypass": False}),
@@ -75,7 +78,8 @@ def emulator(name, ndim, options):
     """Vector and scalar in, two scalars out, with statistics of batches as if it were trained."""
     torch.manual_seed(0)
     kind = getattr(map2map.models, name)
-    model = kind(ndim + 1, ndim + 1, ndim=ndim, width=4, **dict(options))
+    width = {} if "chan_base" in dict(options) else {"width": 4}
+    model = kind(ndim + 1, ndim + 1, ndim=ndim, **width, **dict(options))
     for buffer in model.buffers():
         if buffer.is_floating_point():
             buffer.uniform_(0.5, 1.5)

@@ -70,6 +70,9 @@ def small(name, ndim, in_chan=2, out_chan=3, **wanted):
     wanted["heads"] = 2
     # the smallest that fit
     wanted["size"] = 16 if "levels" in known else 64
+    if name == "SRGenerator":
+        # what is drawn at random is in test_sr_models.py
+        wanted |= {"chan_base": 8, "chan_min": 4, "scale_factor": 2, "noise": False}
     if name in GRAPHS or name == "ColumnGAT":
         pytest.importorskip("torch_geometric", reason="needs the extra `graph`")
         wanted |= {"heads": 2, "dropout": 0.0}
@@ -106,7 +109,8 @@ class TestEveryModelOnEveryGrid:
         n, scale = {1: 40, 2: 24, 3: 8}[ndim] // f.multiple * f.multiple, f.scale
         field = noise(ndim, n, dtype=torch.float64)[0].numpy()
         # the reference does not go through halos: as many copies as are needed, one model call
-        low = -(-f.margin // f.multiple) * f.multiple
+        # the phase of the levels is that of a field that begins so many cells before the first
+        low = -(-f.margin // f.multiple) * f.multiple + f.low % f.multiple
         high = next(h for h in range(f.margin, 9999) if f.accepts(low + n + h))
         wrapped = np.pad(field, [(0, 0), *[(low, high)] * ndim], mode="wrap")
         with torch.no_grad():
@@ -453,6 +457,9 @@ class TestEveryModel:
         assert (card["in_chan"], card["out_chan"], card["ndim"]) == (2, 3, 2)
         defaults = {k: p.default for k, p in parameters.items() if p.default is not p.empty}
         asked = {"ndim", "width", "inputs", "outputs", "heads"}
+        asked |= (
+            {"chan_base", "chan_min", "scale_factor", "noise"} if name == "SRGenerator" else set()
+        )
         asked |= {"levels", "size"} if name in REDUCING else set()
         asked |= {"dropout"} if name in GRAPHS else set()
         asked |= {"depth"} if name == "StyledVNet" else set()

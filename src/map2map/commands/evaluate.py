@@ -29,6 +29,7 @@ from map2map.arrays import Settings
 from map2map.baselines import (
     Baseline,
     Means,
+    alike,
     computed,
     constant,
     from_training,
@@ -62,6 +63,7 @@ from map2map.score_tables import check_table, save_table
 from map2map.scores import attributes, check_output, save_scores
 from map2map.splits import SIDES
 from map2map.typing import Array
+from map2map.upsampling import interpolated
 
 __all__ = ["about", "main"]
 
@@ -234,7 +236,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add_only(parser)
     add("--simulator-seconds", type=float, metavar="S",
         help="what the simulator takes for a run, for the report")
-    beside = parser.add_argument_group("baselines (identity comes by itself if it makes sense)")
+    beside = parser.add_argument_group(
+        "baselines (identity, or interpolation to a finer grid, comes by itself)"
+    )
     beside.add_argument("--baseline", action="append", default=[], metavar="NAME:FIELD=PATH",
         help="files of a target FIELD as predicted by something else, or a number; may be given "
         "several times")
@@ -305,10 +309,11 @@ def find_baselines(
     for target in targets.names:
         if target in partners:
             log.info("baseline %r: %r is predicted by %r", label, target, partners[target])
-        else:
+        elif runs.scale_factor == 1:
             log.info("no baseline %r: no input has the units, kind and grid of %r", label, target)
     if partners:
         found[label] = same
+    found |= finer_baselines(emulator, runs)
     usual: Mapping[str, Array] = usual_at(options.climatology_files, runs, track)
     if not options.no_training_mean:
 
@@ -336,6 +341,22 @@ def find_baselines(
     found |= {name: constant(each) for name, each in values.items()}
     found |= named(places, patterns, runs) if places else {}
     return found | (computed(formulas, patterns, runs) if formulas else {}), usual
+
+
+def finer_baselines(emulator: Emulator, runs: Runs) -> dict[str, Baseline]:
+    """Inputs interpolated to the grid of the targets, if that is finer."""
+    if runs.scale_factor == 1:
+        return {}
+    partners = alike(emulator.inputs, runs.targets)
+    names = emulator.inputs, runs.targets, emulator.domain, runs.scale_factor
+    found = interpolated(partners, *names) if partners else {}
+    for target in runs.targets.names:
+        if target in partners:
+            each = " and ".join(map(repr, found))
+            log.info("baselines %s: %r is predicted by %r", each, target, partners[target])
+        else:
+            log.info("no interpolated baseline: no input has the units and kind of %r", target)
+    return found
 
 
 def on_latitudes(options: argparse.Namespace, runs: Runs) -> bool:

@@ -17,6 +17,7 @@ from map2map.errors import ArtefactError, RecipeError, SaveError, near_names
 from map2map.exports import formats
 from map2map.exports.graph import arguments, example, example_sizes
 from map2map.files import replacing
+from map2map.noise import draws_noise
 from map2map.typing import Shape
 
 __all__ = ["TOLERANCE", "Check", "deviations", "find", "options_of", "write"]
@@ -88,11 +89,7 @@ def write(
         SaveError: If it cannot be written.
     """
     module, options = find(to), dict(options or {})
-    if len(emulator.styles) and not getattr(module, "STYLES", False):
-        raise ArtefactError(
-            f"the emulator takes the styles {', '.join(emulator.styles.names)}, which --to {to} "
-            f"cannot hold; use --to onnx or --to torch-export"
-        )
+    check_possible(emulator, module, to)
     unknown = [name for name in options if name not in options_of(module)]
     if unknown:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in options_of(module))
@@ -126,6 +123,24 @@ def write(
             with replacing(other) as part:
                 part.write_text(text, encoding="utf-8", newline="\n")
     return check
+
+
+def check_possible(emulator: Emulator, module: ModuleType, to: str) -> None:
+    """Refuse emulators that a format cannot hold.
+
+    Raises:
+        ArtefactError: If it is one.
+    """
+    if len(emulator.styles) and not getattr(module, "STYLES", False):
+        raise ArtefactError(
+            f"the emulator takes the styles {', '.join(emulator.styles.names)}, which --to {to} "
+            f"cannot hold; use --to onnx or --to torch-export"
+        )
+    if draws_noise(emulator):
+        raise ArtefactError(
+            "the network draws random numbers, which a file could not draw as it does, by the "
+            "positions of cells; apply it with `m2m apply`"
+        )
 
 
 def checked_size(emulator: Emulator, size: Shape) -> Shape:

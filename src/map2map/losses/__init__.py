@@ -7,12 +7,14 @@ the first step a training tells those that have such methods
 - ``take_emulator(emulator)``: the norms, the cell size and what is periodic;
 - ``take_shape(shape)``: how many cells a whole field of the targets has, None if that varies.
 
-What a loss keeps in ``told``, numbers by name, is told after every epoch as a measure. How targets
-that are not known everywhere are compared, `map2map.masked_losses` tells.
+One with ``members`` is given so many outputs of a network that draws random numbers, one after
+another along the batch. What a loss keeps in ``told``, numbers by name, is told after every epoch
+as a measure. How targets that are not known everywhere are compared, `map2map.masked_losses` tells.
 """
 
 from map2map.losses.derivatives import Derivatives
 from map2map.losses.dice import Dice
+from map2map.losses.energy_score import EnergyScore
 from map2map.losses.gaussian_nll import GaussianNLL
 from map2map.losses.lagrangian_eulerian import LagrangianEulerian
 from map2map.losses.log_cosh import LogCosh
@@ -27,6 +29,7 @@ from map2map.losses.weighted_sum import WeightedSum
 __all__ = [
     "Derivatives",
     "Dice",
+    "EnergyScore",
     "GaussianNLL",
     "LagrangianEulerian",
     "LogCosh",

@@ -9,9 +9,12 @@ is measured. The blocks that models are built of are in `map2map.models.conv`; t
 the models that pad in `map2map.models.padded` and `map2map.models.double_conv`, of those that
 reduce in `map2map.models.reducing`, with the activations of `map2map.models.activations`, of
 networks of columns, each of which is the channels of one cell, in `map2map.models.columns`, of
-those on graphs, which need torch_geometric (extra `graph`), in `map2map.models.graph_nets`, and of
-Pangu in `map2map.models.earth`. Weights of Pangu belong to latitudes, so it is made for the
-``shape`` of a grid, and takes no other.
+those on graphs, which need torch_geometric (extra `graph`), in `map2map.models.graph_nets`, of
+Pangu in `map2map.models.earth`, and of those that double their cells in `map2map.models.doubling`.
+Weights of Pangu belong to latitudes, so it is made for the ``shape`` of a grid, and takes no other.
+
+Beside what is in ``__all__`` there is a discriminator, which has no integer scale, and upsampling
+without weights, with which networks for super-resolution are compared.
 """
 
 from map2map.models.column_attention import ColumnAttention
@@ -39,8 +42,13 @@ from map2map.models.patch_gan import PatchGAN, PatchGAN42
 from map2map.models.penguin import Penguin
 from map2map.models.racoon import Racoon
 from map2map.models.resnet import ResNet
+from map2map.models.sr_discriminator import SRDiscriminator as SRDiscriminator
+from map2map.models.sr_generator import SRGenerator
 from map2map.models.styled_vnet import StyledVNet
 from map2map.models.unet import UNet
+from map2map.models.upsampled_unet import UpsampledUNet
+from map2map.models.upsampling import FourierUpsampling as FourierUpsampling
+from map2map.models.upsampling import LinearUpsampling as LinearUpsampling
 from map2map.models.vnet import VNet
 
 __all__ = [
@@ -67,7 +75,9 @@ __all__ = [
     "Penguin",
     "Racoon",
     "ResNet",
+    "SRGenerator",
     "StyledVNet",
     "UNet",
+    "UpsampledUNet",
     "VNet",
 ]

@@ -255,6 +255,11 @@ def cut_off(x: Tensor, low: int, high: int) -> Tensor:
     return x[(..., *[slice(low, -high or None)] * (x.ndim - 2))]
 
 
+def adds_narrowed(y: Tensor, x: Tensor, cut: int) -> Tensor:
+    """The sum of (batch, channel, *space) and x, which has ``cut`` cells more on every side."""
+    return y + narrow_like(x, y, (cut, cut))
+
+
 def narrow_to(x: Tensor, sizes: Sequence[int]) -> Tensor:
     """Cut (batch, channel, *space) to its middle cells, so many on every axis; a view."""
     if len(sizes) != x.ndim - 2:

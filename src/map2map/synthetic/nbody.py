@@ -5,6 +5,9 @@ and follows as many particles as cells in a periodic box to z = 0, in steps of F
 Chu, Seljak & McDonald 2016, MNRAS 463, 2273), which grow linear modes exactly, however few they
 are.
 
+For super-resolution, each universe can be followed with more particles, too, whose initial modes
+are those of the fewer ones and, beyond their Nyquist wavenumber, new ones.
+
 Lengths are comoving, in Mpc/h. Momenta are p = a^3 E dx/da, with E = H / H(z = 0) [Mpc/h].
 """
 
@@ -30,6 +33,7 @@ from map2map.physics.cosmology import (
     growth_rate_second,
 )
 from map2map.physics.lagrangian import deposit, displaced, interpolate
+from map2map.physics.operators import wavenumbers
 from map2map.physics.perturbations import (
     Displacement,
     check_displacement,
@@ -64,6 +68,7 @@ def simulate(  # noqa: PLR0913 - the options of a command
     seed: int = 0,
     redshifts: list[float] | None = None,
     densities: list[float] | None = None,
+    finer: int = 1,
     overwrite: bool = False,
 ) -> list[Path]:
     """Simulate dark matter in periodic boxes, from linear to non-linear displacements.
@@ -76,6 +81,11 @@ def simulate(  # noqa: PLR0913 - the options of a command
     With ``redshifts`` or ``densities`` each run is made for all of them, told in names such as
     ``pm_SEED_Om0.3_z0.5.npy``. The linear displacement is that at z = 0 for all redshifts, so that
     what a network makes of it changes with z alone; ``lpt`` and ``pm`` are those at z.
+
+    With ``finer`` above 1 a fourth file ``fine_SEED.npy``, of shape (3, n, n, n) with n = ``finer``
+    * ``size``: the same universe, followed with so many times as many particles per axis. Its modes
+    are those of the others as far as these go; ``finer`` of its particles lie in each cell and axis
+    of theirs, around its center.
 
     A run depends on its seed, not on how many there are, and its modes are the same in a larger
     ``size`` of the same box.
@@ -90,6 +100,8 @@ def simulate(  # noqa: PLR0913 - the options of a command
         seed: Seed of the first run.
         redshifts: Of the displacements; each from 0 to below 9; default: 0.
         densities: Matter densities, instead of that of the cosmology.
+        finer: Particles and mesh cells of the finer simulation for one of the others, per axis; 1:
+            none is made.
         overwrite: Whether existing files may be replaced.
 
     Returns:
@@ -99,28 +111,26 @@ def simulate(  # noqa: PLR0913 - the options of a command
         RecipeError: If a parameter is not allowed.
         SaveError: If files exist, or cannot be written.
     """
-    if runs < 1 or seed < 0 or size < 4 or not box > 0:
+    if runs < 1 or seed < 0 or size < 4 or not box > 0 or finer < 1:
         raise RecipeError(
-            f"simulate needs runs >= 1, seed >= 0, size >= 4 and box > 0, not runs {runs}, seed "
-            f"{seed}, size {size}, box {box}"
+            f"simulate needs runs >= 1, seed >= 0, size >= 4, box > 0 and finer >= 1, not runs "
+            f"{runs}, seed {seed}, size {size}, box {box}, finer {finer}"
         )
     check_times(START, 1.0, steps)
     seeds = range(seed, seed + runs)
+    names = ("za", "lpt", "pm", *(("fine",) if finer > 1 else ()))
     cases = cases_of(cosmology, redshifts, densities)
     files = [
-        out / f"{name}_{run:02d}{case}.npy"
-        for run in seeds
-        for case in cases
-        for name in ("za", "lpt", "pm")
+        out / f"{name}_{run:02d}{case}.npy" for run in seeds for case in cases for name in names
     ]
     parameters = {"size": size, "box": box, "start": START, "steps": steps} | asdict(cosmology)
     parameters |= {} if redshifts is None else {"redshifts": redshifts}
     parameters |= {} if densities is None else {"densities": densities}
+    parameters |= {"finer": finer} if finer > 1 else {}
     others = check_folder(out, files, parameters, overwrite=overwrite)
-    spacing = box / size
     for run in seeds:
         for case, (universe, z) in cases.items():
-            for name, values in displacements(universe, z, run, size, spacing, steps).items():
+            for name, values in displacements(universe, z, run, size, box, steps, finer).items():
                 write_array(out / f"{name}_{run:02d}{case}.npy", values)
         others = sorted({*others, run})
         write_record(out / RECORD, parameters, others)
@@ -151,17 +161,46 @@ def cases_of(
 
 
 def displacements(
-    cosmology: Cosmology, z: float, seed: int, size: int, spacing: float, steps: int
+    cosmology: Cosmology, z: float, seed: int, size: int, box: float, steps: int, finer: int = 1
 ) -> dict[str, Displacement]:
     """Linear displacement at z = 0, second-order and non-linear ones at a redshift, by name."""
-    linear = zeldovich(gaussian_field(size, spacing * size, seed, cosmology.power), spacing)
+    spacing = box / size
+    linear = zeldovich(gaussian_field(size, box, seed, cosmology.power), spacing)
     growth, growth2 = (float(D(z, cosmology.Om)) for D in (growth_factor, growth_factor_second))
     second = growth2 * second_order(linear, spacing)
     stop = 1 / (1 + z)
     # as long as those to z = 0
     count = max(1, round(steps * (stop - START) / (1 - START)))
     final, _ = evolve(linear, spacing, cosmology, stop=stop, steps=count)
-    return {"za": linear, "lpt": growth * linear + second, "pm": final}
+    found = {"za": linear, "lpt": growth * linear + second, "pm": final}
+    if finer > 1:
+        more = finer_linear(size, box, seed, finer, cosmology)
+        found["fine"], _ = evolve(more, spacing / finer, cosmology, stop=stop, steps=count)
+    return found
+
+
+def finer_linear(
+    size: int, box: float, seed: int, finer: int, cosmology: Cosmology = FIDUCIAL
+) -> Displacement:
+    """Linear displacement of more particles of the same universe [Mpc/h].
+
+    Of ``size`` particles per axis, the first is at 0; of the more, ``finer`` are around it, the
+    first of them at ``-(finer - 1) / 2`` of their distances.
+
+    Args:
+        size: Particles per axis of the fewer.
+        box: Side of the box [Mpc/h].
+        seed: Of the universe.
+        finer: Of the more particles for one of the fewer, per axis.
+        cosmology: Parameters of the universe.
+    """
+    spacing = box / (finer * size)
+    overdensity = gaussian_field(finer * size, box, seed, cosmology.power)
+    modes = torch.fft.rfftn(overdensity)
+    for k in wavenumbers(overdensity.shape, (spacing,) * 3):
+        modes = modes * torch.exp(-0.5j * (finer - 1) * spacing * k)
+    # modes at Nyquist, which cannot be moved, are empty
+    return zeldovich(torch.fft.irfftn(modes, s=overdensity.shape), spacing)
 
 
 def evolve(
@@ -290,15 +329,18 @@ def write_array(path: Path, values: Tensor) -> None:
 def write_record(path: Path, parameters: dict[str, Any], seeds: Sequence[int]) -> None:
     """Write what the files beside it are."""
     when = "at the z of its name" if "redshifts" in parameters else "at z = 0"
+    files = {
+        "za": "linear displacement at z = 0 [Mpc/h]",
+        "lpt": f"second-order displacement {when} [Mpc/h]",
+        "pm": f"non-linear displacement {when} [Mpc/h]",
+    }
+    if "finer" in parameters:
+        files["fine"] = f"non-linear displacement {when} of more particles [Mpc/h]"
     record = {
         "simulator": "map2map.synthetic.nbody",
         "parameters": parameters,
         "seeds": list(seeds),
-        "files": {
-            "za": "linear displacement at z = 0 [Mpc/h]",
-            "lpt": f"second-order displacement {when} [Mpc/h]",
-            "pm": f"non-linear displacement {when} [Mpc/h]",
-        },
+        "files": files,
     }
     with replacing(path) as part:
         part.write_text(json.dumps(record, indent=2) + "\n")

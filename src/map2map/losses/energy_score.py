@@ -1,0 +1,167 @@
+"""A loss for networks that draw random numbers: several draws, scored as a distribution."""
+
+import torch
+from torch import Tensor, nn
+
+from map2map.errors import GeometryError, RecipeError
+
+__all__ = ["EnergyScore"]
+
+TINY = 1e-12
+"""Beside squares, so that a distance of zero has a gradient."""
+
+
+class EnergyScore(nn.Module):
+    """The energy score of several draws, cell by cell and wave by wave.
+
+    A network that draws random numbers is applied ``members`` times to each input. With x its draws
+    and y the target, the score is the mean of |x - y| less half the mean of |x - x'| over pairs of
+    draws (Gneiting & Raftery 2007, JASA 102, 359, eq. 21; over pairs of different ones, so that few
+    draws are not rewarded for being too narrow). No distribution has a lower one than the truth's,
+    so that the draws come to vary as targets of one input do; a loss that compares one draw with
+    the target is lowest for their mean, which has lost the power of what the input does not tell.
+    Of one channel it is the CRPS.
+
+    Distances are over the channels of a cell; and, times ``spectral``, of a wave of the crop's
+    Fourier transform, in units of the rms of the target's waves of that length. So waves count
+    alike however small they are, and get the power that they should have.
+
+    Args:
+        members: Draws for each input.
+        cells: Weight of the score of cells.
+        spectral: Weight of the score of waves.
+        power: Weight of the mean square of the logarithm of the ratio of the draws' power to the
+            target's, over wavenumbers. The score of waves is least where that is one, too, but only
+            slowly gets there.
+        window: Whether crops are multiplied by a Hann window before they are transformed, which
+            those that are not the whole of a periodic field need.
+
+    Raises:
+        RecipeError: If there are fewer than two members, or no weight.
+    """
+
+    def __init__(
+        self,
+        members: int = 2,
+        cells: float = 1.0,
+        spectral: float = 1.0,
+        power: float = 0.0,
+        *,
+        window: bool = True,
+    ) -> None:
+        super().__init__()
+        if members < 2:
+            raise RecipeError(f"an energy score compares at least 2 `members`, not {members}")
+        if min(cells, spectral, power) < 0 or not cells + spectral + power > 0:
+            raise RecipeError(
+                f"the weights `cells` ({cells}), `spectral` ({spectral}) and `power` ({power}) "
+                f"must be 0 or more, and one of them more than 0"
+            )
+        self.members, self.cells, self.spectral = members, cells, spectral
+        self.power, self.window = power, window
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """Score.
+
+        Args:
+            output: First draws of all samples, then second ones, and so on; shape
+                (members * batch, channel, *space).
+            target: Shape (batch, channel, *space).
+
+        Raises:
+            GeometryError: If shapes do not fit, or a wave is asked for of a crop of one cell.
+        """
+        if output.shape != (self.members * len(target), *target.shape[1:]):
+            raise GeometryError(
+                f"the output has shape {tuple(output.shape)}, but {self.members} draws for a "
+                f"target of {tuple(target.shape)} have the first number {self.members} times as "
+                f"large and the others alike"
+            )
+        draws = output.float().reshape(self.members, *target.shape)
+        target = target.float()
+        total = output.new_zeros((), dtype=torch.float32)
+        if self.cells:
+            total = total + self.cells * energy(draws, target).mean()
+        if self.spectral or self.power:
+            total = total + self._of_waves(draws, target)
+        return total
+
+    def _of_waves(self, draws: Tensor, target: Tensor) -> Tensor:
+        """The mean score of waves, and that of their power."""
+        shape = target.shape[2:]
+        if min(shape) < 2:
+            raise GeometryError(f"a crop of {tuple(shape)} cells has no waves; use spectral: 0")
+        axes = tuple(range(-len(shape), 0))
+        window = hann(shape, target) if self.window else torch.ones((), device=target.device)
+        modes = torch.fft.rfftn(draws * window, dim=axes)
+        wanted = torch.fft.rfftn(target * window, dim=axes)
+        numbers = wave_numbers(shape, target.device)
+        power = by_number(wanted, numbers)
+        rms = (power.sqrt() + TINY)[numbers]
+        scores = energy(parts(modes / rms, len(shape)), parts(wanted / rms, len(shape)))
+        # all but the mean
+        total = self.spectral * scores[:, numbers > 0].mean()
+        if self.power:
+            drawn = by_number(modes.flatten(0, 1), numbers)
+            there = torch.bincount(numbers.ravel()) > 0
+            there[0] = False
+            ratio = (drawn[there] + TINY) / (power[there] + TINY)
+            total = total + self.power * ratio.log().square().mean()
+        return total
+
+
+def by_number(modes: Tensor, numbers: Tensor) -> Tensor:
+    """The mean power of modes (batch, channel, *space) of each wavenumber, summed over channels."""
+    power = modes.abs().square().sum(1).mean(0).ravel()
+    counts = torch.bincount(numbers.ravel())
+    total = torch.zeros(len(counts), device=modes.device).index_add(0, numbers.ravel(), power)
+    return total / counts.clamp(min=1)
+
+
+def energy(draws: Tensor, target: Tensor) -> Tensor:
+    """The energy score of vectors.
+
+    Args:
+        draws: Shape (members, batch, channel, *space).
+        target: Shape (batch, channel, *space).
+
+    Returns:
+        Shape (batch, *space).
+    """
+    members = len(draws)
+    score = distance(draws, target[None]).mean(0)
+    for shift in range(1, members):
+        # all ordered pairs of different ones
+        pairs = distance(draws, draws.roll(shift, 0)).sum(0)
+        score = score - pairs / (2 * members * (members - 1))
+    return score
+
+
+def distance(x: Tensor, y: Tensor) -> Tensor:
+    """Lengths of the differences of vectors (members, batch, channel, *space)."""
+    return ((x - y).square().sum(2) + TINY).sqrt()
+
+
+def parts(modes: Tensor, ndim: int) -> Tensor:
+    """Real and imaginary parts of (…, channel, *space) as channels."""
+    both = torch.view_as_real(modes).movedim(-1, -1 - ndim)
+    return both.flatten(-2 - ndim, -1 - ndim)
+
+
+def hann(shape: torch.Size, like: Tensor) -> Tensor:
+    """A Hann window of a crop, shape (*space)."""
+    window = torch.ones((), device=like.device)
+    for n in shape:
+        middles = (torch.arange(n, device=like.device) + 0.5) / n
+        window = window[..., None] * torch.sin(torch.pi * middles).square()
+    return window
+
+
+def wave_numbers(shape: torch.Size, device: torch.device) -> Tensor:
+    """Wavenumbers of the modes of `torch.fft.rfftn`, rounded, in units of the longest wave's."""
+    total = torch.zeros((), device=device)
+    for axis, n in enumerate(shape):
+        frequencies = torch.fft.rfftfreq if axis == len(shape) - 1 else torch.fft.fftfreq
+        k = frequencies(n, 1 / max(shape), device=device)
+        total = total[..., None] + k.square()
+    return total.sqrt().round().long()

@@ -1,0 +1,284 @@
+"""Super-resolution from the command line: files, training, tiles, baselines, map2map's options."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from scipy import stats
+
+from map2map.arrays import Settings
+from map2map.cli import main_map2map
+from map2map.crops import Crops
+from map2map.data import FieldData
+from map2map.emulator import Emulator
+from map2map.engine import Running
+from map2map.errors import GeometryError, RecipeError
+from map2map.fields import Field, FieldSet
+from map2map.grids import Domain
+from map2map.losses import EnergyScore
+from map2map.models import FourierUpsampling, UNet, UpsampledUNet
+from map2map.runs import Runs
+from map2map.task import Task
+from map2map.tracking import on_finer_grid
+from map2map.upsampling import interpolated
+
+RECIPE = """
+seed_everything: 1
+trainer: {max_epochs: 2, accelerator: cpu, logger: false, enable_progress_bar: false}
+model:
+  inputs: [{name: low, units: K}]
+  targets: [{name: high, units: K}]
+  model: {class_path: map2map.models.UpsampledUNet,
+          init_args: {scale_factor: 2, width: 2, convs: 1, noise_chan: 1}}
+  loss: {class_path: map2map.losses.EnergyScore}
+data:
+  train: {low: 'low_[0-2].npy', high: 'high_[0-2].npy'}
+  test: {low: low_3.npy, high: high_3.npy}
+  crops: {size: 8}
+  augment: {symmetries: all, shift: 8}
+  domain: {ndim: 2, periodic: true, spacing: 1.0}
+"""
+
+
+def smooth(n, run, waves=3):
+    """A periodic field of few waves, on n x n cells of a unit square."""
+    rng = np.random.default_rng(run)
+    x = (np.arange(n) + 0.5) / n
+    total = np.zeros((n, n))
+    for k in np.ndindex(waves, waves):
+        phase = 2 * np.pi * np.add.outer(k[0] * x, k[1] * x)
+        total += rng.normal() * np.cos(phase + rng.uniform(0, 6))
+    return total.astype(np.float32)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Four runs of 16 x 16 and 32 x 32 cells."""
+    monkeypatch.chdir(tmp_path)
+    for run in range(4):
+        for name, n in (("low", 16), ("high", 32)):
+            np.save(f"{name}_{run}.npy", smooth(n, run)[None])
+    return tmp_path
+
+
+# --- from the command line ------------------------------------------------------------------------
+
+
+def test_a_recipe_trains_applies_evaluates_and_reports(files, m2m):
+    (files / "recipe.yaml").write_text(RECIPE)
+    status, _, err = m2m("train", "recipe.yaml")
+    assert status == 0, err
+    emulator = "emulator.safetensors"
+    for name, more in {"whole": [], "tiles": ["--tile", "4"]}.items():
+        assert m2m("apply", emulator, "low=low_3.npy", "-o", f"{name}.npy", *more)[0] == 0
+    whole, tiles = (np.load(f"{name}.npy") for name in ("whole", "tiles"))
+    assert whole.shape == (1, 32, 32)
+    np.testing.assert_allclose(tiles, whole, atol=1e-5)
+    fields = {"low": np.load("low_3.npy")}
+    for seed in (0, 1):
+        settings = Settings(Running(seed=seed), tile=4)
+        found = Emulator.load(emulator).apply(fields, settings=settings)["high"]
+        assert (np.abs(found - whole).max() < 1e-5) == (seed == 0), "another seed, another field"
+    assert m2m("evaluate", emulator, "--split", "test", "--bootstrap", "5")[0] == 0
+    scores = xr.load_dataset("scores.nc")
+    assert scores.method.values.tolist() == ["emulator", "bilinear", "fourier", "training mean"]
+    # what has no waves beyond Nyquist is continued exactly
+    rmse = scores.rmse.squeeze().to_series()
+    assert rmse["fourier"] < 1e-5 < 0.01 < rmse["bilinear"] < rmse["training mean"]
+    # of the finer cells, which are half as wide
+    assert float(scores.k.max()) == pytest.approx(2 * np.pi, rel=0.1)
+    assert m2m("report", "scores.nc")[0] == 0
+
+
+def test_coordinates_are_those_of_the_finer_grid(files, m2m):
+    (files / "recipe.yaml").write_text(RECIPE)
+    assert m2m("train", "recipe.yaml", "--trainer.max_epochs=1")[0] == 0
+    axes = {"y": 2 + np.arange(16.0), "x": np.arange(16.0)}
+    low = xr.DataArray(np.load("low_3.npy")[0], axes, ("y", "x"), attrs={"units": "K"})
+    low.to_dataset(name="low").to_netcdf("in.nc")
+    for out, how in {"out.nc": {}, "out.zarr": {"engine": "zarr", "consolidated": False}}.items():
+        assert m2m("apply", "emulator.safetensors", "low=in.nc", "-o", out)[0] == 0
+        found = xr.open_dataset(out, **how)
+        np.testing.assert_allclose(found.y, 2 - 0.25 + np.arange(32) / 2)
+        np.testing.assert_allclose(found.x, -0.25 + np.arange(32) / 2)
+
+
+def test_map2maps_generator_trains_and_tests_with_a_scale_factor(files, monkeypatch, capsys):
+    """Of which map2map itself can only do the former."""
+    sizes = {"chan_base": 4, "chan_min": 2, "chan_max": 4}
+    common = ["--crop", "8", "--in-pad", "3", "--scale-factor", "2", "--model", "srsgan.G",
+              "--batch-size", "2", "--loader-workers", "0",
+              "--misc-kwargs", json.dumps(sizes)]  # fmt: skip
+    train = ["--train-in-patterns", "low_[0-2].npy", "--train-tgt-patterns", "high_[0-2].npy",
+             "--lr", "1e-3", "--epochs", "1"]  # fmt: skip
+    monkeypatch.setattr("sys.argv", ["m2m.py", "train", *common, *train])
+    assert main_map2map() == 0
+    state = torch.load("checkpoint.pt", weights_only=False)["model"]
+    assert set(state) >= {"block0.0.weight", "blocks.0.conv.0.std", "blocks.0.proj.0.bias"}
+    test = ["--test-in-patterns", "low_3.npy", "--test-tgt-patterns", "high_3.npy"]
+    monkeypatch.setattr("sys.argv", ["m2m.py", "test", *common, *test])
+    assert main_map2map() == 0
+    found = np.load("high_3_out.npy")
+    assert found.shape == (1, 32, 32)
+    expected = Emulator.load("emulator.safetensors").apply({"input_0": np.load("low_3.npy")})
+    np.testing.assert_allclose(found, expected["target_0"], atol=1e-5)
+    assert "target_0: rmse" in capsys.readouterr().out
+
+
+# --- scale factors --------------------------------------------------------------------------------
+
+
+def runs(**options):
+    return Runs(
+        [Field("low")], [Field("high")], {"low": "low_*.npy", "high": "high_*.npy"}, **options
+    )
+
+
+def test_the_scale_factor_is_found_in_the_files(files):
+    assert runs(scale_factor=None).scale_factor == 2
+    for run in range(4):
+        np.save(f"high_{run}.npy", smooth(16, run)[None])
+    assert runs(scale_factor=None).scale_factor == 1
+    np.save("high_2.npy", smooth(32, 2)[None])
+    with pytest.raises(GeometryError, match=r"high_2.npy has shape \(32, 32\), but \(16, 16\)"):
+        runs(scale_factor=None)
+
+
+def test_a_factor_that_the_files_contradict_is_refused_with_their_sizes(files):
+    with pytest.raises(GeometryError, match=r"\(32, 32\), but \(64, 64\).*low_0.*scale factor 4"):
+        runs(scale_factor=4)
+    np.save("high_0.npy", np.zeros((1, 32, 24), np.float32))
+    with pytest.raises(GeometryError, match=r"\(32, 24\), but \(16, 16\) is expected"):
+        runs(scale_factor=None)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (UNet, r"gives 1 cells .* targets have 2 .*16 x 16 cells, targets 32 x 32"),
+        (lambda i, o, ndim: UpsampledUNet(i, o, ndim=ndim, scale_factor=4), "gives 4 cells"),
+    ],
+)
+def test_a_model_of_another_factor_is_refused(files, model, message):
+    data = FieldData({"low": "low_*.npy", "high": "high_*.npy"}, crops=Crops(8), domain=Domain(2))
+    task = Task([Field("low")], [Field("high")], model)
+    with pytest.raises(GeometryError, match=message):
+        task.prepare(data)
+
+
+def test_a_model_that_draws_nothing_cannot_be_scored_as_a_distribution(files):
+    data = FieldData({"low": "low_*.npy", "high": "high_*.npy"}, crops=Crops(8), domain=Domain(2))
+
+    def model(i, o, ndim):
+        return UpsampledUNet(i, o, ndim=ndim, width=2)
+
+    task = Task([Field("low")], [Field("high")], model, loss=EnergyScore())
+    with pytest.raises(RecipeError, match="UpsampledUNet as it is made draws no random numbers"):
+        task.prepare(data)
+
+
+# --- baselines ------------------------------------------------------------------------------------
+
+
+def test_edges_that_are_not_periodic_take_the_last_cells_value():
+    fields = FieldSet([Field("a", "K", "scalar", 1)]), FieldSet([Field("b", "K", "scalar", 1)])
+    names = interpolated({"b": "a"}, *fields, Domain(1, periodic=False), 2)
+    assert set(names) == {"linear"}, "a spectrum is one of a periodic field"
+    values = np.array([[1.0, 3.0, 7.0]], np.float32)
+    found = names["linear"](0, {"a": values})["b"]
+    np.testing.assert_allclose(found, [[1, 1.5, 2.5, 4, 6, 7]])
+    around = interpolated({"b": "a"}, *fields, Domain(1), 2)
+    found = around["linear"](0, {"a": values})["b"]
+    np.testing.assert_allclose(found, [[2.5, 1.5, 2.5, 4, 6, 5.5]])
+
+
+def test_figures_show_the_input_on_the_grid_of_the_output():
+    x = torch.arange(4.0)[None]
+    assert on_finer_grid(x, 1) is x
+    assert on_finer_grid(x, 2)[0].tolist() == [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3]
+
+
+# --- the energy score -----------------------------------------------------------------------------
+
+
+def test_of_one_channel_it_is_the_crps():
+    """Of a normal distribution, for which it is known; unbiased however few the draws."""
+    torch.manual_seed(0)
+    target, n = torch.full((40_000, 1, 1), 0.7, dtype=torch.float64), 40_000
+    z = 0.7
+    expected = z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / np.sqrt(np.pi)
+    for members in (2, 3):
+        draws = torch.randn(members * n, 1, 1)
+        score = EnergyScore(members, spectral=0)(draws, target)
+        assert float(score) == pytest.approx(expected, abs=0.01)
+
+
+def test_draws_of_a_sample_are_those_of_its_place_in_the_batch():
+    target = torch.tensor([10.0, -10.0]).reshape(2, 1, 1)
+    loss = EnergyScore(2, spectral=0)
+    draws = torch.tensor([11.0, -10.0, 9.0, -10.0]).reshape(4, 1, 1)
+    # |11 - 10| and |9 - 10|, less half of |11 - 9|; and a sample that is met
+    assert float(loss(draws, target)) == pytest.approx(0, abs=1e-5)
+    draws = torch.tensor([13.0, -10.0, 13.0, -10.0]).reshape(4, 1, 1)
+    assert float(loss(draws, target)) == pytest.approx(3 / 2, abs=1e-5)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("power", [0.0, 1.0])
+def test_it_is_least_for_draws_of_the_power_of_the_truth(ndim, power):
+    """Where a loss that compares one draw with the truth is least for none."""
+    torch.manual_seed(0)
+    shape = (4 * 8 ** (4 - ndim), 2, *(8,) * ndim)
+    scores = {}
+    for amplitude in (0.0, 0.5, 1.0, 1.5):
+        draws = amplitude * torch.randn(2 * shape[0], *shape[1:])
+        loss = EnergyScore(cells=0, power=power)
+        scores[amplitude] = float(loss(draws, torch.randn(shape)))
+    assert min(scores, key=scores.get) == 1.0
+
+
+def test_small_waves_count_as_much_as_large_ones():
+    """As power may fall by orders of magnitude."""
+    torch.manual_seed(0)
+    x = torch.arange(32.0)
+    loss = EnergyScore(cells=0, window=False)
+
+    def fields(n, amplitude):
+        phases = 2 * torch.pi * torch.rand(n, 2, 1)
+        waves = [torch.cos(2 * torch.pi * k * x / 32 + phases[:, i]) for i, k in enumerate((2, 12))]
+        return (100 * waves[0] + amplitude * waves[1])[:, None]
+
+    right, wrong = (float(loss(fields(800, a), fields(400, 0.1))) for a in (0.1, 0.0))
+    assert right < wrong
+
+
+def test_what_cannot_be_scored_is_refused():
+    with pytest.raises(RecipeError, match="at least 2 `members`, not 1"):
+        EnergyScore(1)
+    with pytest.raises(RecipeError, match="one of them more than 0"):
+        EnergyScore(cells=0, spectral=0)
+    with pytest.raises(GeometryError, match=r"shape \(3, 1, 4\), but 2 draws"):
+        EnergyScore()(torch.zeros(3, 1, 4), torch.zeros(2, 1, 4))
+    with pytest.raises(GeometryError, match="has no waves; use spectral: 0"):
+        EnergyScore()(torch.zeros(4, 1, 1), torch.zeros(2, 1, 1))
+
+
+def test_gradients_are_finite_where_draws_are_equal():
+    x = torch.zeros(4, 1, 8, requires_grad=True)
+    EnergyScore(power=1.0)(x, torch.randn(2, 1, 8)).backward()
+    assert x.grad.isfinite().all()
+
+
+# --- an emulator without weights ------------------------------------------------------------------
+
+
+def test_interpolation_can_be_an_emulator(tmp_path):
+    fields = FieldSet([Field("a", "K", "scalar", 1)]), FieldSet([Field("b", "K", "scalar", 1)])
+    model = FourierUpsampling(1, 1, ndim=2, scale_factor=2)
+    emulator = Emulator(*fields, {}, model, Domain(2)).eval()
+    emulator.save(tmp_path / "fourier.safetensors")
+    again = Emulator.load(tmp_path / "fourier.safetensors")
+    found = again.apply({"a": smooth(16, 0)})["b"]
+    np.testing.assert_allclose(found[0], smooth(32, 0), atol=1e-5)
