@@ -59,6 +59,7 @@ TRAINED = (
             "ensembles",
             "extend",
             "ice_flow",
+            "operators",
             "saliency",
             "styles",
             "super_resolution",
@@ -115,6 +116,13 @@ QUICK = {
     "train ice_flow": [
         "--data.crops.size=8",
         "--model.model.init_args.depth=2",
+        "--trainer.max_epochs=1",
+        "--trainer.accelerator=cpu",
+    ],
+    "simulate darcy": ["--train=4", "--val=1", "--test=2", "--setting.refine=1"],
+    "train darcy": [
+        "--model.model.init_args.width=2",
+        "--model.model.init_args.depth=1",
         "--trainer.max_epochs=1",
         "--trainer.accelerator=cpu",
     ],

@@ -35,6 +35,11 @@ CASES = {
         ["--model.model.init_args.width=4"],
         ["--baseline", SIGMA.format("R3", "c_filt_grad")],
     ),
+    "darcy": (
+        ["darcy", "--train=40", "--val=4", "--test=4", "--setting.refine=1"],
+        ["--model.model.init_args.width=4"],
+        [],
+    ),
     "gravity_wave_drag": (
         ["gravity_waves", "--rows=40", "--setting.spectrum.speeds=4"],
         ["--model.model.init_args.width=4", "--data.crops.size=20"],

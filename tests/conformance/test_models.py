@@ -29,14 +29,17 @@ ONE_GRID = {
 OF_RADIATION = ("ColumnFluxes",)
 """Models whose channels have meanings of their own; see test_column_fluxes.py."""
 
-JUDGES = ("PatchGAN42",)
+JUDGES = ("PatchGAN42", "SRDiscriminator")
 """Discriminators that are no models of emulators, for they give fewer scores than cells; see
-test_critics.py."""
+test_critics.py and test_super_resolution_models.py."""
 
 DRAWING = ("FlowMatching",)
 """Models that draw random numbers; see test_flow_matching.py."""
 
-ELSEWHERE = (*ONE_GRID, *OF_RADIATION, *JUDGES, *DRAWING)
+OF_OTHERS = ("NeuralOperator",)
+"""Models that need a package that is not ours; see test_neural_operator.py."""
+
+ELSEWHERE = (*ONE_GRID, *OF_RADIATION, *JUDGES, *DRAWING, *OF_OTHERS)
 NAMES = [n for n in map2map.models.__all__ if n not in ELSEWHERE]
 REDUCING = [n for n in NAMES if "Numbers that come out" in getattr(map2map.models, n).__doc__]
 GRAPHS = [n for n in NAMES if issubclass(getattr(map2map.models, n), GraphNetwork)]
@@ -68,6 +71,8 @@ def small(name, ndim, in_chan=2, out_chan=3, **wanted):
         wanted["depth"] = 1 if ndim == 3 else 2
     wanted["inputs"], wanted["outputs"] = ([Profile(n, above=8 - n)] for n in (in_chan, out_chan))
     wanted["heads"] = 2
+    # both halves of a spectrum, and sizes that have not all of it
+    wanted["modes"] = 3
     # the smallest that fit
     wanted["size"] = 16 if "levels" in known else 64
     if name == "SRGenerator":
@@ -456,7 +461,7 @@ class TestEveryModel:
         card = {key: getattr(model, key) for key in parameters}
         assert (card["in_chan"], card["out_chan"], card["ndim"]) == (2, 3, 2)
         defaults = {k: p.default for k, p in parameters.items() if p.default is not p.empty}
-        asked = {"ndim", "width", "inputs", "outputs", "heads"}
+        asked = {"ndim", "width", "inputs", "outputs", "heads", "modes"}
         asked |= (
             {"chan_base", "chan_min", "scale_factor", "noise"} if name == "SRGenerator" else set()
         )

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cache
 from importlib.metadata import version
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from map2map.arrays import Settings
+from map2map.arrays import Settings, domain_of_input
 from map2map.baselines import (
     Baseline,
     Means,
@@ -58,6 +59,7 @@ from map2map.fields import FieldSet, field_channels
 from map2map.files import digest
 from map2map.globe import latitudes
 from map2map.patterns import learnt_files
+from map2map.physics.spacing import step_of
 from map2map.runs import Files, Patterns, Runs
 from map2map.score_tables import check_table, save_table
 from map2map.scores import attributes, check_output, save_scores
@@ -169,7 +171,29 @@ def runs_of(
         derived=emulator.derived,
         styles=list(emulator.styles),
     )
+    check_grid(emulator, runs, other_grid=options.other_grid)
     return runs, patterns
+
+
+def check_grid(emulator: Emulator, runs: Runs, *, other_grid: bool) -> None:
+    """Refuse cells of another size than the emulator has learnt on, or take theirs from now on.
+
+    Args:
+        emulator: Its domain is that of the runs afterwards.
+        runs: Likewise.
+        other_grid: Whether other cells were asked for.
+
+    Raises:
+        GeometryError: If they are others, and were not.
+    """
+    if runs.domain.planes is not None:
+        return  # coordinates are those of the cubes
+    source, name = runs.source(runs.reference, 0)
+    spacing = [step_of(axis.values) for axis in source.stored(name).axes]
+    domain_of_input(emulator, emulator.domain, spacing, other_grid=other_grid)
+    known = [abs(step) for step in spacing if step is not None and not isnan(step)]
+    if other_grid and len(known) == len(spacing) == emulator.ndim:
+        emulator.domain = runs.domain = replace(emulator.domain, spacing=known)
 
 
 def evaluate_told(options: argparse.Namespace, emulator: Emulator) -> int:
@@ -177,7 +201,7 @@ def evaluate_told(options: argparse.Namespace, emulator: Emulator) -> int:
     fields_only = (
         "metrics", "where", "baseline", "formula", "train", "climatology", "climatology_files",
         "simulator_seconds",
-        "allow_nan", "figures", "figure", "pdf", "members",
+        "allow_nan", "other_grid", "figures", "figure", "pdf", "members",
     )  # fmt: skip
     given = [name for name in fields_only if getattr(options, name)]
     if given:
@@ -234,6 +258,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--allow-nan", action="store_true",
         help="let the input hold NaN; outputs that see one are NaN, and not scored")
     add_only(parser)
+    add("--other-grid", action="store_true",
+        help="let the cell size differ from that of the training")
     add("--simulator-seconds", type=float, metavar="S",
         help="what the simulator takes for a run, for the report")
     beside = parser.add_argument_group(

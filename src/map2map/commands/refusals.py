@@ -18,6 +18,7 @@ NOISE = re.compile(
 UNKNOWN_IN_GROUP = re.compile(r"Group '([^']*)' does not accept option '([^']*)'")
 UNKNOWN = re.compile(r"Option '([^']*)' is not accepted")
 NO_ATTRIBUTE = re.compile(r"module '([^']*)' has no attribute '([^']*)'")
+NO_MODULE = re.compile(r"No module named '([^']*)'")
 NO_PATH = re.compile(r"Expected a dot import path string: (\S+)")
 MISSING = re.compile(r"Requirement '(([\w-]+)[^']*)' not met")
 PACKAGES = ("map2map.models", "map2map.norms")
@@ -75,6 +76,11 @@ def _with_near(part: str, classes: list[str], keys: list[str]) -> str:
     if match := NO_ATTRIBUTE.search(part):
         module, name = match.groups()
         return f"there is no {name!r} in {module}{near_names(name, _public(module))}"
+    if match := NO_MODULE.search(part):
+        return (
+            f"there is no module {match[1]!r} to import here; install the package that has it "
+            f"beside map2map, or mend the import path"
+        )
     if match := NO_PATH.search(part):
         near = near_names(match[1], [name for package in PACKAGES for name in _public(package)])
         hint = f", such as map2map.models.UNet{near}" if "did you" in near else ""

@@ -21,6 +21,7 @@ from map2map.losses.log_cosh import LogCosh
 from map2map.losses.log_density import LogDensity
 from map2map.losses.moments import MomentLoss
 from map2map.losses.power_spectrum import PowerSpectrum
+from map2map.losses.relative_l2 import RelativeL2
 from map2map.losses.wasserstein import Wasserstein
 from map2map.losses.weighted_l1 import WeightedL1
 from map2map.losses.weighted_mse import WeightedMSE
@@ -36,6 +37,7 @@ __all__ = [
     "LogDensity",
     "MomentLoss",
     "PowerSpectrum",
+    "RelativeL2",
     "Wasserstein",
     "WeightedL1",
     "WeightedMSE",

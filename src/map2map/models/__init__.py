@@ -13,8 +13,8 @@ those on graphs, which need torch_geometric (extra `graph`), in `map2map.models.
 Pangu in `map2map.models.earth`, and of those that double their cells in `map2map.models.doubling`.
 Weights of Pangu belong to latitudes, so it is made for the ``shape`` of a grid, and takes no other.
 
-Beside what is in ``__all__`` there is a discriminator, which has no integer scale, and upsampling
-without weights, with which networks for super-resolution are compared.
+Beside what is in ``__all__`` there is upsampling without weights, with which networks for
+super-resolution are compared.
 """
 
 from map2map.models.column_attention import ColumnAttention
@@ -28,12 +28,15 @@ from map2map.models.conv import ConvBlock as ConvBlock
 from map2map.models.conv import ResBlock as ResBlock
 from map2map.models.convnet import ConvNet
 from map2map.models.double_conv_unet import DoubleConvUNet
+from map2map.models.factorized_fno import FactorizedFNO
 from map2map.models.flow_matching import FlowMatching
+from map2map.models.fno import FNO
 from map2map.models.grid_gat import GridGAT
 from map2map.models.grid_gcn import GridGCN
 from map2map.models.grid_gin import GridGIN
 from map2map.models.grid_graph_unet import GridGraphUNet
 from map2map.models.grid_sage import GridSAGE
+from map2map.models.neural_operator import NeuralOperator
 from map2map.models.paco import Paco
 from map2map.models.padded_convnet import PaddedConvNet
 from map2map.models.padded_unet import PaddedUNet
@@ -42,9 +45,10 @@ from map2map.models.patch_gan import PatchGAN, PatchGAN42
 from map2map.models.penguin import Penguin
 from map2map.models.racoon import Racoon
 from map2map.models.resnet import ResNet
-from map2map.models.sr_discriminator import SRDiscriminator as SRDiscriminator
+from map2map.models.sr_discriminator import SRDiscriminator
 from map2map.models.sr_generator import SRGenerator
 from map2map.models.styled_vnet import StyledVNet
+from map2map.models.ufno import UFNO
 from map2map.models.unet import UNet
 from map2map.models.upsampled_unet import UpsampledUNet
 from map2map.models.upsampling import FourierUpsampling as FourierUpsampling
@@ -52,6 +56,8 @@ from map2map.models.upsampling import LinearUpsampling as LinearUpsampling
 from map2map.models.vnet import VNet
 
 __all__ = [
+    "FNO",
+    "UFNO",
     "ColumnAttention",
     "ColumnCNN",
     "ColumnFluxes",
@@ -60,12 +66,14 @@ __all__ = [
     "ColumnUNet",
     "ConvNet",
     "DoubleConvUNet",
+    "FactorizedFNO",
     "FlowMatching",
     "GridGAT",
     "GridGCN",
     "GridGIN",
     "GridGraphUNet",
     "GridSAGE",
+    "NeuralOperator",
     "Paco",
     "PaddedConvNet",
     "PaddedUNet",
@@ -75,6 +83,7 @@ __all__ = [
     "Penguin",
     "Racoon",
     "ResNet",
+    "SRDiscriminator",
     "SRGenerator",
     "StyledVNet",
     "UNet",

@@ -14,6 +14,7 @@
 - `glacier`: glaciers in time, from mass balance and flow;
 - `bulk_fluxes`: stress and turbulent heat between air and sea, by COARE's formulae;
 - `basin`: a sea with coasts and eddies, weather above it, fetch and waves;
+- `darcy`: pressure and fluxes in a porous medium, by finite volumes;
 - `flames`: the profile of a premixed flame, filters, and the surface that these hide;
 - `level_set`: fronts that a flow carries and that burn on;
 - `turbulence`: random velocities of a spectrum of turbulence, without divergence;

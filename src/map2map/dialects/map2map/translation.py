@@ -16,8 +16,7 @@ __all__ = ["drop_none", "recipe"]
 
 ELSEWHERE = {
     "srsgan.G": "map2map.models.SRGenerator",
-    "srsgan.D": "map2map.models.sr_discriminator.SRDiscriminator",
-    "SRDiscriminator": "map2map.models.sr_discriminator.SRDiscriminator",
+    "srsgan.D": "map2map.models.SRDiscriminator",
     "patchgan.PatchGAN": "map2map.models.PatchGAN",
     "patchgan.PatchGAN42": "map2map.models.PatchGAN42",
     "DiceLoss": "map2map.losses.Dice",

@@ -1,0 +1,125 @@
+"""UFNO: a Fourier neural operator with small U-Nets beside its later layers (Wen et al. 2022)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from map2map.errors import RecipeError
+from map2map.models.conv import CONV
+from map2map.models.spectral import (
+    Operator,
+    Positions,
+    SpectralConv,
+    check_positive,
+    modes_of,
+    turns_of,
+)
+
+__all__ = ["UFNO"]
+
+
+class UFNO(Operator):
+    """An `FNO` whose later layers have a small U-Net beside the spectral convolution.
+
+    The U-Net sees a few cells around each, and so what the modes leave out: edges, fronts, wells.
+    It counts cells, not shares of the domain, so that fields on a finer grid than that of the
+    training are less like what it has learnt than with an `FNO`.
+
+    Args:
+        in_chan: Channels of the input.
+        out_chan: Channels of the output.
+        ndim: Number of axes.
+        width: Channels of the layers.
+        modes: Modes that are kept on every axis, or on each.
+        depth: Number of layers.
+        unet_depth: How many of them, the last ones, have a U-Net.
+        levels: Of a U-Net: how often its cells become twice as wide.
+        padding: What is added to a domain that is not periodic: a share of it, or cells.
+        positions: Whether it is told where cells are, ``cells`` or ``nodes``.
+
+    Raises:
+        RecipeError: If an argument is out of range.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        in_chan: int,
+        out_chan: int,
+        *,
+        ndim: int = 2,
+        width: int = 32,
+        modes: int | list[int] = 12,
+        depth: int = 4,
+        unet_depth: int = 2,
+        levels: int = 2,
+        padding: float = 0.0,
+        positions: Positions = "none",
+    ) -> None:
+        each = modes_of(modes, ndim)
+        super().__init__(
+            in_chan,
+            out_chan,
+            ndim,
+            width=width,
+            depth=depth,
+            padding=padding,
+            positions=positions,
+        )
+        check_positive(levels=levels)
+        if not 0 <= unet_depth <= depth:
+            raise RecipeError(
+                f"`unet_depth` is {unet_depth}, but must be from 0 to the `depth`, {depth}"
+            )
+        self.modes, self.unet_depth, self.levels = modes, unet_depth, levels
+        self.spectral = nn.ModuleList(SpectralConv(width, width, each) for _ in range(depth))
+        self.local = nn.ModuleList(CONV[ndim](width, width, 1) for _ in range(depth))
+        self.unets = nn.ModuleList(Branch(width, levels, ndim) for _ in range(unet_depth))
+
+    def layers(self, x: Tensor) -> Tensor:
+        """The layers."""
+        turns = turns_of(x, modes_of(self.modes, self.ndim), self.padding)
+        plain = self.depth - self.unet_depth
+        for i, (spectral, local) in enumerate(zip(self.spectral, self.local, strict=True)):
+            y = spectral(x, turns) + local(x)
+            if i >= plain:
+                y = y + self.unets[i - plain](x)
+            x = F.gelu(y) if i + 1 < self.depth else y
+        return x
+
+
+class Branch(nn.Module):
+    """A small U-Net that keeps the cells, of any number, and pads with zeros.
+
+    Args:
+        chan: Channels, the same on all levels.
+        levels: How often cells become twice as wide.
+        ndim: Number of axes.
+    """
+
+    def __init__(self, chan: int, levels: int, ndim: int) -> None:
+        super().__init__()
+        self.ndim = ndim
+        self.down = nn.ModuleList(
+            CONV[ndim](chan, chan, 3, stride=2, padding=1) for _ in range(levels)
+        )
+        self.up = nn.ModuleList(CONV[ndim](2 * chan, chan, 3, padding=1) for _ in range(levels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, chan, *space) to the same shape."""
+        skips = []
+        for conv in self.down:
+            skips.append(x)
+            x = F.gelu(conv(x))
+        for i, conv in enumerate(self.up):
+            beside = skips[-1 - i]
+            x = conv(torch.cat([doubled_to(x, beside), beside], dim=1))
+            if i + 1 < len(self.up):
+                x = F.gelu(x)
+        return x
+
+
+def doubled_to(x: Tensor, like: Tensor) -> Tensor:
+    """Every cell of (batch, channel, *space) twice on each axis, the last one left out if odd."""
+    for axis in range(2, x.ndim):
+        x = x.repeat_interleave(2, dim=axis).narrow(axis, 0, like.shape[axis])
+    return x
