@@ -239,7 +239,7 @@ class Adversarial(Training):
         return self.takes_part(task) and (task.trainer.global_step + 1) % self.critic_steps != 0
 
     def deviation(self, batch: int) -> float:
-        """Of the instance noise in the so manyth batch with a discriminator, counted from 1."""
+        """Of the instance noise in a batch, numbered from 1 among those with a discriminator."""
         return max(0.0, self.noise * (1 - batch / self.noise_batches))
 
     def step(self, task: "Task", batch: "Batch") -> Step:
