@@ -530,3 +530,17 @@ def test_the_report_of_rollouts_tells_errors_energy_and_when_they_blow_up(m2m, t
     status, _, err = m2m("report", "s.nc", "--figures", "pdf", "--overwrite")
     assert status == 2
     assert "of rollouts" in err
+
+
+def test_an_input_that_changes_in_time_but_is_not_fed_is_refused(here, capsys):
+    """It would be kept as it was at the start, silently."""
+    data = xr.open_zarr("w.zarr").load()
+    data["mask"] = (xr.ones_like(data.t.isel(level=0)) * data.mask).drop_vars(
+        "level", errors="ignore"
+    )
+    for name in data.variables:
+        data[name].encoding.clear()
+    data.to_zarr("moving.zarr", zarr_format=2, consolidated=True)
+    for more in (["-o", "f.nc"], ["--truth"]):
+        assert main(["rollout", "e.safetensors", "moving.zarr", "--steps", "2", *more]) == 2
+        assert "'mask' changes in time" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from map2map.crops import Augment, Crops
 from map2map.data import FieldData, Reading
+from map2map.emulator import Emulator
 from map2map.errors import FieldError, GeometryError, RecipeError
 from map2map.fields import Field
 from map2map.footprints import Footprint
@@ -295,3 +296,33 @@ def test_symmetries_act_on_all_steps_alike():
         done = task.way.step(task, batch)
         torch.testing.assert_close(done.loss, expected[batch.indices[0]])
     assert len(flipped) > 1
+
+
+def test_a_run_that_is_broken_off_goes_on_bit_for_bit_and_tells_every_step(m2m, tmp_path):
+    """With noise, which is drawn, and steps that grow."""
+    u = np.random.default_rng(0).normal(1, 2, (FRAMES, 8, 8)).astype(np.float32)
+    np.save("u.npy", u)
+    (tmp_path / "recipe.yaml").write_text(
+        """
+trainer: {accelerator: cpu, logger: false}
+model:
+  inputs: [{name: u}]
+  targets: [{name: u_next}]
+  model: {class_path: map2map.models.ConvNet, init_args: {width: 3, depth: 2}}
+  training: {class_path: map2map.unrolled.Unrolled, init_args: {steps: 2, noise: 0.1, grow: 1}}
+data:
+  train: {u: u.npy, u_next: {pattern: u.npy, later: 1}}
+  domain: {ndim: 2, frames: 1}
+  reading: {batch_size: 2, threads: 0}
+"""
+    )
+    found = {}
+    for folder, epochs in (("whole", [3]), ("broken", [1, 3])):
+        for count in epochs:
+            argv = ["recipe.yaml", "--output.folder", folder, "--trainer.max_epochs", count]
+            status, _, err = m2m("train", *argv)
+            assert status == 0, err
+        emulator = Emulator.load(f"{folder}/emulator.safetensors")
+        found[folder] = list(emulator.model.parameters())
+    for one, other in zip(found["whole"], found["broken"], strict=True):
+        assert torch.equal(one, other)

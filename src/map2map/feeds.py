@@ -6,18 +6,20 @@ an earlier target.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from map2map.emulator import Emulator
 from map2map.errors import FieldError, near_names
 from map2map.fields import same_units
-from map2map.patterns import Files
+from map2map.runs import Files, Runs
 from map2map.times import duration
 
 __all__ = [
     "Series",
     "check_feed",
+    "check_kept",
     "fed_targets",
     "feed_of",
     "history_of",
@@ -61,6 +63,31 @@ def check_feed(emulator: Emulator, feed: Mapping[str, str]) -> None:
             raise FieldError(
                 f"{target!r} [{one.units}] of {one.channels} channels cannot feed {name!r} "
                 f"[{other.units}] of {other.channels}"
+            )
+
+
+def check_kept(runs: Runs, patterns: Mapping[str, Any], feed: Mapping[str, str]) -> None:
+    """Refuse inputs that change in time, but that nothing becomes.
+
+    Args:
+        runs: Where steps start.
+        patterns: Where their fields are.
+        feed: What feeds what.
+
+    Raises:
+        FieldError: If there are some: they would not be known in later steps.
+    """
+    for name in runs.inputs.names:
+        in_files = isinstance(patterns.get(name), str | list | Files)
+        if name in feed.values() or runs.runs[0].frame is None or not in_files:
+            continue
+        reader, variable = runs.source(name, 0)
+        source: Any = getattr(reader, "source", reader)
+        if source.stored(variable).frames is not None:
+            raise FieldError(
+                f"{name!r} changes in time, but no output becomes it, so that it is not known in "
+                f"later steps; learn it as a target, too, or make it a constant of a run (a file "
+                f"without frames)"
             )
 
 

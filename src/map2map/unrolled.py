@@ -11,7 +11,7 @@ from torch import Tensor
 from map2map.batches import Batch
 from map2map.emulator import Emulator
 from map2map.errors import FieldError, GeometryError, RecipeError
-from map2map.feeds import check_feed, feed_of, one_step, shifted
+from map2map.feeds import check_feed, check_kept, feed_of, one_step, shifted
 from map2map.fields import Field
 from map2map.footprints import Footprint
 from map2map.grids import Grid
@@ -134,7 +134,7 @@ class Unrolled(Training):
         step = one_step(
             {k: v for k, v in self._feed.items() if k in emulator.targets.names}, learnt
         )
-        self._check_kept([n for n in emulator.inputs.names if n in learnt], data.runs["train"])
+        check_kept(data.runs["train"], data.patterns["train"], self._feed)
         whole = data.split and later_runs(task, data, data.patterns["train"], step, self.steps)
         parts = whole.split(data.split) if whole else {}
         for split in [split for split in data.runs if split != "test"]:
@@ -145,20 +145,6 @@ class Unrolled(Training):
         self._settle(emulator, data)
         self._ready = True
         data.resolve(self.footprint(emulator.footprint))
-
-    def _check_kept(self, names: Sequence[str], runs: Runs) -> None:
-        """Refuse inputs that change in time, but that nothing becomes."""
-        for name in names:
-            if name in self._feed.values() or runs.runs[0].frame is None:
-                continue
-            reader, variable = runs.source(name, 0)
-            source: Any = getattr(reader, "source", reader)
-            if source.stored(variable).frames is not None:
-                raise FieldError(
-                    f"{name!r} changes in time, but no output becomes it, so that it is not known "
-                    f"in later steps; learn it as a target, too, or make it a constant of a run "
-                    f"(a file without frames)"
-                )
 
     def _settle(self, emulator: Emulator, data: Any) -> None:
         """Whether crops are whole fields; what else is not possible."""

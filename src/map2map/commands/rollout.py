@@ -18,7 +18,7 @@ from map2map.commands.arguments import WHERE, as_learnt, inputs_at, with_only
 from map2map.commands.evaluate import progress
 from map2map.emulator import Emulator
 from map2map.errors import M2MError, RecipeError
-from map2map.feeds import fed_targets, feed_of, history_of, one_step, series_of, share
+from map2map.feeds import check_kept, fed_targets, feed_of, history_of, one_step, series_of, share
 from map2map.lead_scores import later_truths, lead_scores
 from map2map.patterns import learnt_files
 from map2map.rollout import write_rollout
@@ -73,6 +73,7 @@ def main(argv: Sequence[str]) -> int:
                 derived=emulator.derived,
                 styles=list(emulator.styles),
             )
+            check_kept(runs, patterns, feed)
             write_rollout(
                 emulator,
                 runs,
@@ -88,6 +89,7 @@ def main(argv: Sequence[str]) -> int:
             print(f"{options.output}: {options.steps} steps from {runs.runs[0]}")
         if options.truth is not None:
             runs = later_truths(emulator, patterns, feed, options.steps, step, series)
+            check_kept(runs, patterns, feed)
             runs.runs = runs.runs[:: options.every]
             usual = climatology(emulator, runs, fed_targets(emulator, feed, learnt))
             scores = lead_scores(

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from map2map.errors import RecipeError
+from map2map.footprints import Footprint
 from map2map.models.conv import CONV
 from map2map.models.spectral import (
     Operator,
@@ -23,7 +24,8 @@ class UFNO(Operator):
 
     The U-Net sees a few cells around each, and so what the modes leave out: edges, fronts, wells.
     It counts cells, not shares of the domain, so that fields on a finer grid than that of the
-    training are less like what it has learnt than with an `FNO`.
+    training are less like what it has learnt than with an `FNO`. Fields have more than 2^``levels``
+    cells on every axis.
 
     Args:
         in_chan: Channels of the input.
@@ -74,6 +76,10 @@ class UFNO(Operator):
         self.spectral = nn.ModuleList(SpectralConv(width, width, each) for _ in range(depth))
         self.local = nn.ModuleList(CONV[ndim](width, width, 1) for _ in range(depth))
         self.unets = nn.ModuleList(Branch(width, levels, ndim) for _ in range(unet_depth))
+        if unet_depth:
+            # two of the widest cells at least, so that there is something around each
+            least = 2**levels + 1
+            self.footprint = Footprint(0, minimum=least, whole=self.footprint.whole)
 
     def layers(self, x: Tensor) -> Tensor:
         """The layers."""
@@ -121,5 +127,7 @@ class Branch(nn.Module):
 def doubled_to(x: Tensor, like: Tensor) -> Tensor:
     """Every cell of (batch, channel, *space) twice on each axis, the last one left out if odd."""
     for axis in range(2, x.ndim):
-        x = x.repeat_interleave(2, dim=axis).narrow(axis, 0, like.shape[axis])
+        # by their numbers, so that a graph for all sizes knows how many come out
+        cells = torch.arange(like.shape[axis], device=x.device)
+        x = x.index_select(axis, cells.div(2, rounding_mode="floor"))
     return x
