@@ -26,7 +26,7 @@ class Dice(nn.Module):
 
     takes_counts: ClassVar[bool] = True
 
-    def __init__(self, eps: float = 0.0) -> None:
+    def __init__(self, eps: float = 1e-7) -> None:
         super().__init__()
         if not eps >= 0:
             raise RecipeError(f"`eps` is {eps}; it must be 0 or positive")

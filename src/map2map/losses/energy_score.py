@@ -77,9 +77,11 @@ class EnergyScore(nn.Module):
                 f"target of {tuple(target.shape)} have the first number {self.members} times as "
                 f"large and the others alike"
             )
-        draws = output.float().reshape(self.members, *target.shape)
-        target = target.float()
-        total = output.new_zeros((), dtype=torch.float32)
+        # sums in half precision would stop growing
+        dtype = torch.promote_types(output.dtype, torch.float32)
+        draws = output.to(dtype).reshape(self.members, *target.shape)
+        target = target.to(dtype)
+        total = draws.new_zeros(())
         if self.cells:
             total = total + self.cells * energy(draws, target).mean()
         if self.spectral or self.power:
@@ -114,7 +116,7 @@ def by_number(modes: Tensor, numbers: Tensor) -> Tensor:
     """The mean power of modes (batch, channel, *space) of each wavenumber, summed over channels."""
     power = modes.abs().square().sum(1).mean(0).ravel()
     counts = torch.bincount(numbers.ravel())
-    total = torch.zeros(len(counts), device=modes.device).index_add(0, numbers.ravel(), power)
+    total = power.new_zeros(len(counts)).index_add(0, numbers.ravel(), power)
     return total / counts.clamp(min=1)
 
 
