@@ -259,9 +259,9 @@ SLOW = """
 import sys, time
 from map2map.engine import Engine
 plain = Engine.__call__
-def slow(self, tile, values):
+def slow(self, *arguments):
     time.sleep(0.15)
-    return plain(self, tile, values)
+    return plain(self, *arguments)
 Engine.__call__ = slow
 from map2map.cli import main
 from map2map.derived import Gradient

@@ -601,6 +601,15 @@ def test_the_command_line_writes_derivatives_and_velocities_with_their_units(m2m
         assert message in err
 
 
+def test_a_velocity_from_inputs_of_each_redshift_is_refused():
+    inputs = (Field("linear", "Mpc/h", "vector", 3),)
+    made = emulator(
+        Same(3, 3), inputs, (PSI,), (Z, OM), ndim=3, linear=Displacement(z="z"), psi=Displacement()
+    )
+    with pytest.raises(FieldError, match="the norm of 'linear' depends on z"):
+        made.velocity({"linear": np.zeros((3, 4, 4, 4)), "z": 0.5, "Om": 0.3})
+
+
 def test_what_has_no_velocity_says_why():
     with pytest.raises(FieldError, match="needs a style 'z'"):
         emulator(Smooth(1, 1), styles=(OM, Field("w", kind="parameter"))).velocity({}, Om=0.3)
@@ -612,4 +621,9 @@ def test_what_has_no_velocity_says_why():
 
 def test_the_card_is_readable_as_json():
     made = styled()
-    assert json.loads(json.dumps(made.card().styles))[0]["kind"] == "parameter"
+    assert json.loads(json.dumps(made.card().entries()["styles"]))[0]["kind"] == "parameter"
+
+
+def test_a_card_without_styles_is_that_of_before():
+    made = emulator(nn.Conv2d(1, 1, 1), styles=())
+    assert not {"styles", "style_range"} & {*made.card().entries()}

@@ -21,7 +21,6 @@ from map2map.losses import EnergyScore
 from map2map.models import FourierUpsampling, UNet, UpsampledUNet
 from map2map.runs import Runs
 from map2map.task import Task
-from map2map.tracking import on_finer_grid
 from map2map.upsampling import interpolated
 
 RECIPE = """
@@ -154,6 +153,17 @@ def test_a_factor_that_the_files_contradict_is_refused_with_their_sizes(files):
         runs(scale_factor=None)
 
 
+def test_the_factor_of_the_training_split_goes_for_the_others(files):
+    np.save("high_3.npy", smooth(64, 3)[None])
+    data = FieldData(
+        {"low": "low_[0-1].npy", "high": "high_[0-1].npy"},
+        {"low": "low_3.npy", "high": "high_3.npy"},
+        domain=Domain(2),
+    )
+    with pytest.raises(GeometryError, match=r"high_3.npy has shape \(64, 64\), but \(32, 32\)"):
+        data.open([Field("low")], [Field("high")])
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -192,12 +202,6 @@ def test_edges_that_are_not_periodic_take_the_last_cells_value():
     around = interpolated({"b": "a"}, *fields, Domain(1), 2)
     found = around["linear"](0, {"a": values})["b"]
     np.testing.assert_allclose(found, [[2.5, 1.5, 2.5, 4, 6, 5.5]])
-
-
-def test_figures_show_the_input_on_the_grid_of_the_output():
-    x = torch.arange(4.0)[None]
-    assert on_finer_grid(x, 1) is x
-    assert on_finer_grid(x, 2)[0].tolist() == [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3]
 
 
 # --- the energy score -----------------------------------------------------------------------------

@@ -80,7 +80,7 @@ CASES = {
     "cosmology_styled": (
         [
             "nbody",
-            "--runs=3",
+            "--runs=4",
             "--size=8",
             "--box=16",
             "--steps=2",
@@ -88,7 +88,7 @@ CASES = {
             "--redshifts=[0,0.25,0.5,0.75,1]",
         ],
         ["--model.model.init_args.width=2", "--data.crops.size=8"],
-        ["--baseline", "2LPT:displacement=data/lpt_02_Om0.[23]5_z0.[27]5.npy"],
+        ["--baseline", "2LPT:displacement=data/lpt_03_Om0.[23]5_z0.[27]5.npy"],
     ),
     "ocean_atmosphere_coupling": (
         ["air_sea_fluxes", "--train=1", "--test=1", "--setting.days=1"],

@@ -126,12 +126,12 @@ class FieldData(pl.LightningDataModule):
                 derived=self.derived,
                 styles=styles,
             )
+            # that of the training split goes for the others
+            factor = self.runs[split].scale_factor
         if styles and self.reading.cells is not None:
             raise RecipeError(
                 "data.reading.cells mixes cells of several runs, whose styles differ; leave out one"
             )
-            # that of the training split goes for the others
-            factor = self.runs[split].scale_factor
         for path in {
             path for runs in self.runs.values() for run in runs for path in run.paths.values()
         }:

@@ -81,6 +81,11 @@ class Card:
     styles: list[dict[str, Any]] = field(default_factory=list)
     style_range: dict[str, list[float]] = field(default_factory=dict)
 
+    def entries(self) -> dict[str, Any]:
+        """What is written; of what came with styles nothing where there are none."""
+        found = asdict(self)
+        return {k: v for k, v in found.items() if v or k not in ("styles", "style_range")}
+
     @classmethod
     def read(cls, path: Path | str) -> "Card":
         """Read the card of an emulator file, and nothing else of it.
@@ -474,7 +479,7 @@ class Emulator(nn.Module):
             SaveError: If it cannot be written; a former file is unchanged.
         """
         path = Path(path)
-        card = json.dumps(asdict(self.card()))
+        card = json.dumps(self.card().entries())
         # copies, because a field that is input and target has one norm under two names
         weights = {
             name: value.detach().cpu().contiguous().clone()

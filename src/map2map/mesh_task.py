@@ -263,7 +263,7 @@ class MeshTask(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the emulator says about itself, norms included."""
-        checkpoint[CARD] = json.dumps(asdict(self.built.card()))
+        checkpoint[CARD] = json.dumps(self.built.card().entries())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the emulator of a checkpoint, which must be the one that was asked for.

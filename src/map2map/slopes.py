@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from map2map.arrays import Applicable
 from map2map.errors import FieldError, near_names
 from map2map.fields import Field, FieldSet, same_units
+from map2map.norms import Norm
 from map2map.physics.cosmology import velocity_from_slope
 from map2map.styles import row_of
 
@@ -82,6 +83,9 @@ class Derivative(_Slope):
 class Velocity(_Slope):
     """The peculiar velocity [km/s] of displacements that depend on a redshift.
 
+    Inputs are what does not change with the redshift, such as the linear displacement at z = 0: the
+    derivative is taken at given inputs.
+
     Args:
         emulator: Gives comoving displacements [Mpc/h] and has a style ``z``.
         Om: Matter density, if there is no style of that name.
@@ -92,6 +96,13 @@ class Velocity(_Slope):
             raise FieldError(
                 f"a velocity is told by how displacements change with redshift, so the emulator "
                 f"needs a style 'z'; it has {', '.join(emulator.styles.names) or 'none'}"
+            )
+        moving = [n for n in emulator.inputs.names if "z" in norm_of(emulator, n).needs]
+        if moving:
+            raise FieldError(
+                f"a velocity is the change of displacements with redshift from inputs that stay "
+                f"what they are, but the norm of {moving[0]!r} depends on z, so it is a field of "
+                f"each redshift; train with the linear field at z = 0"
             )
         if (Om is None) != ("Om" in emulator.styles.names):
             raise FieldError(
@@ -119,6 +130,12 @@ class Velocity(_Slope):
         """From the derivative by the redshift to the velocity."""
         Om = values["Om"] if self.Om is None else self.Om
         return float(velocity_from_slope(1.0, values["z"], Om))
+
+
+def norm_of(emulator: Applicable, name: str) -> Norm:
+    """The norm of a field."""
+    found: Norm = cast(Any, emulator).norm(name)
+    return found
 
 
 class Slope(nn.Module):

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from math import isnan
@@ -527,7 +527,7 @@ def about(
     return {
         "emulator": str(path),
         "emulator_digest": f"sha256:{own}",
-        "card": json.dumps(asdict(emulator.card())),
+        "card": json.dumps(emulator.card().entries()),
         "data": json.dumps(files),
         "simulator_seconds": simulator_seconds,
         "split": split,

@@ -4,7 +4,6 @@ import argparse
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +104,7 @@ def main(argv: Sequence[str]) -> int:
             about = {
                 "emulator": str(options.emulator),
                 "step": str(share(step, parts)),
-                "card": json.dumps(asdict(emulator.card())),
+                "card": json.dumps(emulator.card().entries()),
             }
             scores = scores.assign_attrs(attributes(scores.attrs | about))
             save_scores(scores, options.truth)

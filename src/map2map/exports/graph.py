@@ -140,7 +140,7 @@ def metadata(emulator: Emulator) -> dict[str, str]:
         "low": footprint.low,
         "first": footprint.scale * footprint.low - footprint.cut,
     }
-    card = json.dumps(asdict(emulator.card()))
+    card = json.dumps(emulator.card().entries())
     return {PREFIX: card} | {f"{PREFIX}.{key}": str(value) for key, value in numbers.items()}
 
 
