@@ -625,5 +625,5 @@ def test_the_card_is_readable_as_json():
 
 
 def test_a_card_without_styles_is_that_of_before():
-    made = emulator(nn.Conv2d(1, 1, 1), styles=())
+    made = emulator(UNet(1, 1, ndim=2, width=2, depth=1), styles=())
     assert not {"styles", "style_range"} & {*made.card().entries()}
