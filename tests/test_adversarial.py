@@ -202,8 +202,8 @@ def by_hand(seen, model, critic, make_optimizers, how):
     optimizer, critics = make_optimizers(model), make_optimizers(critic)
     model.train(), critic.train()
     told = []
-    for number, (x, y) in enumerate(seen, start=how.get("first", 1)):
-        output = model(x)
+    for number, (x, y, *style) in enumerate(seen, start=how.get("first", 1)):
+        output = model(x, *style)
         total, entry = ((output - y) ** 2).mean(), {}
         if number > before:
             fake, real = output, y
@@ -213,7 +213,8 @@ def by_hand(seen, model, critic, make_optimizers, how):
                 fake, real = fake + level * first, real + level * second
             if "beside" in how:
                 beside = how["beside"](x)
-                fake, real = torch.cat([beside, fake], 1), torch.cat([beside, real], 1)
+                same = [s[..., None, None].repeat(1, 1, *y.shape[2:]) for s in style]
+                fake, real = (torch.cat([beside, side, *same], 1) for side in (fake, real))
             entry = critic_step_by_hand(critic, critics, fake, real, number, how)
             if number % how.get("critic_steps", 1):
                 told.append(entry)
@@ -282,6 +283,63 @@ def test_inputs_beside_finer_outputs_are_interpolated_to_their_cells():
 
     how = {"conditional": True, "supervised_weight": 0.0, "adversarial_weight": 1.0}
     compare_with_loop(how, sgd, "z", lambda i, o, ndim: Twice(i, o, ndim=ndim), beside)
+
+
+class Leaning(nn.Module):
+    """A convolution whose outputs are shifted by the style."""
+
+    footprint = Footprint(1)
+
+    def __init__(self, in_chan, out_chan, *, ndim=2, style_chan=0):
+        super().__init__()
+        self.in_chan, self.out_chan, self.ndim = in_chan, out_chan, ndim
+        self.style_chan = style_chan
+        self.conv, self.shift = nn.Conv2d(in_chan, out_chan, 3), nn.Linear(style_chan, out_chan)
+
+    def forward(self, x, style):
+        return self.conv(x) + self.shift(style)[..., None, None]
+
+
+class Styled(Batches):
+    """Keeps the styles, too, of runs 0 and 1: standardized, they are -1 and 1."""
+
+    def on_train_batch_start(self, trainer, task, batch, batch_idx):
+        low, high = 0.25, 0.75
+        self.pairs.append((*batch.settle(), (batch.styles() - (low + high) / 2) / 0.25))
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+def test_a_conditional_critic_sees_the_style_of_each_sample_in_every_cell(conditional):
+    how = {"conditional": conditional, "adversarial_weight": 1.0, "instance_noise": 0.2}
+    log, seen = {}, Styled()
+    task = Task(
+        [Field("x")], [Field("y")], lambda i, o, **k: Leaning(i, o, **k), optimizer=sgd,
+        training=Adversarial(lambda i, o, ndim: Judge(i, o), **how),
+        styles=[Field("s", kind="parameter")],
+    )  # fmt: skip
+    np.save("s.npy", np.array([0.25, 0.75]))
+    np.save("s_2.npy", np.array([0.5]))
+    data = FieldData(
+        {"x": "x_[01].npy", "y": "y_[01].npy", "s": Told(table="s.npy")},
+        {"x": "x_2.npy", "y": "y_2.npy", "s": Told(table="s_2.npy")},
+        crops=Crops(size=6), reading=Reading(batch_size=2, threads=0), seed=5,
+    )  # fmt: skip
+    emulator, task = fit(None, log, made=(task, data), callbacks=[seen])
+    model, critic = Leaning(1, 1, style_chan=1), Judge(3 if conditional else 1, 1)
+    model.load_state_dict(seen.start)
+    critic.load_state_dict(seen.critic)
+    how["instance_noise_batches"] = 1e4
+    beside = {"beside": lambda x: x[:, :, 1:-1, 1:-1]} if conditional else {}
+    told = by_hand(seen.pairs, model, critic, lambda m: sgd(m.parameters()), {**how, **beside})
+    assert {float(s) for _, _, style in seen.pairs for s in style} == {-1.0, 1.0}
+    for mine, theirs in zip(log.values(), told, strict=True):
+        for key, value in theirs.items():
+            assert mine[key] == pytest.approx(value, rel=2e-4, abs=1e-6), (key, mine, theirs)
+    for key, value in critic.state_dict().items():
+        torch.testing.assert_close(task.way.critic.state_dict()[key], value, rtol=2e-3, atol=1e-5)
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(emulator.model.state_dict()[key], value, rtol=2e-3, atol=1e-5)
+    assert np.isfinite(task.history["adv/D/total/val"]).all()
 
 
 @pytest.mark.parametrize(("precision", "within"), [("bf16-mixed", 0.03), ("64-true", 1e-4)])

@@ -16,6 +16,7 @@ from map2map.fields import Field, FieldSet
 from map2map.footprints import Footprint, measure
 from map2map.grids import Domain, Grid
 from map2map.models import ConvNet, FlowMatching
+from map2map.models.styled import StyledConv
 from map2map.noise import Place, placed
 from map2map.specs import build, describe
 from map2map.tiling import Tiling, take
@@ -254,6 +255,81 @@ def test_samples_have_the_spectrum_of_what_the_input_does_not_tell():
     kept = expected > 0.2
     np.testing.assert_allclose(power[kept], expected[kept], rtol=0.25)
     assert power[-4:].max() < 0.1, "hardly any at the smallest scales"
+
+
+class Leaning(nn.Module):
+    """The velocity of a convolution of all that is seen times the style; it cannot be settled."""
+
+    footprint = Footprint(1)
+
+    def __init__(self, in_chan: int, out_chan: int, *, ndim: int, style_chan: int = 0) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(in_chan, out_chan, 3)
+
+    def forward(self, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+        return self.conv(x) * style[:, :1, None] + style[:, 1:, None]
+
+
+STYLED = [
+    ("UNet", {"width": 4, "depth": 1, "batch_norm": False}),
+    ("UNet", {"width": 4, "depth": 1, "batch_norm": False, "modulation": "film"}),
+    (Leaning, {}),
+]
+
+
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "heun"])
+@pytest.mark.parametrize(("network", "options"), STYLED)
+def test_samples_of_a_style_are_carried_by_the_velocity_of_that_style(network, options, solver):
+    model = flow(network, options, solver=solver, style_chan=2)
+    field = np.random.default_rng(0).normal(size=(2, 40))
+    style = torch.tensor([[0.3, -0.5], [1.5, 2.0]], dtype=torch.float64)
+    place = Place((0,), (40,), (True,), 3)
+    size = model.footprint.minimum
+    x = torch.from_numpy(np.resize(field, (1, 2, size)))
+    with placed(model, place), torch.no_grad():
+        both = model(x.expand(2, 2, size), style)
+    for one, expected in zip(style, both, strict=True):
+        settled = model.settled(one)
+        assert not any(isinstance(part, StyledConv) for part in settled.modules())
+        with placed(settled, place), torch.no_grad():
+            torch.testing.assert_close(settled(x)[0], expected)
+        with pytest.raises(GeometryError, match="takes no style"):
+            settled(x, style[:1])
+    assert (both[0] - both[1]).abs().max() > 0.01
+    engine = Engine(model.settled(style[1]), model.footprint, 1, Running("fp64", seed=3))
+    whole = periodic(model.settled(style[1]), field, seed=3)
+    tiling = Tiling(Grid((40,)), model.footprint, (8,), rings=True)
+    out = np.full_like(whole, np.nan)
+    for i in range(len(tiling)):
+        tile = tiling[i]
+        values = np.empty((2, *tile.read.shape))
+        take(field, tile.read, tiling.grid, values)
+        out[(slice(None), *tile.target.slices)] = engine(tile, values)
+    np.testing.assert_allclose(out, whole, rtol=1e-9, atol=1e-9)
+
+
+def test_a_step_learns_the_velocity_of_the_style_of_each_sample():
+    model = flow(Leaning, {}, style_chan=2).train()
+    x, y = torch.randn(3, 2, 16).double(), torch.randn(3, 1, 16).double()
+    style = torch.randn(3, 2).double()
+    torch.manual_seed(7)
+    found = model.learn(x, y, nn.functional.l1_loss, style)
+    torch.manual_seed(7)
+    t = torch.rand((3, 1, 1), dtype=torch.float64)
+    noise = torch.randn_like(y)
+    seen = torch.cat([x, (1 - t) * noise + t * y, t.expand(3, 1, 16)], 1)
+    v = model.velocity.conv(seen) * style[:, :1, None] + style[:, 1:, None]
+    expected = (v - (y - noise)[..., 1:-1]).abs().mean()
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(GeometryError, match="a style of 2 numbers, and none was given"):
+        model.learn(x, y, nn.functional.l1_loss)
+
+
+def test_a_network_without_styles_is_refused_by_name():
+    with pytest.raises(RecipeError, match="`network` ConvNet takes none; UNet, VNet"):
+        FlowMatching(1, 1, ndim=1, network="ConvNet", style_chan=1)
+    with pytest.raises(RecipeError, match="`options` has a `style_chan`; leave it out"):
+        FlowMatching(1, 1, ndim=1, options={"style_chan": 1})
 
 
 def test_what_draws_numbers_is_not_exported():

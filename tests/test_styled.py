@@ -6,9 +6,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from map2map.engine import Engine, Running
 from map2map.errors import GeometryError, RecipeError
-from map2map.models import StyledVNet, UNet, VNet
+from map2map.footprints import measure
+from map2map.grids import Grid
+from map2map.models import SRGenerator, StyledVNet, UNet, UpsampledUNet, VNet
 from map2map.models.styled import StyledConv
+from map2map.noise import Noise, Place, placed
+from map2map.styles import with_any_style
+from map2map.tiling import Tiling, take
 
 
 def by_hand(conv, x, style):
@@ -93,12 +99,21 @@ def test_the_published_network_has_the_names_of_the_published_states():
     }
 
 
+SMALL = {"chan_base": 8, "chan_min": 2, "chan_max": 8}
+FINER = [
+    (SRGenerator, {"scale_factor": 4, **SMALL}),
+    (SRGenerator, {"scale_factor": 2, "cat_noise": True, "modulation": "film", **SMALL}),
+    (UpsampledUNet, {"scale_factor": 3, "width": 4, "noise_chan": 1}),
+    (UpsampledUNet, {"scale_factor": 4, "width": 4, "upsampling": "linear", "batch_norm": True}),
+    (UpsampledUNet, {"width": 4, "noise_chan": 1, "modulation": "film", "bypass": False}),
+]
 NETWORKS = [
-    (UNet, {"depth": 1}),
-    (VNet, {"depth": 1}),
-    (VNet, {"depth": 2, "modulation": "film"}),
-    (StyledVNet, {"depth": 2}),
-    (StyledVNet, {"depth": 1, "modulation": "film", "bypass": False}),
+    (UNet, {"depth": 1, "width": 4}),
+    (VNet, {"depth": 1, "width": 4}),
+    (VNet, {"depth": 2, "width": 4, "modulation": "film"}),
+    (StyledVNet, {"depth": 2, "width": 4}),
+    (StyledVNet, {"depth": 1, "width": 4, "modulation": "film", "bypass": False}),
+    *FINER,
 ]
 
 
@@ -106,11 +121,19 @@ NETWORKS = [
 class TestStyledNetworks:
     def made(self, kind, options):
         torch.manual_seed(0)
-        model = kind(2, 2, ndim=1, width=4, style_chan=2, **options).double()
+        model = kind(2, 2, ndim=1, style_chan=2, **options).double()
         for buffer in model.buffers():
             if buffer.is_floating_point():
                 buffer.uniform_(0.5, 1.5)
+        for name, parameter in model.named_parameters():
+            if name.endswith("std"):  # of noise, 0 at first
+                parameter.data.fill_(0.5)
         return model.eval()
+
+    @pytest.fixture(autouse=True)
+    def same_numbers(self, monkeypatch):
+        """What is drawn at random depends on the place alone."""
+        monkeypatch.setattr(Noise, "place", Place((0,), (999,), (True,), 1))
 
     def inputs(self, model, batch=3):
         size = model.footprint.fitting(model.footprint.minimum + 5)
@@ -149,7 +172,67 @@ class TestStyledNetworks:
         with pytest.raises(GeometryError, match=r"takes \(batch, 2\)"):
             model(x, style[:, :1])
         with pytest.raises(GeometryError, match="takes no style"):
-            kind(2, 2, ndim=1, width=4, **options)(x, style)
+            kind(2, 2, ndim=1, **options)(x, style)
+
+    def test_the_style_changes_neither_what_is_seen_nor_the_names_of_the_other_weights(
+        self, kind, options
+    ):
+        styled, plain = self.made(kind, options), kind(2, 2, ndim=1, **options)
+        assert styled.footprint == plain.footprint
+        found = measure(with_any_style(Bare(styled.float()), 2), 2, 1)
+        assert (found.cut, found.scale, found.multiple) == (
+            plain.footprint.cut, plain.footprint.scale, plain.footprint.multiple,
+        )  # fmt: skip
+        assert found.margin <= plain.footprint.margin
+        names = set(plain.state_dict())
+        assert not any("style" in name for name in names)
+        added = set(styled.state_dict()) - names
+        assert names < set(styled.state_dict())
+        assert {name.rpartition(".")[2] for name in added} == {"style_weight", "style_bias"}
+
+
+class Bare(nn.Module):
+    """A network that does not tell its footprint."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x, style):
+        return self.model(x, style)
+
+
+@pytest.mark.parametrize(("kind", "options"), FINER)
+@pytest.mark.parametrize("ndim", [1, 2])
+def test_tiles_of_a_settled_network_are_those_of_the_whole_field_with_its_style(
+    kind, options, ndim
+):
+    torch.manual_seed(0)
+    model = kind(2, 1, ndim=ndim, style_chan=2, **options)
+    for name, parameter in model.named_parameters():
+        if name.endswith("std"):
+            parameter.data.fill_(0.5)
+    model = model.double().eval()
+    n, f = {1: 24, 2: 12}[ndim], model.footprint
+    field = np.random.default_rng(0).normal(size=(2, *[n] * ndim))
+    high = next(h for h in range(f.margin, 999) if f.accepts(f.low + n + h))
+    wide = np.pad(field, [(0, 0), *[(f.low, high)] * ndim], mode="wrap")
+    style = torch.tensor([[0.3, -1.2], [0.5, 0.7]], dtype=torch.float64)
+    place = Place((-f.low,) * ndim, (n,) * ndim, (True,) * ndim, 3)
+    with placed(model, place), torch.no_grad():
+        whole = model(torch.from_numpy(wide).expand(2, *wide.shape), style)[1]
+    first = f.scale * f.low - f.cut
+    whole = whole[(slice(None), *[slice(first, first + f.scale * n)] * ndim)].numpy()
+    engine = Engine(model.settled(style[1]), f, ndim, Running("fp64", seed=3))
+    for size in (4, n):
+        tiling = Tiling(Grid((n,) * ndim), f, (size,) * ndim, rings=True)
+        out = np.full_like(whole, np.nan)
+        for i in range(len(tiling)):
+            tile = tiling[i]
+            x = np.empty((2, *tile.read.shape))
+            take(field, tile.read, tiling.grid, x)
+            out[(slice(None), *tile.target.slices)] = engine(tile, x)
+        np.testing.assert_allclose(out, whole, rtol=1e-9, atol=1e-9)
 
 
 def test_what_is_no_modulation_or_number_is_refused():

@@ -12,6 +12,7 @@ from torch import nn
 
 from map2map.apply import Job, Slope, apply_files, jobs_of
 from map2map.arrays import Settings
+from map2map.cli import main_map2map
 from map2map.crops import Crops
 from map2map.data import FieldData, Reading
 from map2map.emulator import Card, Emulator
@@ -21,6 +22,8 @@ from map2map.exports.writing import write
 from map2map.fields import Field, FieldSet
 from map2map.footprints import Footprint
 from map2map.grids import Domain
+from map2map.losses import LagrangianEulerian, WeightedSum
+from map2map.losses.physical import PhysicalLoss
 from map2map.models import UNet
 from map2map.norms import Affine, Displacement, Scale, Velocity
 from map2map.physics.cosmology import growth_factor, growth_rate, hubble, velocity_from_slope
@@ -194,9 +197,9 @@ def test_a_style_is_a_parameter_and_nothing_else():
 # --- trained ---------------------------------------------------------------------------------
 
 
-def trained(epochs=1, styles=(Z,), extra=None, model=None, norms=None, **places):
+def trained(epochs=1, styles=(Z,), model=None, norms=None, loss=None, mask=False, **places):
     task = Task(
-        [X], [Y], model or make, norms or {}, styles=list(styles),
+        [X], [Y], model or make, norms or {}, styles=list(styles), loss=loss,
         optimizer=lambda p: torch.optim.SGD(p, 0.1),
     )  # fmt: skip
     if Z in styles:
@@ -205,7 +208,7 @@ def trained(epochs=1, styles=(Z,), extra=None, model=None, norms=None, **places)
         {**PLACES, **places},
         crops=Crops(size=8),
         domain=Domain(2, True),
-        reading=Reading(batch_size=3, threads=0),
+        reading=Reading(batch_size=3, threads=0, mask=mask),
         seed=0,
     )
     output = Output(Path("out"))
@@ -244,6 +247,54 @@ def test_the_loss_is_that_of_the_network_with_the_styles_of_its_samples():
     torch.testing.assert_close(loss, (expected - y).square().mean())
 
 
+class PhysicalMSE(PhysicalLoss):
+    """The mean square of differences in units of the field."""
+
+    def forward(self, output, target, counts=None):
+        square = (self.physical(output, "y") - self.physical(target, "y")).square()
+        return square.mean() if counts is None else square[counts].mean()
+
+
+@pytest.mark.parametrize("mask", [True, False])
+@pytest.mark.parametrize("alone", [True, False])
+def test_losses_of_physical_values_undo_norms_of_the_style_of_each_sample(alone, mask):
+    write_runs()
+    loss = PhysicalMSE() if alone else WeightedSum({"a": PhysicalMSE()}, {"a": 1.0})
+    norms = {"y": Displacement(z="z", Om=1.0, std=2.0)}
+    task = trained(loss=loss, norms=norms, mask=mask)
+    part = next(iter(task.trainer.datamodule.in_order("train")))
+    found, _, output, y = task.step(part)
+    # D = 1 / (1 + z), where there is matter alone
+    factor = 2 / (1 + torch.tensor([0.0, 0.5, 1.0])).reshape(3, 1, 1, 1)
+    torch.testing.assert_close(found, ((output - y) * factor).square().mean(), rtol=1e-4, atol=0)
+    assert np.isfinite(task.history["train"]).all()
+
+
+def test_a_displacement_and_what_it_carries_are_learnt_in_units_of_each_runs_growth():
+    for k in range(2):
+        for name in "xy":
+            np.save(f"{name}_{k}_z{k / 2:g}.npy", np.repeat(field((8, 8), k), 2, axis=0))
+    vector = [Field(name, "Mpc/h", "vector", 2) for name in "xy"]
+    task = Task(
+        vector[:1], vector[1:], make, {"y": Displacement(z="z")}, LagrangianEulerian(),
+        styles=[Z],
+    )  # fmt: skip
+    runs = Runs(task.inputs, task.targets, PLACES | {"z": Told(placeholder="z")},
+                Domain(2, True, spacing=1.0), styles=[Z])  # fmt: skip
+    made = task.build(runs, runs.domain)
+    style = torch.tensor([[0.0], [0.5]])
+    y = torch.from_numpy(np.stack([np.repeat(field((8, 8), k), 2, axis=0) for k in range(2)]))
+    output = y + 0.5 * torch.roll(y, 1, 2)
+    task.loss.take_styles(style)
+    found = task.loss(made.encode_target(output, style), made.encode_target(y, style))
+    plain = Task(task.inputs, task.targets, make, {"y": Scale(6.0)}, LagrangianEulerian())
+    plain.build(Runs(plain.inputs, plain.targets, PLACES, runs.domain), runs.domain)
+    plain.loss(output / 6, y / 6)
+    assert task.loss.told["eul"] == pytest.approx(plain.loss.told["eul"].item(), rel=1e-4)
+    assert task.loss.told["lag"] != pytest.approx(plain.loss.told["lag"].item(), rel=1e-2)
+    assert found.isfinite()
+
+
 def test_a_style_that_is_the_same_for_all_runs_does_no_harm():
     write_runs()
     task = trained(styles=(Z, OM), Om=0.3)
@@ -278,6 +329,36 @@ def test_a_recipe_that_gives_another_number_of_styles_is_refused():
             Options(),
             {"style_chan": 3},
         )
+
+
+def test_a_network_of_ones_own_with_another_number_of_styles_is_refused():
+    write_runs()
+    runs = Runs([X], [Y], PLACES, Domain(2))
+    with pytest.raises(RecipeError, match=r"UNet takes a style of 2 numbers, but there are 0"):
+        make_emulator(
+            lambda i, o, ndim: make(i, o, ndim=ndim, style_chan=2),
+            runs,
+            {},
+            Domain(2),
+            Options(),
+            {},
+        )
+
+
+def test_what_knows_no_styles_says_so_in_one_line(m2m, capsys, monkeypatch):
+    write_runs()
+    trained()
+    data = ("--test-in-patterns", "x_*.npy", "--test-tgt-patterns", "y_*.npy")
+    options = ("--model", "UNet", "--batch-size", "1", "--load-state", "out/checkpoint.pt")
+    for more in ((), ("--load-state-non-strict",)):
+        monkeypatch.setattr("sys.argv", ["m2m.py", "test", *data, *options, *more])
+        assert main_map2map() == 2
+        err = capsys.readouterr().err
+        assert "with the styles z [1], which m2m.py test cannot tell it; use m2m apply" in err
+        assert "Traceback" not in err
+    status, _, err = m2m("saliency", "out/emulator.safetensors", "x=x_{run}_z{z}.npy")
+    assert status == 2
+    assert "gives fields, y; saliency is of labels" in err
 
 
 def test_cells_of_several_runs_cannot_be_mixed():
@@ -375,6 +456,60 @@ def test_a_style_outside_the_range_of_the_training_is_told(caplog):
         assert not caplog.records
         made({"x": field(), "z": 1.5, "Om": 0.3})
     assert "z = 1.5 is outside the training's 0 to 1" in caplog.text
+
+
+# --- generative --------------------------------------------------------------------------------
+
+FLOWING = """
+trainer: {max_epochs: 1, accelerator: cpu, enable_progress_bar: false}
+model:
+  inputs: [{name: x, units: m}]
+  targets: [{name: y, units: K}]
+  styles: [{name: z, kind: parameter}]
+  model:
+    class_path: FlowMatching
+    init_args: {steps: 1, solver: euler, options: {width: 2, depth: 1}}
+data:
+  train: {x: 'x_{run}_z{z}.npy', y: 'y_{run}_z{z}.npy'}
+  domain: {ndim: 2, periodic: true}
+  split: {ratios: [0.5, 0.5, 0]}
+  reading: {threads: 0}
+output: {folder: out}
+"""
+
+
+def test_flow_matching_with_styles_is_trained_applied_and_evaluated_with_members(m2m):
+    write_runs()
+    Path("r.yaml").write_text(FLOWING)
+    status, _, err = m2m("train", "r.yaml")
+    assert status == 0, err
+    made = Emulator.load("out/emulator.safetensors")
+    assert made.model.style_chan == made.model.velocity.style_chan == 1
+    status, _, err = m2m(
+        "apply", "out/emulator.safetensors", "x=x_0_z0.npy", "z=0.5",
+        "--members", "2", "--seed", "4", "-o", "m_{member}.npy",
+    )  # fmt: skip
+    assert status == 0, err
+    for member in range(2):
+        given = {"x": np.load("x_0_z0.npy"), "z": 0.5}
+        one = made.apply(given, settings=Settings(Running(seed=4 + member)))["y"]
+        np.testing.assert_allclose(np.load(f"m_{member}.npy"), one, atol=1e-5)
+    other = made.apply(given | {"z": 1.0}, settings=Settings(Running(seed=5)))["y"]
+    assert np.abs(other - one).max() > 1e-3, "the style acts"
+    status, _, err = m2m(
+        "evaluate", "out/emulator.safetensors", "x=x_{run}_z{z}.npy", "y=y_{run}_z{z}.npy",
+        "--members", "2", "--bootstrap", "3",
+    )  # fmt: skip
+    assert status == 0, err
+    assert np.isfinite(xr.load_dataset("scores.nc").crps.sel(method="emulator")).all()
+
+
+def test_networks_in_flow_matching_that_take_no_styles_are_refused_by_name(m2m):
+    write_runs()
+    Path("r.yaml").write_text(FLOWING.replace("options:", "network: ConvNet, options:"))
+    status, _, err = m2m("train", "r.yaml")
+    assert status == 2
+    assert "the `network` ConvNet takes none" in err
 
 
 # --- on the command line -----------------------------------------------------------------------

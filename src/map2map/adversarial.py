@@ -53,12 +53,13 @@ class Adversarial(Training):
 
     Args:
         model: The discriminator's class and its arguments; it is made for one output channel and
-            those of the targets, or of inputs and targets.
+            those of the targets, or of inputs, targets and styles.
         loss: Compares its scores with 1 (real) and 0 (not), such as `Wasserstein`; by default
             BCEWithLogitsLoss.
         optimizer: Its optimizer's class and arguments; by default those of the network.
         schedule: How its learning rate changes; by default as the network's.
-        conditional: Whether it sees the inputs, too, on the cells of the output.
+        conditional: Whether it sees the inputs, too, on the cells of the output, and behind the
+            targets the normalized styles, each as a channel that is the same in all cells.
         start: The first epoch, counted from 0, in which it takes part.
         real_label: What real fields are called when it learns; below 1, labels are smoothed.
         instance_noise: Deviation of noise on all that it sees in training, at first.
@@ -153,7 +154,9 @@ class Adversarial(Training):
                 "a discriminator sees all cells, so targets must be known everywhere; train "
                 "without `data.reading.mask`, or without `training`"
             )
-        seen = (*((emulator.inputs,) if self.conditional else ()), emulator.targets)
+        seen = [emulator.targets]
+        if self.conditional:
+            seen = [emulator.inputs, emulator.targets, emulator.styles]
         channels = sum(fields.channels for fields in seen)
         names = [name for fields in seen for name in fields.names]
         self.critic = make_critic(self.make_model, names, channels, emulator.ndim)
@@ -278,7 +281,12 @@ class Adversarial(Training):
         if not self.conditional:
             return field
         beside = task.beside_output(x.detach(), field, batch).to(field.dtype)
-        return torch.cat([beside, field], dim=1)
+        ones, space = (1,) * (field.ndim - 2), field.shape[2:]
+        styles = [
+            style.reshape(*style.shape, *ones).expand(-1, -1, *space)
+            for style in task.style_arguments(field.dtype)
+        ]
+        return torch.cat([beside, field, *styles], dim=1)
 
     def judged(self, field: Tensor, label: float) -> Tensor:
         """The loss of the scores of a field, given what it is called."""

@@ -56,7 +56,7 @@ def make_critic(
     if isinstance(takes, int) and takes != channels:
         raise RecipeError(
             f"the discriminator {type(critic).__name__} takes {takes} channels, but is to see "
-            f"{what}; a conditional one sees the inputs, too"
+            f"{what}; a conditional one sees the inputs and styles, too"
         )
     return critic
 

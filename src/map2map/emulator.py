@@ -226,17 +226,22 @@ class Emulator(nn.Module):
                 f"the fields {', '.join(fields.names)} have {fields.channels} channels, but "
                 f"{x.shape[1]} were given, or come out of the network"
             )
-        parts = []
-        for name, channels in fields.slices.items():
-            norm, part = self.norm(name), x[:, channels]
-            if norm.needs and style is not None:
-                slices = self.styles.slices
-                known = {need: style[:, slices[need]].flatten() for need in norm.needs}
-                act = norm.inverse_at if inverse else norm.forward_at
-                parts.append(act(part, known))
-            else:
-                parts.append(norm.inverse(part) if inverse else norm(part))
+        slices = fields.slices.items()
+        parts = [self._part(name, x[:, own], style, inverse=inverse) for name, own in slices]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _part(self, name: str, part: Tensor, style: Tensor | None, *, inverse: bool) -> Tensor:
+        norm = self.norm(name)
+        if norm.needs and style is not None:
+            slices = self.styles.slices
+            known = {need: style[:, slices[need]].flatten() for need in norm.needs}
+            return norm.inverse_at(part, known) if inverse else norm.forward_at(part, known)
+        y: Tensor = norm.inverse(part) if inverse else norm(part)
+        return y
+
+    def decode(self, name: str, y: Tensor, style: Tensor | None = None) -> Tensor:
+        """Undo the norm of one field, shape (batch, channel, *space)."""
+        return self._part(name, y, style, inverse=True)
 
     def encode_input(self, x: Tensor, style: Tensor | None = None) -> Tensor:
         """Normalize inputs, shape (batch, channel, *space); of samples with these styles."""

@@ -123,6 +123,12 @@ def make_emulator(
             + (f" with {style['style_chan']} styles" if style else "")
             + f": {error}"
         ) from error
+    takes = getattr(model, "style_chan", runs.styles.channels)
+    if isinstance(takes, int) and takes != runs.styles.channels:
+        raise RecipeError(
+            f"{type(model).__name__} takes a style of {takes} numbers, but there are "
+            f"{runs.styles.channels} (`styles`: {', '.join(runs.styles.names) or 'none'})"
+        )
     if options.init_weight_std is not None:
         draw_weights(model, options.init_weight_std)
     known = None if model_arguments is None else model_arguments | style

@@ -273,10 +273,14 @@ class Task(pl.LightningModule):
             x: Shape (batch, channel, *space).
             members: How many draws of it, one after another along the batch.
         """
-        arguments = (x, *self.built.style_arguments(self._style, x.dtype))
+        arguments = (x, *self.style_arguments(x.dtype))
         if members > 1:
             arguments = tuple(torch.cat([each] * members) for each in arguments)
         return self._network[0](*arguments)
+
+    def style_arguments(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """The normalized styles of the batch under way, (batch, style_chan); none: nothing."""
+        return self.built.style_arguments(self._style, dtype)
 
     def styles_of(self, batch: Batch) -> Tensor | None:
         """Physical styles of a batch, shape (batch, style_chan), which is under way from now on."""
@@ -333,13 +337,17 @@ class Task(pl.LightningModule):
         ]
         return torch.cat(parts, dim=1)
 
-    @staticmethod
-    def compared(compare: nn.Module, output: Tensor, y: Tensor, batch: Batch) -> Tensor:
+    def compared(self, compare: nn.Module, output: Tensor, y: Tensor, batch: Batch) -> Tensor:
         """What a loss says of output and target, where the target is known.
+
+        The batch is the one under way.
 
         Raises:
             RecipeError: If it does not compare tensors.
         """
+        take = getattr(compare, "take_styles", None)
+        if take is not None:
+            take(self._style)
         try:
             masked = batch.dataset.allow_nonfinite
             loss: Tensor = masked_loss(compare, output, y) if masked else compare(output, y)

@@ -138,6 +138,8 @@ class Ordinary(Training):
 class ByItself(Training):
     """The network has a method ``learn(x, y, compare)`` that tells the loss.
 
+    One that takes styles is given them, normalized, as a fourth argument.
+
     It takes normalized inputs and targets of the same cells and what compares two tensors, and may
     state a ``learning_footprint``, if that differs from what it sees when it is applied.
 
@@ -172,7 +174,8 @@ class ByItself(Training):
         """A step without output."""
         x, y = task.normalized(batch)
         learn: Any = self.model.learn
-        loss = learn(x, y, lambda a, b: task.compared(task.loss, a, b, batch))
+        compare = lambda a, b: task.compared(task.loss, a, b, batch)  # noqa: E731
+        loss = learn(x, y, compare, *task.style_arguments(x.dtype))
         return Step(loss, x, None, y)
 
     def validate(self, task: "Task", batch: "Batch") -> Step:

@@ -34,6 +34,7 @@ class PhysicalLoss(nn.Module):
         # in a tuple, so that its weights are not listed a second time
         self._emulator: tuple[Any, ...] = ()
         self._whole: Shape | None = None
+        self._style: Tensor | None = None
 
     def take_emulator(self, emulator: Any) -> None:
         """Find the channels of the field; a training calls it before its first step.
@@ -62,6 +63,10 @@ class PhysicalLoss(nn.Module):
     def take_shape(self, shape: Sequence[int] | None) -> None:
         """Hear how many cells a whole field of the target has; None if not all have as many."""
         self._whole = None if shape is None else tuple(shape)
+
+    def take_styles(self, style: Tensor | None) -> None:
+        """Hear the physical styles of the samples that are compared next, (batch, style_chan)."""
+        self._style = style
 
     @property
     def emulator(self) -> Any:
@@ -104,7 +109,7 @@ class PhysicalLoss(nn.Module):
             values: All targets, normalized, shape (batch, channel, *space).
             name: Of the target.
         """
-        part: Tensor = self.emulator.norm(name).inverse(values[:, self.channels(name)])
+        part: Tensor = self.emulator.decode(name, values[:, self.channels(name)], self._style)
         # powers and sums of half precision overflow
         return part.float() if part.dtype in (torch.float16, torch.bfloat16) else part
 

@@ -106,6 +106,11 @@ class WeightedSum(nn.Module):
         for take in self._each("take_shape"):
             take(shape)
 
+    def take_styles(self, style: Tensor | None) -> None:
+        """Tell terms that want to know."""
+        for take in self._each("take_styles"):
+            take(style)
+
     def forward(self, output: Tensor, target: Tensor, counts: Tensor | None = None) -> Tensor:
         """Compare.
 

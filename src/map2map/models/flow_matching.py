@@ -1,5 +1,6 @@
 """FlowMatching: a network that draws samples of what the target can be, given the input."""
 
+import copy
 import importlib
 from typing import Any, Literal, Protocol, get_args
 
@@ -9,7 +10,9 @@ from torch import Tensor, nn
 from map2map.errors import GeometryError, RecipeError, near_names
 from map2map.footprints import Footprint, footprint_of
 from map2map.models.conv import check_ndim, narrow_by, narrow_like
+from map2map.models.styled import check_style
 from map2map.noise import Noise
+from map2map.styles import with_any_style
 from map2map.windows import round_up
 
 __all__ = ["FlowMatching"]
@@ -55,9 +58,11 @@ class FlowMatching(nn.Module):
         steps: From noise to the sample.
         solver: "euler", first order, which evaluates the network once per step; "midpoint" or
             "heun", second order, twice.
+        style_chan: Numbers of the style of a sample, which the network is given; 0: none.
 
     Raises:
-        RecipeError: If there is no such network or solver, or arguments do not fit.
+        RecipeError: If there is no such network or solver, or arguments do not fit; also if the
+            network takes no styles, and there are some.
         GeometryError: If the network gives no field on the grid of its input.
     """
 
@@ -71,6 +76,7 @@ class FlowMatching(nn.Module):
         options: dict[str, Any] | None = None,
         steps: int = 4,
         solver: Solver = "midpoint",
+        style_chan: int = 0,
     ) -> None:
         super().__init__()
         check_ndim(ndim)
@@ -80,15 +86,26 @@ class FlowMatching(nn.Module):
             raise RecipeError(f"`steps` is {steps}, but a sample takes at least 1")
         self.in_chan, self.out_chan, self.ndim = in_chan, out_chan, ndim
         self.network, self.options = network, dict(options or {})
-        self.steps, self.solver = steps, solver
+        self.steps, self.solver, self.style_chan = steps, solver, style_chan
         made: Any = network_class(network) if isinstance(network, str) else network
         channels = in_chan + out_chan + 1
+        if "style_chan" in self.options:
+            raise RecipeError("`options` has a `style_chan`; leave it out, it is filled in")
+        # only then, because few networks know of them
+        style = {"style_chan": style_chan} if style_chan else {}
         try:
-            self.velocity: nn.Module = made(channels, out_chan, ndim=ndim, **self.options)
+            self.velocity: nn.Module = made(channels, out_chan, ndim=ndim, **self.options, **style)
         except TypeError as error:
+            if style and "style_chan" in str(error):
+                raise RecipeError(
+                    f"there are styles, but the `network` {getattr(made, '__name__', made)} takes "
+                    f"none; UNet, VNet and StyledVNet do, or leave `styles` out"
+                ) from error
             raise RecipeError(f"{network} cannot be made with {self.options}: {error}") from error
         self.noise = Noise(channels=out_chan)
-        self.learning_footprint = footprint_of(self.velocity, channels, ndim)
+        self.learning_footprint = footprint_of(
+            with_any_style(self.velocity, style_chan), channels, ndim
+        )
         self._check()
         one = self.learning_footprint
         self.less = round_up(one.cut, one.multiple)
@@ -124,57 +141,84 @@ class FlowMatching(nn.Module):
             ring=one.ring if one.cut == self.less else None,
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
         """Draw a sample: (batch, in_chan, *space) to (batch, out_chan, *smaller space).
 
+        Args:
+            x: The input.
+            style: (batch, style_chan), if the network takes one.
+
         Raises:
-            GeometryError: If the sizes do not fit.
+            GeometryError: If the sizes do not fit, or there is no style.
         """
         self.footprint.check_input(x.shape, ndim=self.ndim, who=type(self).__name__)
+        check_style(self, style, self.style_chan)
         z: Tensor = self.noise(x)
         dt = 1 / self.steps
         for step in range(self.steps):
             t, last = step * dt, step == self.steps - 1
-            v = self._flow(x, z, t, last and self.solver == "euler")
+            v = self._flow(x, z, t, style, last and self.solver == "euler")
             # beside a velocity there is less of a field; all of it on axes that are rings
             x, z = narrow_like(x, v), narrow_like(z, v)
             if self.solver == "midpoint":
-                v = self._flow(x, z + dt / 2 * v, t + dt / 2, last)
+                v = self._flow(x, z + dt / 2 * v, t + dt / 2, style, last)
             elif self.solver == "heun":
-                second = self._flow(x, z + dt * v, t + dt, last)
+                second = self._flow(x, z + dt * v, t + dt, style, last)
                 v = (narrow_like(v, second) + second) / 2
             x, z = narrow_like(x, v), narrow_like(z, v) + dt * v
         return z
 
-    def _flow(self, x: Tensor, z: Tensor, t: float | Tensor, last: bool) -> Tensor:
+    def settled(self, style: Tensor) -> nn.Module:
+        """A copy for one style, shape (style_chan,), that takes none."""
+        settle = getattr(self.velocity, "settled", None)
+        # the network is copied by itself
+        made = copy.deepcopy(self, {id(self.velocity): nn.Identity()})
+        made.velocity = settle(style) if settle else OfOneStyle(self.velocity, style)
+        made.style_chan = 0
+        return made
+
+    def _flow(
+        self, x: Tensor, z: Tensor, t: float | Tensor, style: Tensor | None, last: bool
+    ) -> Tensor:
         """The velocity, shape (batch, out_chan, *smaller space)."""
         time = torch.full_like(x[:, :1], t) if isinstance(t, float) else t.expand_as(x[:, :1])
-        v: Tensor = self.velocity(torch.cat([x, z.to(x.dtype), time], dim=1))
+        seen = torch.cat([x, z.to(x.dtype), time], dim=1)
+        v: Tensor = self.velocity(seen) if style is None else self.velocity(seen, style)
         return v if last else narrow_by(v, self.less - self.learning_footprint.cut)
 
-    def learn(self, x: Tensor, y: Tensor, compare: Compare) -> Tensor:
+    def learn(self, x: Tensor, y: Tensor, compare: Compare, style: Tensor | None = None) -> Tensor:
         """The loss of the velocity, at a time and noise that are drawn for each sample.
 
         Args:
             x: Normalized input, shape (batch, in_chan, *space).
             y: Normalized target of the same cells, or of fewer or more around the same center.
             compare: The loss of velocities, both of shape (batch, out_chan, *smaller space).
+            style: Normalized, (batch, style_chan), if the network takes one.
 
         Raises:
-            GeometryError: If too few cells have both.
+            GeometryError: If too few cells have both, or there is no style.
         """
+        check_style(self, style, self.style_chan)
         x, y = self._together(x, y)
         each = (len(y), *(1 for _ in y.shape[1:]))
         if self.training:
             t = torch.rand(each, dtype=y.dtype, device=y.device)
-            return self._loss(x, y, torch.randn_like(y), t, compare)
+            return self._loss(x, y, torch.randn_like(y), t, compare, style)
         drawn = torch.Generator(y.device).manual_seed(0)
         noise = torch.randn(y.shape, dtype=y.dtype, device=y.device, generator=drawn)
-        losses = [self._loss(x, y, noise, y.new_full(each, time), compare) for time in TIMES]
+        losses = [self._loss(x, y, noise, y.new_full(each, time), compare, style) for time in TIMES]
         return torch.stack(losses).mean()
 
-    def _loss(self, x: Tensor, y: Tensor, noise: Tensor, t: Tensor, compare: Compare) -> Tensor:
-        v = self._flow(x, (1 - t) * noise + t * y, t.to(x.dtype), True)
+    def _loss(
+        self,
+        x: Tensor,
+        y: Tensor,
+        noise: Tensor,
+        t: Tensor,
+        compare: Compare,
+        style: Tensor | None,
+    ) -> Tensor:
+        v = self._flow(x, (1 - t) * noise + t * y, t.to(x.dtype), style, True)
         wanted = narrow_by(y - noise, self.learning_footprint.cut)
         return compare(v.to(y.dtype), wanted)
 
@@ -195,6 +239,27 @@ class FlowMatching(nn.Module):
             x = x.narrow(axis + 2, (n - shared) // 2, size)
             y = y.narrow(axis + 2, (m - shared) // 2, size)
         return x, y
+
+
+class OfOneStyle(nn.Module):
+    """A network with a style that is the same for all it is given.
+
+    Args:
+        network: Takes an input and a style; it is copied.
+        style: Shape (style_chan,).
+    """
+
+    style: Tensor
+
+    def __init__(self, network: nn.Module, style: Tensor) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network)
+        self.register_buffer("style", style.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (batch, channel, *space)."""
+        y: Tensor = self.network(x, self.style.to(x).expand(len(x), -1))
+        return y
 
 
 def network_class(name: str) -> Any:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from map2map.footprints import Footprint
 from map2map.models.conv import CONV, Resampler, adds_narrowed, check_ndim
 from map2map.models.doubling import SLOPE, Channels, doublings
+from map2map.models.styled import Modulation, check_style, make_styled, settled, through
 from map2map.noise import Noise
 
 __all__ = ["SRGenerator"]
@@ -36,6 +37,9 @@ class SRGenerator(nn.Module):
         cat_noise: Whether random numbers are one more channel of a convolution's input, instead of
             being added.
         noise: Whether there are any.
+        style_chan: Numbers of the style of a sample, which acts on all convolutions; 0: none.
+        modulation: How it acts: on their "weights", as in the published emulators, or on what comes
+            out of them ("film"), see `map2map.models.styled.StyledConv`.
 
     Raises:
         RecipeError: If the factor is no power of two, or numbers of channels contradict each other.
@@ -53,12 +57,15 @@ class SRGenerator(nn.Module):
         chan_max: int = 512,
         cat_noise: bool = False,
         noise: bool = True,
+        style_chan: int = 0,
+        modulation: Modulation = "weights",
     ) -> None:
         super().__init__()
         check_ndim(ndim)
         self.in_chan, self.out_chan, self.ndim = in_chan, out_chan, ndim
         self.scale_factor, self.cat_noise, self.noise = scale_factor, cat_noise, noise
         self.chan_base, self.chan_min, self.chan_max = chan_base, chan_min, chan_max
+        self.style_chan, self.modulation = style_chan, modulation
         chan, blocks = Channels(chan_base, chan_min, chan_max), doublings(scale_factor)
         self.skip = nn.Identity() if in_chan == out_chan else CONV[ndim](in_chan, out_chan, 1)
         self.block0 = nn.Sequential(CONV[ndim](in_chan, chan(0), 1), nn.LeakyReLU(SLOPE, True))
@@ -69,19 +76,29 @@ class SRGenerator(nn.Module):
             self.blocks.append(GeneratorBlock(chans, ndim, level, cut, kind))
             cut = 2 * cut + 3
         self.footprint = generator_footprint(blocks, cut)
+        make_styled(self, style_chan, modulation)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
         """Map (batch, in_chan, *space) to (batch, out_chan, *finer space).
 
+        Args:
+            x: The input.
+            style: (batch, style_chan), if it takes one.
+
         Raises:
-            GeometryError: If there are too few cells.
+            GeometryError: If there are too few cells, or there is no style.
         """
         self.footprint.check_input(x.shape, ndim=self.ndim, who=type(self).__name__)
-        y: Tensor = self.skip(x)
-        x = self.block0(x)
+        check_style(self, style, self.style_chan)
+        y = through(self.skip, x, style)
+        x = through(self.block0, x, style)
         for block in self.blocks:
-            x, y = block(x, y)
+            x, y = block(x, y, style)
         return y
+
+    def settled(self, style: Tensor) -> nn.Module:
+        """A copy for one style, shape (style_chan,), that takes none."""
+        return settled(self, style)
 
 
 class GeneratorBlock(nn.Module):
@@ -116,10 +133,10 @@ class GeneratorBlock(nn.Module):
         )
         self.proj = nn.Sequential(CONV[ndim](after, out, 1), nn.LeakyReLU(SLOPE, True))
 
-    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, y: Tensor, style: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Features (batch, channel, *space) and output of twice the resolution."""
-        x = self.conv(x)
-        return x, adds_narrowed(self.proj(x), self.upsample(y), 2)
+        x = through(self.conv, x, style)
+        return x, adds_narrowed(through(self.proj, x, style), self.upsample(y), 2)
 
 
 def with_noise(kind: str | None, noise: Noise, chan: int) -> nn.Module:

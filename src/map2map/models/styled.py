@@ -168,7 +168,11 @@ def make_styled(module: nn.Module, style_chan: int, modulation: Modulation) -> N
 
 
 def through(layer: nn.Module, x: Tensor, style: Tensor | None) -> Tensor:
-    """The output of a layer, to which a style is given if it takes one."""
+    """The output of a layer, or of a sequence, to which a style is given where one is taken."""
+    if style is not None and isinstance(layer, nn.Sequential):
+        for part in layer:
+            x = through(part, x, style)
+        return x
     y: Tensor = layer(x, style) if isinstance(layer, StyledConv) else layer(x)
     return y
 

@@ -18,6 +18,7 @@ from map2map.models.conv import (
     check_ndim,
 )
 from map2map.models.levels import adds_input, v_blocks, v_footprint, v_forward
+from map2map.models.styled import Modulation, check_style, make_styled, settled, through
 from map2map.noise import Noise
 
 __all__ = ["UpsampledUNet"]
@@ -54,6 +55,9 @@ class UpsampledUNet(nn.Module):
         bypass: Whether the linearly interpolated input is added to the output, so that the network
             learns a correction; if not given: wherever there are as many channels.
         batch_norm: Whether the U-Net normalizes with the statistics of batches.
+        style_chan: Numbers of the style of a sample, which acts on all convolutions; 0: none.
+        modulation: How it acts: on their "weights", as in the published emulators, or on what comes
+            out of them ("film"), see `map2map.models.styled.StyledConv`.
 
     Raises:
         RecipeError: If ``bypass`` is asked for with unequal channels, or an argument is too small.
@@ -73,6 +77,8 @@ class UpsampledUNet(nn.Module):
         noise_chan: int = 0,
         bypass: bool | None = None,
         batch_norm: bool = False,
+        style_chan: int = 0,
+        modulation: Modulation = "weights",
     ) -> None:
         super().__init__()
         check_ndim(ndim)
@@ -89,6 +95,7 @@ class UpsampledUNet(nn.Module):
         self.scale_factor, self.width, self.depth = scale_factor, width, depth
         self.upsampling, self.convs, self.noise_chan = upsampling, convs, noise_chan
         self.bypass, self.batch_norm = bypass, batch_norm
+        self.style_chan, self.modulation = style_chan, modulation
         self.adds_input = adds_input(bypass, (in_chan, out_chan))
         self.noise = Noise(channels=noise_chan) if noise_chan else None
         self.unet = nn.ModuleDict(
@@ -117,24 +124,33 @@ class UpsampledUNet(nn.Module):
         self.last = CONV[ndim](chan, out_chan, 1)
         self.interpolate = Resampler(ndim, scale_factor)
         self.footprint = upsampled_footprint(scale_factor, depth, convs, upsampling, cut)
+        make_styled(self, style_chan, modulation)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
         """Map (batch, in_chan, *space) to (batch, out_chan, *finer space).
 
+        Args:
+            x: The input.
+            style: (batch, style_chan), if it takes one.
+
         Raises:
-            GeometryError: If the sizes do not fit the levels.
+            GeometryError: If the sizes do not fit the levels, or there is no style.
         """
         self.footprint.check_input(x.shape, ndim=self.ndim, who=type(self).__name__)
+        check_style(self, style, self.style_chan)
         y = x if self.noise is None else torch.cat([x, self.noise(x)], dim=1)
-        y = nn.functional.leaky_relu(v_forward(self.unet, y, self.depth), SLOPE)
+        y = nn.functional.leaky_relu(v_forward(self.unet, y, self.depth, style), SLOPE)
         for stage in self.stages:
-            y = stage(y)
-        y = self.last(y)
+            y = stage(y, style)
+        y = through(self.last, y, style)
         if not self.adds_input:
-            out: Tensor = y
-            return out
+            return y
         cut = self.footprint.cut - drops(self.scale_factor)
         return adds_narrowed(y, self.interpolate(x), cut)
+
+    def settled(self, style: Tensor) -> nn.Module:
+        """A copy for one style, shape (style_chan,), that takes none."""
+        return settled(self, style)
 
 
 class Stage(nn.Module):
@@ -169,12 +185,12 @@ class Stage(nn.Module):
         more = 0 if noise is None else noise.channels
         self.block = ConvBlock(out + more, out, out, seq="CA" * convs, ndim=ndim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
         """Map (batch, chan, *space) to (batch, out, *finer space)."""
-        y: Tensor = self.act(self.up(x))
+        y: Tensor = self.act(through(self.up, x, style))
         if self.noise is not None:
             y = torch.cat([y, self.noise(y)], dim=1)
-        out: Tensor = self.block(y)
+        out: Tensor = self.block(y, style)
         return out
 
 

@@ -4,7 +4,7 @@ import argparse
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from map2map.assemble import assemble
 from map2map.checkpoints import load_weights, read_state, to_apply
 from map2map.commands.train import make
+from map2map.errors import ArtefactError
 from map2map.files import replacing
 
 __all__ = ["test"]
@@ -27,6 +28,7 @@ def test(made: dict[str, Any], options: argparse.Namespace, prog: str) -> int:
         torch.set_num_threads(options.num_threads)
     state_path = Path(options.load_state)
     state = read_state(state_path)
+    check_styles(state, state_path)
     cli = make({**made, "trainer": {"logger": False}}, prog)
     task, data = cli.model, cli.datamodule
     runs = data.open(task.inputs, task.targets)
@@ -47,6 +49,21 @@ def test(made: dict[str, Any], options: argparse.Namespace, prog: str) -> int:
     for field, scores in report["fields"].items():
         print(f"{field}: " + ", ".join(f"{name} {value:.6g}" for name, value in scores.items()))
     return 0
+
+
+def check_styles(state: Mapping[str, Any], path: Path) -> None:
+    """Refuse the state of a network with styles, of which nothing here tells the values.
+
+    Raises:
+        ArtefactError: If it is one.
+    """
+    task = state.get("task")
+    styles = task.get("styles") if isinstance(task, Mapping) else None
+    if styles:
+        raise ArtefactError(
+            f"{path} is of a network with the styles {', '.join(styles)}, which m2m.py test cannot "
+            f"tell it; use m2m apply or m2m evaluate with its emulator.safetensors"
+        )
 
 
 def finite(entry: Any) -> Any:
