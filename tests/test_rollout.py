@@ -12,12 +12,13 @@ from map2map import rollout as module
 from map2map.arrays import Settings
 from map2map.cli import main
 from map2map.emulator import Emulator
-from map2map.errors import FieldError, GeometryError, RecipeError
+from map2map.errors import FieldError, GeometryError, RecipeError, SaveError
 from map2map.feeds import feed_of
 from map2map.fields import Field, FieldSet
 from map2map.grids import Domain
 from map2map.lead_scores import later_truths, lead_scores
 from map2map.physics.spectra import power_spectrum
+from map2map.report import leads as leads_page
 from map2map.rollout import rollout, write_rollout
 from map2map.runs import Files, Runs
 from map2map.sources import ZarrSource
@@ -110,21 +111,108 @@ def test_it_is_written_with_the_times_that_it_is_valid_at(here, tmp_path):
             np.testing.assert_array_equal(made.latitude, LATITUDES)
 
 
-def test_it_is_written_whole_or_not_at_all(here, tmp_path, monkeypatch):
-    emulator = shift()
-    runs = Runs(list(emulator.inputs), [], dict.fromkeys(("t", "mask"), "w.zarr"), DOMAIN)
+def break_at(monkeypatch, step):
+    """Let the step break off as if somebody had stopped it; tells how many steps were begun."""
     count, overlapping = [], module.overlapping
 
     def breaks(*args):
         count.append(1)
-        if len(count) == 3:
+        if len(count) == step:
             raise KeyboardInterrupt
         return overlapping(*args)
 
     monkeypatch.setattr(module, "overlapping", breaks)
+    return count
+
+
+def test_it_is_written_whole_or_not_at_all(here, tmp_path, monkeypatch):
+    emulator = shift()
+    runs = Runs(list(emulator.inputs), [], dict.fromkeys(("t", "mask"), "w.zarr"), DOMAIN)
+    before = sorted(tmp_path.iterdir())
+    break_at(monkeypatch, 1)
     with pytest.raises(KeyboardInterrupt):
         write_rollout(emulator, runs, STEPS, FEED, tmp_path / "out.zarr")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["e.safetensors", "w.zarr"]
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def remembering_of_a_channel(tmp_path):
+    """An emulator of the frame before, too: its runs, and what feeds what."""
+    torch.manual_seed(0)
+    model = nn.Conv2d(3, 1, 3)
+    inputs = FieldSet(tuple(Field(name, "K", "scalar", 1) for name in ("t", "before", "mask")))
+    targets = FieldSet((Field("t_next", "K", "scalar", 1),))
+    spec = {"class_path": "torch.nn.Conv2d", "init_args": {"in_channels": 3, "out_channels": 1,
+            "kernel_size": 3}}  # fmt: skip
+    emulator = Emulator(inputs, targets, {}, model, DOMAIN, spec).eval()
+    patterns = {
+        "t": Files("one.zarr", "t"),
+        "before": Files("one.zarr", "t", later=-1),
+        "mask": Files("w.zarr"),
+    }
+    one_channel()
+    runs = Runs(list(inputs), [], patterns, DOMAIN)
+    return emulator, runs, {"t_next": "t", "t": "before"}
+
+
+@pytest.mark.parametrize("name", ["out.zarr", "out.nc"])
+@pytest.mark.parametrize("broken", [2, 4, 5])
+def test_a_rollout_that_broke_off_goes_on_behind_the_finished_steps(
+    here, tmp_path, monkeypatch, broken, name
+):
+    emulator, runs, feed = remembering_of_a_channel(tmp_path)
+    settings = Settings(tile=(2, 12))
+    write_rollout(emulator, runs, STEPS, feed, tmp_path / "whole.nc", settings=settings)
+    files = {path.name for path in tmp_path.iterdir()}
+    out = tmp_path / name
+    with monkeypatch.context() as patch:
+        break_at(patch, broken)
+        with pytest.raises(KeyboardInterrupt):
+            write_rollout(emulator, runs, STEPS, feed, out, settings=settings)
+    assert not out.exists()
+    with pytest.raises(SaveError, match=f"broke off with {broken - 1} of 5 steps .*--resume"):
+        write_rollout(emulator, runs, STEPS, feed, out)
+    with pytest.raises(SaveError, match="steps 5, not 4"):
+        write_rollout(emulator, runs, STEPS - 1, feed, out, resume=True)
+    steps = break_at(monkeypatch, 99)
+    write_rollout(emulator, runs, STEPS, feed, out, resume=True)
+    assert len(steps) == STEPS - broken + 1
+    how = {"engine": "zarr", "consolidated": False} if name.endswith("zarr") else {}
+    with xr.open_dataset(name, **how) as made, xr.open_dataset("whole.nc") as whole:
+        np.testing.assert_array_equal(made.t_next, whole.t_next)
+    assert {path.name for path in tmp_path.iterdir()} == files | {name}
+
+
+def test_another_emulator_does_not_go_on_with_a_rollout(here, tmp_path, monkeypatch):
+    emulator = shift()
+    runs = Runs(list(emulator.inputs), [], dict.fromkeys(("t", "mask"), "w.zarr"), DOMAIN)
+    with monkeypatch.context() as patch:
+        break_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            write_rollout(emulator, runs, STEPS, FEED, tmp_path / "out.zarr")
+    with pytest.raises(SaveError, match="had emulator"):
+        write_rollout(shift(1.0), runs, STEPS, FEED, tmp_path / "out.zarr", resume=True)
+    write_rollout(shift(1.0), runs, STEPS, FEED, tmp_path / "out.zarr", overwrite=True)
+    with xr.open_zarr("out.zarr", consolidated=False) as made:
+        np.testing.assert_allclose(made.t_next[0], waves()[1] + 1, atol=1e-5)
+
+
+def test_the_command_goes_on_with_a_rollout_that_broke_off(here, capsys, monkeypatch):
+    argv = ["rollout", "e.safetensors", "w.zarr", "--steps", "3", "-o"]
+    assert main([*argv, "whole.nc"]) == 0
+    with monkeypatch.context() as patch:
+        break_at(patch, 3)
+        assert main([*argv, "out.zarr"]) == 130
+    assert main([*argv, "out.zarr"]) == 2
+    assert "broke off with 2 of 3 steps finished" in capsys.readouterr().err
+    assert main([*argv, "out.zarr", "--resume", "--only", "time=2020-01-02"]) == 2
+    assert "the run that broke off had start" in capsys.readouterr().err
+    steps = break_at(monkeypatch, 99)
+    assert main([*argv, "out.zarr", "--resume"]) == 0
+    assert len(steps) == 1
+    with xr.open_zarr("out.zarr", consolidated=False) as made, xr.open_dataset("whole.nc") as whole:
+        np.testing.assert_array_equal(made.t_next, whole.t_next)
+    assert main([*argv[:-1], "--resume", "--truth"]) == 2
+    assert "give -o" in capsys.readouterr().err
 
 
 def weighted(values):
@@ -366,21 +454,8 @@ def one_channel():
 @pytest.mark.parametrize("tile", [(4, 3), (2, 12), (1, 5)])
 def test_tiles_that_are_read_back_from_disk_do_not_show(here, tmp_path, tile):
     """Of an emulator that remembers, looks around, and has a mask that stays."""
-    torch.manual_seed(0)
-    model = nn.Conv2d(3, 1, 3)
-    inputs = FieldSet(tuple(Field(name, "K", "scalar", 1) for name in ("t", "before", "mask")))
-    targets = FieldSet((Field("t_next", "K", "scalar", 1),))
-    spec = {"class_path": "torch.nn.Conv2d", "init_args": {"in_channels": 3, "out_channels": 1,
-            "kernel_size": 3}}  # fmt: skip
-    emulator = Emulator(inputs, targets, {}, model, DOMAIN, spec).eval()
-    patterns = {
-        "t": Files("one.zarr", "t"),
-        "before": Files("one.zarr", "t", later=-1),
-        "mask": Files("w.zarr"),
-    }
-    one_channel()
-    runs = Runs(list(inputs), [], patterns, DOMAIN)
-    feed = {"t_next": "t", "t": "before"}
+    emulator, runs, feed = remembering_of_a_channel(tmp_path)
+    model = emulator.model
     settings = Settings(tile=tile)
     write_rollout(emulator, runs, STEPS, feed, tmp_path / "r.zarr", settings=settings)
     t, before = (torch.from_numpy(waves()[k, :1])[None] for k in (1, 0))
@@ -393,7 +468,7 @@ def test_tiles_that_are_read_back_from_disk_do_not_show(here, tmp_path, tile):
     with xr.open_zarr("r.zarr", consolidated=False) as made:
         np.testing.assert_allclose(made.t_next, expected, rtol=1e-5, atol=1e-5)
     # nothing is left of what lay on disk in between
-    assert not list(tmp_path.glob(".rollout*"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def two_steps():
@@ -524,12 +599,52 @@ def test_the_report_of_rollouts_tells_errors_energy_and_when_they_blow_up(m2m, t
     assert page.count("<svg") == 3
     ratio = np.sqrt((frames[:5] ** 2).mean() / (frames[4:9] ** 2).mean()) * 1.5**4
     assert f"{ratio:.2f} times the truth" in page
+    assert "the rollout gains energy" in page
     assert sorted(p.name for p in (tmp_path / "pdf").iterdir()) == [
         "lead-energy.pdf", "lead-power.pdf", "lead-rmse.pdf"
     ]  # fmt: skip
     status, _, err = m2m("report", "s.nc", "--figures", "pdf", "--overwrite")
     assert status == 2
     assert "of rollouts" in err
+
+
+def scored(errors, tmp_path):
+    """The page of errors of the emulator, persistence and climatology: (method, lead, channel)."""
+    errors = np.array(errors, float)
+    _, leads, channels = errors.shape
+    level = np.ones((2, leads, channels))
+    data = xr.Dataset(
+        {
+            "rmse": (("method", "lead", "channel"), errors),
+            "mean": (("of", "lead", "channel"), level),
+            "rms": (("of", "lead", "channel"), level * [[[0.5]], [[1.0]]]),
+            "lasting": (("lead", "channel"), np.ones((leads, channels))),
+        },
+        {
+            "method": ["emulator", "persistence", "climatology"],
+            "of": ["emulator", "truth"],
+            "lead": np.arange(1, leads + 1),
+            "channel": list("abc"[:channels]),
+        },
+        {"starts": 12, "step": "6h"},
+    )
+    made = leads_page.content(leads_page.lead_scores(tmp_path / "s.nc", data))
+    return made, leads_page.headline(made.scores), leads_page.warnings(made.scores)
+
+
+def test_the_report_tells_how_long_which_method_is_beaten(tmp_path):
+    own = [1, 3, 5, 7, 9, 9, 9, 9]
+    made, headline, warnings = scored([[[n] for n in own], [[8]] * 8, [[4]] * 8], tmp_path)
+    assert "is 12.5 % of persistence's" in headline[0]
+    assert "below persistence's for 4 steps and below climatology's for 2 steps." in headline[0]
+    assert "loses energy" in warnings[0]
+    assert [int(made.scores.leads[k]) for k in made.shown] == [1, 2, 5, 8]
+    made, *_ = scored([[[1, 1]] * 12] * 3, tmp_path)
+    assert [int(made.scores.leads[k]) for k in made.shown] == [1, 3, 6, 12]
+    _, headline, _ = scored([[[2]] * 8, [[1]] * 8, [[4]] * 8], tmp_path)
+    assert "so that doing nothing is better" in headline[0]
+    _, headline, _ = scored([[[1]] * 8, [[2]] * 8, [[0.5]] * 8], tmp_path)
+    assert "below persistence's for all 8 and not below climatology's." in headline[0]
 
 
 def test_an_input_that_changes_in_time_but_is_not_fed_is_refused(here, capsys):

@@ -54,7 +54,7 @@ CASES = {
             "--setting.spin_up=0.2",
             "--setting.step=0.1",
         ],
-        ["--model.model.init_args.width=2"],
+        ["--model.model.init_args.width=2", "--model.model.init_args.modes=3"],
         [],
     ),
     "super_resolution": (

@@ -4,15 +4,17 @@ What becomes what, `map2map.feeds` tells; inputs that nothing feeds, such as mas
 are. An emulator with several later outputs makes as many times in one step.
 """
 
+import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from map2map.arrays import Settings, make_engine, make_tiling, numpy_dtype, where_not_finite
@@ -24,8 +26,10 @@ from map2map.feeds import Series, check_feed, label, share
 from map2map.fields import field_channels
 from map2map.frames import times_of
 from map2map.grids import Grid
+from map2map.records import identity
 from map2map.runs import Runs
-from map2map.sources import Axis, Stored, format_for
+from map2map.sources import Axis, Stored
+from map2map.stages import Stage
 from map2map.tiling import Tile, overlapping, take
 from map2map.times import duration, unit
 from map2map.typing import Array
@@ -95,12 +99,15 @@ def write_rollout(  # noqa: PLR0913 - what a rollout is made of
     series: Series | None = None,
     settings: Settings | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     track: Track = lambda numbers, _: numbers,
 ) -> None:
     """Write a rollout from the first run, all or nothing: (time, …) for each output.
 
     Every step is computed tile by tile, and what it gives lies on disk until the next has read it,
-    so that fields may be larger than the memory. Tiles do not show in the result.
+    so that fields may be larger than the memory. Tiles do not show in the result. If it breaks
+    off, the steps that are finished are kept beside the output (`Stage`), and the same call with
+    ``resume`` goes on behind them; nothing is kept of a rollout that blew up.
 
     Args:
         emulator: Of one step.
@@ -113,13 +120,14 @@ def write_rollout(  # noqa: PLR0913 - what a rollout is made of
         series: Which outputs are frames of one array (`feeds.series_of`); they are written as one,
             under the name of the input that they are later frames of.
         settings: Tiles, memory and precision.
-        overwrite: Whether an output may be replaced.
+        overwrite: Whether an output may be replaced, or what is left of a rollout that broke off.
+        resume: Whether to go on with one that broke off; if there is none, it starts.
         track: Shows the progress.
 
     Raises:
         FieldError: If outputs cannot become inputs, inputs hold NaN, or the rollout blows up.
         GeometryError: If outputs have fewer cells than inputs.
-        SaveError: If it cannot be written.
+        SaveError: If it cannot be written, or what broke off was another rollout.
     """
     check_feed(emulator, feed)
     source, variable = runs.source(runs.reference, 0)
@@ -141,23 +149,61 @@ def write_rollout(  # noqa: PLR0913 - what a rollout is made of
         )
         for name, targets in written.items()
     ]
-    kind: Any = format_for(output)
-    with ExitStack() as stack:
-        # what lies there until it is read is as large as two steps
-        folder = Path(output).absolute().parent
-        if not folder.is_dir():
-            raise SaveError(f"there is no folder {folder} to write {Path(output).name} to")
-        scratch = stack.enter_context(TemporaryDirectory(prefix=".rollout-", dir=folder))
-        sink = stack.enter_context(kind.create(output, stored, overwrite=overwrite))
-        stepper = Stepper(emulator, runs, feed, Path(scratch), settings or Settings())
-        places = {t: (name, i) for name, members in written.items() for i, t in enumerate(members)}
-        for k in track(range(steps), steps):
+    output = Path(output)
+    if not output.absolute().parent.is_dir():
+        raise SaveError(f"there is no folder {output.absolute().parent} to write {output.name} to")
+    settings = settings or Settings()
+    before = Stage.tile_before(output) if resume else None
+    stepper = Stepper(
+        emulator, runs, feed, settings if before is None else replace(settings, tile=before)
+    )
+    plan = plan_of(emulator, runs, feed, settings)
+    plan |= {"tile": stepper.tiling.size, "steps": steps}
+    stage = Stage(output, stored, plan, stepper.tiling.size, overwrite=overwrite, counted="steps")
+    stage.begin(resume=resume)
+    places = {t: (name, i) for name, members in written.items() for i, t in enumerate(members)}
+    try:
+        stepper.begin(stage.folder / "now", len(stage.finished()), steps)
+        with stage:
+            for k in track(range(len(stage.done), steps), steps - len(stage.done)):
 
-            def write(target: str, window: Window, values: Array, k: int = k) -> None:
-                name, part = places[target]
-                sink.write(name, window, values, k * parts + part)
+                def write(target: str, window: Window, values: Array, k: int = k) -> None:
+                    name, part = places[target]
+                    stage.sink.write(name, window, values, k * parts + part)
 
-            stepper.step(k, steps, write)
+                stepper.step(k, steps, write)
+                # what it started from is still there: either this is noted, or it is done again
+                stage.write(k, Window.whole(stepper.tiling.shape), {})
+                stepper.become(k)
+    except FieldError:
+        # going on would not change it
+        shutil.rmtree(stage.folder, ignore_errors=True)
+        raise
+    except BaseException:
+        stage.discard_if_empty()
+        raise
+    stage.finish(steps)
+
+
+def plan_of(
+    emulator: Emulator, runs: Runs, feed: Mapping[str, str], settings: Settings
+) -> dict[str, Any]:
+    """What a rollout is made from; see `Stage`."""
+    digest = blake2b(json.dumps(asdict(emulator.card()), default=str).encode(), digest_size=16)
+    for name, value in emulator.model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    start = runs.runs[0]
+    return {
+        "emulator": digest.hexdigest(),
+        "inputs": {
+            name: [str(path.resolve()), *identity(path).values()]
+            for name, path in start.paths.items()
+        },
+        "start": str(start),
+        "feed": dict(feed),
+        "precision": asdict(settings.running)["precision"],
+    }
 
 
 class Stepper:
@@ -167,31 +213,42 @@ class Stepper:
         emulator: Of one step.
         runs: Of its inputs.
         feed: See `rollout`.
-        folder: Where the outputs of the last step lie, until they are read.
         settings: How the emulator is applied.
     """
 
     def __init__(
-        self,
-        emulator: Emulator,
-        runs: Runs,
-        feed: Mapping[str, str],
-        folder: Path,
-        settings: Settings,
+        self, emulator: Emulator, runs: Runs, feed: Mapping[str, str], settings: Settings
     ) -> None:
-        self.emulator, self.feed, self.folder = emulator, feed, folder
+        self.emulator, self.runs, self.feed = emulator, runs, feed
         shape = runs.shape_of(0)
         self.engine = make_engine(emulator, settings)
         self.tiling = make_tiling(self.engine, emulator, emulator.domain.grid(shape), settings)
         if self.tiling.shape != tuple(shape):
             raise too_small(*next(iter(feed.items())), self.tiling.shape, shape)
+        # where each input is: the output of a step, or before that an input of the run
+        self.at: dict[str, tuple[int | None, str]] = {n: (None, n) for n in emulator.inputs.names}
         self.now: dict[str, Read] = {}
-        for name in emulator.inputs.names:
-            source, variable = runs.source(name, 0)
-            self.now[name] = partial(source.read, variable)
+
+    def begin(self, folder: Path, done: int, steps: int) -> None:
+        """Start, or go on behind steps that are done.
+
+        Args:
+            folder: Where the outputs of the last step lie, until they are read.
+            done: How many steps are.
+            steps: Of how many.
+        """
+        self.folder, self.steps = folder, steps
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise SaveError(f"cannot make {folder}: {error}") from error
+        for k in range(done):
+            self._move(k)
+        if done < steps:
+            self._open()
 
     def step(self, k: int, steps: int, write: Callable[[str, Window, Array], None]) -> None:
-        """Compute a step, and let its outputs become inputs.
+        """Compute a step; `become` then lets its outputs become inputs.
 
         Args:
             k: Its number, from 0 on.
@@ -222,31 +279,61 @@ class Stepper:
             raise FieldError(where_not_finite(error, emulator.inputs, tiling.grid)) from error
         if bad:
             raise blown_up(min(bad), k + 1, steps)
-        if made:
-            self._become(made, k)
+        for array in made.values():
+            array.flush()
 
-    def _arrays(self, k: int) -> dict[str, Array]:
+    def become(self, k: int) -> None:
+        """Let outputs and inputs become the inputs of the step behind this one."""
+        if k + 1 == self.steps:
+            return
+        self._move(k)
+        self._open()
+        kept = {self._path(*place) for place in self.at.values() if place[0] is not None}
+        for path in self.folder.glob("*.npy"):
+            if path not in kept:
+                path.unlink()
+
+    def _move(self, k: int) -> None:
+        """Where inputs are after a step."""
+        before = dict(self.at)
+        for source, name in self.feed.items():
+            made = source in self.emulator.targets.names
+            self.at[name] = (k, source) if made else before[source]
+
+    def _open(self) -> None:
+        """Readers of all inputs, from where they are."""
+        for name, (k, at) in self.at.items():
+            if k is None:
+                source, variable = self.runs.source(at, 0)
+                self.now[name] = partial(source.read, variable)
+            else:
+                self.now[name] = partial(taken, self._read(k, at))
+
+    def _read(self, k: int, target: str) -> Array:
+        path = self._path(k, target)
+        try:
+            return np.asanyarray(np.load(path, mmap_mode="r"))
+        except (OSError, ValueError) as error:
+            raise SaveError(
+                f"cannot read {path}, which the next step starts from: {error}; start anew "
+                f"(--overwrite)"
+            ) from error
+
+    def _path(self, k: int | None, target: str) -> Path:
+        return self.folder / f"{k}-{self.emulator.targets.names.index(target)}.npy"
+
+    def _arrays(self, k: int) -> dict[str, np.memmap[Any, Any]]:
         """Room on disk for the outputs that become inputs."""
         return {
             target: np.lib.format.open_memmap(
-                self.folder / f"{k}-{number}.npy",
+                self._path(k, target),
                 mode="w+",
                 dtype=numpy_dtype(self.engine),
                 shape=(field_channels(self.emulator.targets[target]), *self.tiling.shape),
             )
-            for number, target in enumerate(self.emulator.targets.names)
+            for target in self.emulator.targets.names
             if target in self.feed
         }
-
-    def _become(self, made: Mapping[str, Array], k: int) -> None:
-        """Let outputs and inputs become the inputs of the next step."""
-        before = dict(self.now)
-        for source, name in self.feed.items():
-            self.now[name] = partial(taken, made[source]) if source in made else before[source]
-        # an array that no input is any more gives its disk back; the system keeps open ones
-        for path in self.folder.glob("*.npy"):
-            if not path.name.startswith(f"{k}-") and path.exists():
-                path.unlink()
 
 
 def taken(values: Array, window: Window, out: Array, grid: Grid) -> None:

@@ -42,6 +42,7 @@ class Stage:
         tile: Cells of a tile in the output; files of chunked formats are divided likewise, so that
             no two tiles share one.
         overwrite: Whether an output, or what is left of a broken run, may be replaced.
+        counted: What tiles are called, if they are none of space; the plan tells how many.
 
     Attributes:
         done: Tiles that are finished.
@@ -55,9 +56,10 @@ class Stage:
         tile: Shape,
         *,
         overwrite: bool = False,
+        counted: str = "tiles",
     ) -> None:
         self.path, self.fields, self.plan, self.tile = path, list(fields), dict(plan), tile
-        self.overwrite = overwrite
+        self.overwrite, self.counted = overwrite, counted
         self.folder = path.with_name(f".{path.name}.part")
         self.done: set[int] = set()
         self._journal: Any = None
@@ -96,8 +98,8 @@ class Stage:
             else:
                 raise SaveError(
                     f"a run that was to write {self.path} broke off with {done} of "
-                    f"{before.get('tiles', '?')} tiles finished; go on with it (--resume) or start "
-                    f"anew (--overwrite)"
+                    f"{before.get(self.counted, '?')} {self.counted} finished; go on with it "
+                    f"(--resume) or start anew (--overwrite)"
                 )
         if not self.folder.exists():
             try:
@@ -182,7 +184,9 @@ class Stage:
         """
         missing = tiles - len(self.finished())
         if missing:
-            raise SaveError(f"{missing} of {tiles} tiles are missing in {self.folder}; --resume")
+            raise SaveError(
+                f"{missing} of {tiles} {self.counted} are missing in {self.folder}; --resume"
+            )
         with self.sink:
             pass
         if self._final is not None:

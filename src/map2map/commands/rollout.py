@@ -43,8 +43,6 @@ an input in training become that input; other inputs are kept.
 def main(argv: Sequence[str]) -> int:
     """Roll out."""
     options = parse(argv)
-    if options.output is None and options.truth is None:
-        raise RecipeError("nothing to do: give -o to write a rollout, or --truth to score some")
     if options.truth is not None:
         check_output(options.truth, overwrite=options.overwrite)
     emulator = Emulator.load(
@@ -73,18 +71,23 @@ def main(argv: Sequence[str]) -> int:
                 styles=list(emulator.styles),
             )
             check_kept(runs, patterns, feed)
-            write_rollout(
-                emulator,
-                runs,
-                options.steps,
-                feed,
-                options.output,
-                step=step,
-                series=series,
-                settings=Settings(memory=options.memory, tile=options.tile),
-                overwrite=options.overwrite,
-                track=lambda r, n: track(r, n, "steps"),
-            )
+            try:
+                write_rollout(
+                    emulator,
+                    runs,
+                    options.steps,
+                    feed,
+                    options.output,
+                    step=step,
+                    series=series,
+                    settings=Settings(memory=options.memory, tile=options.tile),
+                    overwrite=options.overwrite,
+                    resume=options.resume,
+                    track=lambda r, n: track(r, n, "steps"),
+                )
+            except KeyboardInterrupt:
+                log.info("finished steps of %s are kept; go on with --resume", options.output)
+                raise
             print(f"{options.output}: {options.steps} steps from {runs.runs[0]}")
         if options.truth is not None:
             runs = later_truths(emulator, patterns, feed, options.steps, step, series)
@@ -132,6 +135,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="score rollouts from all frames by the later frames of the same files, per step; "
         "default: to rollout.nc")
     add("--overwrite", action="store_true", help="replace an output that is there")
+    add("--resume", action="store_true", help="go on with a rollout to -o that broke off")
     add("--only", action="append", default=[], metavar="NAME=VALUES",
         help="start from these frames only: time=2019 or time=2019-01-01:2020-03-25")
     add("--every", type=int, default=1, metavar="N", help="score from every N-th of them only")
@@ -151,6 +155,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         raise RecipeError(
             f"--steps and --every are 1 or more, not {options.steps}, {options.every}"
         )
+    if options.output is None and options.truth is None:
+        raise RecipeError("nothing to do: give -o to write a rollout, or --truth to score some")
+    if options.resume and options.output is None:
+        raise RecipeError("--resume goes on with what -o was to write; give -o, or leave it out")
     return options
 
 

@@ -106,7 +106,10 @@ def lead_scores(path: Path, data: xr.Dataset) -> LeadScores:
 def content(scores: LeadScores, title: str | None = None) -> Content:
     """Everything on the page, with pictures not yet drawn."""
     last = len(scores.leads)
-    shown = sorted({0, last // 4, last // 2, last - 1})
+    some = {1, last // 4, last // 2}
+    if len(scores.channels) == 1:  # a row for each, so there is room for more
+        some = {n * 10**e for n in (1, 2, 5) for e in range(len(str(last)))}
+    shown = sorted({k - 1 for k in some if 1 <= k <= last} | {last - 1})
     figures = [Shown("Error against lead time", errors(scores))]
     figures.append(Shown("Energy against lead time", energy(scores)))
     spectra = power(scores) if "power" in scores.data else None
@@ -137,16 +140,29 @@ def headline(scores: LeadScores) -> list[str]:
     """How far the emulator is better than doing nothing, and how long it lasts."""
     sentences = []
     for channel in scores.channels[:DRAWN]:
-        own, other = (scores.curve("rmse", channel, method=m) for m in scores.methods[:2])
-        # comparisons with what is NaN are false
-        better = int(np.argmin(np.append(own < other, False)))
-        ratio = own[0] / other[0] if other[0] else np.nan
-        sentences.append(
+        own, *others = (scores.curve("rmse", channel, method=m) for m in scores.methods)
+        ratio = own[0] / others[0][0] if others[0][0] else np.nan
+        start = (
             f"{channel}: after one step of {scores.step} the error is {number(100 * ratio)} % of "
-            f"{scores.methods[1]}'s, and it stays below it "
-            + (f"for all {better}." if better == len(own) else f"for {count(better, 'step')}.")
+            f"{scores.methods[1]}'s"
         )
+        # comparisons with what is NaN are false
+        better = [int(np.argmin(np.append(own < other, False))) for other in others]
+        if not better[0]:
+            sentences.append(f"{start}, so that doing nothing is better.")
+            continue
+        sentences.append(f"{start}, and it is {how_long(scores, better)}.")
     return [*sentences, lasting(scores)]
+
+
+def how_long(scores: LeadScores, better: Sequence[int]) -> str:
+    """For how many steps the error is below that of each other method."""
+    said = []
+    for method, steps in zip(scores.methods[1:], better, strict=True):
+        every = steps == len(scores.leads)
+        long = f"for all {steps}" if every else f"for {count(steps, 'step')}"
+        said.append(f"below {method}'s {long}" if steps else f"not below {method}'s")
+    return " and ".join(said)
 
 
 def lasting(scores: LeadScores) -> str:
@@ -175,7 +191,7 @@ def warnings(scores: LeadScores) -> list[str]:
         if not 1 / 1.5 < ratio < 1.5:
             found.append(
                 f"At the last lead the rms of {channel} is {number(float(ratio))} times the "
-                f"truth's: the rollout loses energy, or gains it."
+                f"truth's: the rollout {'gains' if ratio > 1 else 'loses'} energy."
             )
     if scores.starts < 10:
         found.append(f"There are {count(scores.starts, 'rollout')} only.")
@@ -199,7 +215,7 @@ def named(scores: LeadScores, axis: Axes, channel: str, what: str) -> None:
     units = f" [{scores.units(channel)}]" if scores.units(channel) else ""
     axis.set_ylabel(text(f"{what}{units}"))
     axis.set_xlabel(text(f"lead [steps of {scores.step}]"))
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     if len(scores.channels) > 1:
         axis.set_title(text(channel), fontsize="medium")
 
@@ -320,6 +336,7 @@ def _draw_power(scores: LeadScores, inks: Inks) -> Figure:
         axis.set_xlabel(text("wavenumber [rad per length]"))
         axis.set_ylabel("power, emulator / truth")
         plain_decades(axis.xaxis)
+        plain_decades(axis.yaxis)
         if len(scores.channels) > 1:
             axis.set_title(text(channel), fontsize="medium")
     legend(figure, [f"lead {lead + 1}" for lead in leads], inks, range(len(leads)))
