@@ -195,6 +195,7 @@ def card_rows(scores: Held) -> list[tuple[str, str]]:
         ("Grids", _grid(_mapping(card.get("grid")))),
         ("Trained on", _trained(training)),
         ("Loss and optimizer", _optimized(training)),
+        ("Way of training", _way(training)),
         ("File", str(scores.data.attrs.get("emulator", ""))),
         ("Digest", str(scores.data.attrs.get("emulator_digest", ""))),
         ("Made with", ", ".join(f"{k} {v}" for k, v in _mapping(card.get("versions")).items())),
@@ -285,8 +286,9 @@ def _grid(entries: Mapping[str, Any]) -> str:
 
 def _trained(training: Mapping[str, Any]) -> str:
     files = _mapping(training.get("files"))
+    kept = {"val": " to validate on", "test": " kept apart for tests"}
     words = [
-        f"{count(len(runs), 'run')} ({split})"
+        count(len(runs), "run") + kept.get(split, "")
         for split, runs in files.items()
         if hasattr(runs, "__len__")
     ]
@@ -299,6 +301,15 @@ def _trained(training: Mapping[str, Any]) -> str:
     if training.get("seed") is not None:
         words.append(f"seed {training['seed']}")
     return ", ".join(words)
+
+
+def _way(training: Mapping[str, Any]) -> str:
+    """How it learnt, if not by comparing output and target alone."""
+    model = _mapping(_mapping(training.get("recipe")).get("model"))
+    ema = _mapping(model.get("options")).get("ema")
+    words = [_spec(model.get("training"))]
+    words.append(f"running average of weights ({ema:g})" if isinstance(ema, float) else "")
+    return "; ".join(word for word in words if word)
 
 
 def _optimized(training: Mapping[str, Any]) -> str:
