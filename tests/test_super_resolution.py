@@ -204,6 +204,27 @@ def test_edges_that_are_not_periodic_take_the_last_cells_value():
     np.testing.assert_allclose(found, [[2.5, 1.5, 2.5, 4, 6, 5.5]])
 
 
+def test_a_training_begins_with_the_weights_of_an_emulator(files, m2m):
+    """With other crops, loss and optimizer, and its own epochs; steps of 0 leave the weights."""
+    (files / "recipe.yaml").write_text(RECIPE)
+    assert m2m("train", "recipe.yaml", "--output.folder=first")[0] == 0
+    first = "first/emulator.safetensors"
+    status, _, err = m2m(
+        "train",
+        "recipe.yaml",
+        "--data.crops.size=16",
+        "--model.loss.init_args.power=1",
+        "--model.optimizer={class_path: torch.optim.SGD, init_args: {lr: 0.0}}",
+        f"--output.resume={first}",
+        "--output.folder=second",
+    )
+    assert status == 0, err
+    before, after = (Emulator.load(path) for path in (first, "second/emulator.safetensors"))
+    assert after.training_record["epochs"] == 2
+    for name, weights in before.model.state_dict().items():
+        assert torch.equal(weights, after.model.state_dict()[name]), name
+
+
 # --- the energy score -----------------------------------------------------------------------------
 
 
@@ -241,6 +262,17 @@ def test_it_is_least_for_draws_of_the_power_of_the_truth(ndim, power):
         loss = EnergyScore(cells=0, power=power)
         scores[amplitude] = float(loss(draws, torch.randn(shape)))
     assert min(scores, key=scores.get) == 1.0
+
+
+def test_power_is_compared_up_to_the_nyquist_wavenumber():
+    """Beyond it are the corners of the transform, few modes of each number."""
+    torch.manual_seed(0)
+    i, j = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
+    target = torch.randn(3, 2, 8, 8)
+    loss = EnergyScore(cells=0, spectral=0, power=1.0, window=False)
+    for wave, counts in ((i + j, False), (i, True)):
+        draws = target.repeat(2, 1, 1, 1) + (1 - 2 * (wave % 2))
+        assert (float(loss(draws, target)) > 1e-3) == counts
 
 
 def test_small_waves_count_as_much_as_large_ones():

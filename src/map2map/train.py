@@ -47,7 +47,7 @@ class Output:
         figures: Epochs between figures; 0: none. See `Tracker`.
         strict: Whether the weights of a state to resume from must be those of the model.
         resume: "auto" goes on from ``checkpoint.pt`` in the folder if there is one; "never" starts
-            anew; else the path of a state.
+            anew; else the path of a state, or of an emulator, whose weights training begins with.
     """
 
     folder: Path = Path()
@@ -186,7 +186,7 @@ def train(
     path = output.state()
     checkpoint = None
     if path is not None:
-        state = read_state(path)
+        state = _weights(path) if path.suffix == ".safetensors" else read_state(path)
         task.resume(state, path, strict=output.strict)
         log.info("resuming from %s, after %d epochs", path, state.get("epoch", 0))
         if "loops" in state:
@@ -259,6 +259,11 @@ def _no_log_of_nothing(task: Task, trainer: pl.Trainer) -> Iterator[None]:
                     with suppress(OSError):  # something else is in it, or it was never made
                         made.rmdir()
         raise
+
+
+def _weights(path: Path) -> dict[str, Any]:
+    """The weights of an emulator as a state of no epochs; norms are those of the new training."""
+    return {"epoch": 0, "model": Emulator.load(path).model.state_dict()}
 
 
 def _take_best(emulator: Emulator, output: Output, trainer: pl.Trainer) -> dict[str, int]:

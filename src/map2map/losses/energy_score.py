@@ -31,10 +31,11 @@ class EnergyScore(nn.Module):
         cells: Weight of the score of cells.
         spectral: Weight of the score of waves.
         power: Weight of the mean square of the logarithm of the ratio of the draws' power to the
-            target's, over wavenumbers. The score of waves is least where that is one, too, but only
-            slowly gets there.
-        window: Whether crops are multiplied by a Hann window before they are transformed, which
-            those that are not the whole of a periodic field need.
+            target's, over wavenumbers up to that of Nyquist. The score of waves is least where that
+            is one, too, but only slowly gets there.
+        window: Whether crops are multiplied by a Hann window before they are transformed, as those
+            need that are not the whole of a periodic field, or whose halo drew other random numbers
+            than their other side.
 
     Raises:
         RecipeError: If there are fewer than two members, or no weight.
@@ -107,6 +108,8 @@ class EnergyScore(nn.Module):
             drawn = by_number(modes.flatten(0, 1), numbers)
             there = torch.bincount(numbers.ravel()) > 0
             there[0] = False
+            # beyond the Nyquist wavenumber there are corners only
+            there[max(shape) // 2 + 1 :] = False
             ratio = (drawn[there] + TINY) / (power[there] + TINY)
             total = total + self.power * ratio.log().square().mean()
         return total
