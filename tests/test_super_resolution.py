@@ -18,6 +18,7 @@ from map2map.errors import GeometryError, RecipeError
 from map2map.fields import Field, FieldSet
 from map2map.grids import Domain
 from map2map.losses import EnergyScore
+from map2map.losses.energy_score import by_number, wave_numbers
 from map2map.models import FourierUpsampling, UNet, UpsampledUNet
 from map2map.runs import Runs
 from map2map.task import Task
@@ -226,6 +227,26 @@ def test_a_training_begins_with_the_weights_of_an_emulator(files, m2m):
 
 
 # --- the energy score -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(9,), (6, 8), (4, 5, 7)])
+def test_power_by_wavenumber_is_that_of_all_modes(shape):
+    values = torch.randn(2, 3, *shape, dtype=torch.float64)
+    axes = tuple(range(2, values.ndim))
+    half = torch.fft.rfftn(values, dim=axes)
+    found = by_number(half, wave_numbers(torch.Size(shape), values.device), shape[-1])
+    power = torch.fft.fftn(values, dim=axes).abs().square().sum(1).mean(0)
+    each = [np.fft.fftfreq(n, 1 / max(shape)) ** 2 for n in shape]
+    numbers = np.rint(np.sqrt(sum(np.ix_(*each)))).astype(int)
+    for k in range(numbers.max() + 1):
+        if (numbers == k).any():
+            np.testing.assert_allclose(found[k], power.numpy()[numbers == k].mean(), rtol=1e-9)
+
+
+def test_waves_do_not_know_the_mean():
+    score = EnergyScore(cells=0.0, power=1.0)
+    draws, target = torch.randn(4, 1, 8, 8).double(), torch.randn(2, 1, 8, 8).double()
+    torch.testing.assert_close(score(draws + 30, target + 30), score(draws, target))
 
 
 def test_of_one_channel_it_is_the_crps():

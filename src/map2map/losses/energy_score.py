@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from map2map.errors import GeometryError, RecipeError
+from map2map.physics.binned_power import hann
 
 __all__ = ["EnergyScore"]
 
@@ -95,17 +96,19 @@ class EnergyScore(nn.Module):
         if min(shape) < 2:
             raise GeometryError(f"a crop of {tuple(shape)} cells has no waves; use spectral: 0")
         axes = tuple(range(-len(shape), 0))
-        window = hann(shape, target) if self.window else torch.ones((), device=target.device)
-        modes = torch.fft.rfftn(draws * window, dim=axes)
-        wanted = torch.fft.rfftn(target * window, dim=axes)
+        window = hann(shape, [not self.window] * len(shape)).to(target)
+        modes, wanted = (
+            torch.fft.rfftn(deviations(values, window) * window, dim=axes)
+            for values in (draws, target)
+        )
         numbers = wave_numbers(shape, target.device)
-        power = by_number(wanted, numbers)
+        power = by_number(wanted, numbers, shape[-1])
         rms = (power.sqrt() + TINY)[numbers]
         scores = energy(parts(modes / rms, len(shape)), parts(wanted / rms, len(shape)))
         # all but the mean
         total = self.spectral * scores[:, numbers > 0].mean()
         if self.power:
-            drawn = by_number(modes.flatten(0, 1), numbers)
+            drawn = by_number(modes.flatten(0, 1), numbers, shape[-1])
             there = torch.bincount(numbers.ravel()) > 0
             there[0] = False
             # beyond the Nyquist wavenumber there are corners only
@@ -115,12 +118,29 @@ class EnergyScore(nn.Module):
         return total
 
 
-def by_number(modes: Tensor, numbers: Tensor) -> Tensor:
-    """The mean power of modes (batch, channel, *space) of each wavenumber, summed over channels."""
-    power = modes.abs().square().sum(1).mean(0).ravel()
-    counts = torch.bincount(numbers.ravel())
-    total = power.new_zeros(len(counts)).index_add(0, numbers.ravel(), power)
-    return total / counts.clamp(min=1)
+def deviations(values: Tensor, window: Tensor) -> Tensor:
+    """Without the mean, weighted by a window, which would make long waves of it."""
+    axes = tuple(range(-window.ndim, 0))
+    return values - (values * window).sum(axes, keepdim=True) / window.sum()
+
+
+def by_number(modes: Tensor, numbers: Tensor, last: int) -> Tensor:
+    """The mean power of modes (batch, channel, *space) of each wavenumber, summed over channels.
+
+    Args:
+        modes: Of `torch.fft.rfftn`: most stand for two of the whole transform.
+        numbers: Their wavenumbers, shape (*space).
+        last: Cells along the last axis.
+    """
+    each = torch.full(modes.shape[-1:], 2.0, dtype=modes.real.dtype, device=modes.device)
+    each[0] = 1
+    if last % 2 == 0:
+        each[-1] = 1
+    each = each.expand(numbers.shape).ravel()
+    power = (modes.real.square() + modes.imag.square()).sum(1).mean(0).ravel()
+    total = power.new_zeros(2, int(numbers.max()) + 1)
+    total = total.index_add(1, numbers.ravel(), torch.stack([power * each, each]))
+    return total[0] / total[1].clamp(min=1)
 
 
 def energy(draws: Tensor, target: Tensor) -> Tensor:
@@ -151,15 +171,6 @@ def parts(modes: Tensor, ndim: int) -> Tensor:
     """Real and imaginary parts of (…, channel, *space) as channels."""
     both = torch.view_as_real(modes).movedim(-1, -1 - ndim)
     return both.flatten(-2 - ndim, -1 - ndim)
-
-
-def hann(shape: torch.Size, like: Tensor) -> Tensor:
-    """A Hann window of a crop, shape (*space)."""
-    window = torch.ones((), device=like.device)
-    for n in shape:
-        middles = (torch.arange(n, device=like.device) + 0.5) / n
-        window = window[..., None] * torch.sin(torch.pi * middles).square()
-    return window
 
 
 def wave_numbers(shape: torch.Size, device: torch.device) -> Tensor:
