@@ -26,7 +26,7 @@ from map2map.losses import Wasserstein
 from map2map.models import ConvNet, PatchGAN, Racoon
 from map2map.order import Order, Share
 from map2map.preparation import Options
-from map2map.schedules import Schedule
+from map2map.schedules import Schedule, WarmupCosine
 from map2map.task import Task
 from map2map.told import Told
 from map2map.train import Output, make_trainer, train
@@ -274,6 +274,14 @@ def test_the_training_is_that_of_a_loop_by_hand_step_by_step(name, optimizer):
     told = compare_with_loop(WAYS[name], optimizer, beside=lambda x: x[:, :, 1:-1, 1:-1])
     penalized = {"r1_interval", "gradient_penalty"} & {*WAYS[name]}
     assert any("reg" in entry for entry in told) == bool(penalized)
+
+
+def test_a_schedule_that_knows_its_length_spans_the_epochs_with_a_discriminator():
+    cosine = Schedule(lambda o: WarmupCosine(o, warmup=0.25, final=0.1), interval="step")
+    way = Adversarial(lambda i, o, ndim: Judge(i, o), schedule=cosine, start=1)
+    fit(way, epochs=3)
+    assert way.scheduler.total_steps == 2 * STEPS
+    assert way.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 0.02)
 
 
 def test_inputs_beside_finer_outputs_are_interpolated_to_their_cells():

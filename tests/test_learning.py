@@ -16,7 +16,9 @@ from map2map.data import FieldData, Reading
 from map2map.emulator import Emulator
 from map2map.errors import RecipeError
 from map2map.fields import Field
+from map2map.footprints import Footprint
 from map2map.models import ConvNet, FlowMatching
+from map2map.noise import Noise
 from map2map.norms import Standardize
 from map2map.preparation import Options
 from map2map.task import Task
@@ -165,3 +167,67 @@ output: {{folder: out}}
     Path("recipe.yaml").write_text(recipe)
     assert main(["train", "recipe.yaml"]) == 0
     assert Emulator.load("out/emulator.safetensors").model.network is ConvNet
+
+
+class Drawn(nn.Module):
+    """A weight times the input, noise, and some of it dropped; keeps what it gave."""
+
+    footprint = Footprint(0)
+
+    def __init__(self, in_chan, out_chan, *, ndim):
+        super().__init__()
+        self.in_chan, self.out_chan, self.ndim = in_chan, out_chan, ndim
+        self.weight, self.noise, self.drop = nn.Parameter(torch.ones(1)), Noise(), nn.Dropout(0.3)
+        self.kept = {True: [], False: []}
+
+    def forward(self, x):
+        drawn = self.drop(1 + self.noise(x))
+        self.kept[self.training].append(drawn.detach().clone())
+        return self.weight * x + drawn
+
+
+def drawn_in_training(folder, rate=0.1, validate=True, stop=None):
+    model = Drawn(1, 1, ndim=2)
+    task = Task(
+        [Field("x")], [Field("y")], lambda *_, ndim: model,
+        optimizer=lambda p: torch.optim.SGD(p, rate),
+    )  # fmt: skip
+    val = {"x": "x_2.npy", "y": "y_2.npy"}
+    data = FieldData(
+        {"x": "x_[01].npy", "y": "y_[01].npy"},
+        val if validate else None,
+        crops=Crops(size=6),
+        reading=Reading(batch_size=2, threads=0),
+        seed=7,
+    )
+    assert fit(folder, Watch(stop), (task, data)) or stop
+    return task, model.kept
+
+
+def test_validation_draws_the_same_in_every_epoch_and_training_goes_on_as_if_there_were_none():
+    task, kept = drawn_in_training("val", rate=0.0)
+    first, second = task.history["val"]
+    assert first == second
+    assert len(kept[False]) == 4
+    assert torch.equal(torch.cat(kept[False][:2]), torch.cat(kept[False][2:]))
+    assert not torch.equal(kept[False][0], kept[False][1])
+    _, alone = drawn_in_training("alone", rate=0.0, validate=False)
+    assert all(map(torch.equal, kept[True], alone[True]))
+    # each step draws anew
+    assert len({float(each.sum()) for each in kept[True]}) == len(kept[True]) == 8
+
+
+def test_processes_draw_other_numbers_and_one_that_broke_off_those_of_its_steps(monkeypatch):
+    _, kept = drawn_in_training("whole")
+    _, start = drawn_in_training("broken", stop=3)
+    torch.manual_seed(99)
+    _, rest = drawn_in_training("broken")
+    # the state was saved before the last of them
+    assert torch.equal(start[True][-1], rest[True][0])
+    both = start[True][:-1] + rest[True]
+    assert len(both) == len(kept[True])
+    assert all(map(torch.equal, both, kept[True]))
+    monkeypatch.setattr(Task, "global_rank", 1)
+    _, other = drawn_in_training("rank")
+    assert not any(map(torch.equal, other[True], kept[True]))
+    assert not any(map(torch.equal, other[False], kept[False]))

@@ -7,7 +7,16 @@ from scipy import stats
 from torch import nn
 
 from map2map.errors import RecipeError
-from map2map.noise import Noise, Place, draws_noise, mixed, normal_numbers, placed
+from map2map.noise import (
+    Noise,
+    Place,
+    drawing,
+    draws_noise,
+    mixed,
+    normal,
+    normal_numbers,
+    placed,
+)
 
 MASK = (1 << 64) - 1
 
@@ -31,6 +40,12 @@ def test_the_hash_is_that_of_whole_numbers_of_64_bits(x):
 
 def test_first_number_of_splitmix64_with_seed_zero_is_the_published_one():
     assert int(mixed(torch.tensor(0))) & MASK == 0xE220A8397B1DCDAF
+
+
+def test_the_smallest_and_the_largest_words_are_finite_numbers_far_out_and_alike():
+    low, high = normal(torch.tensor([0, -1]))
+    assert low == -high
+    assert float(high) == pytest.approx(stats.norm.isf(2.0**-53), rel=1e-12)
 
 
 def test_numbers_are_standard_normal():
@@ -89,6 +104,30 @@ def test_without_a_place_pytorch_draws():
     expected = torch.randn(2, 3, 5)
     torch.manual_seed(0)
     torch.testing.assert_close(noise(x), expected, rtol=0, atol=0)
+
+
+def test_numbers_of_a_key_are_its_own_and_those_of_the_caller_go_on():
+    noise, x = Noise(), torch.zeros(1, 1, 50)
+
+    def drawn(*key):
+        with drawing(torch.device("cpu"), *key):
+            return noise(x), torch.rand(50)
+
+    torch.manual_seed(0)
+    expected = torch.randn(5)
+    torch.manual_seed(0)
+    first = drawn(0, "train", 0, 1, 2)
+    assert torch.equal(torch.randn(5), expected)
+    assert all(map(torch.equal, first, drawn(0, "train", 0, 1, 2)))
+    keys = [
+        (1, "train", 0, 1, 2),
+        (0, "val", 0, 1, 2),
+        (0, "train", 1, 1, 2),
+        (0, "train", 0, 2, 1),
+    ]
+    for key in keys:
+        for one, other in zip(first, drawn(*key), strict=True):
+            assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.5
 
 
 def test_places_hold_within_the_context_only_and_for_all_layers():

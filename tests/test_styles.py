@@ -710,6 +710,19 @@ def test_the_loss_of_a_training_is_in_units_of_each_runs_growth():
     assert type(Emulator.load("out/emulator.safetensors").norm("y")) is Displacement
 
 
+class Logarithm(Displacement):
+    """Not of values below zero."""
+
+    def forward_at(self, x, styles):
+        return super().forward_at(x, styles).log()
+
+
+def test_a_norm_of_a_style_that_does_not_take_what_files_hold_is_refused_by_name():
+    write_runs()
+    with pytest.raises(FieldError, match="the norm Logarithm of field 'y' makes"):
+        trained(norms={"y": Logarithm(z="z", Om=1.0, std=1.0)})
+
+
 def test_the_command_line_writes_derivatives_and_velocities_with_their_units(m2m):
     zeldovich().save("e.safetensors")
     psi = np.random.default_rng(0).normal(size=(3, 4, 4, 4)).astype(np.float32)

@@ -187,10 +187,14 @@ def test_the_power_spectrum_loss_is_that_of_naive_spectra(form):
     sizes = [1.0, 1.5]
     told(loss, {"a": 1, "b": 2}, (6, 8), norms={"b": Scale(3.0)}, spacing=sizes)
     output, target = (drawn(2, 3, 6, 8, seed=s) for s in (1, 2))
-    terms = []
+    target[1] = 0.1 * target[1]  # the floor is of the batch, not of the sample
+    terms, powers = [], {}
     for sample, channel in product(range(2), (1, 2)):
-        out, true = (naive_power(3 * x[sample, channel].numpy(), sizes) for x in (output, target))
-        floor = 1e-3 * true.mean()
+        powers[sample, channel] = [
+            naive_power(3 * x[sample, channel].numpy(), sizes) for x in (output, target)
+        ]
+    for (_, channel), (out, true) in powers.items():
+        floor = 1e-3 * np.mean([powers[sample, channel][1] for sample in range(2)])
         bins = int(len(true) * 0.7)
         for p, q in zip(out[:bins], true[:bins], strict=True):
             ratio = (p - q) / (q + floor)
@@ -207,6 +211,34 @@ def test_phases_do_not_count_and_empty_bins_do_not_either():
     # power where the truth has none but rounding, far below the floor
     assert loss(wave + 1e-6 * torch.sin(2 * math.pi * 5 * x / 16), wave) < 1e-6
     assert loss(2 * wave, wave) > 0.1
+
+
+@pytest.mark.parametrize("form", ["log", "ratio"])
+@pytest.mark.parametrize("empty", ["all", "a sample"])
+def test_targets_without_any_power_give_moderate_losses_and_finite_gradients(form, empty):
+    loss = told(PowerSpectrum(form=form), {"a": 1}, (6, 8))
+    output, target = (drawn(2, 1, 6, 8, seed=s).float() for s in (1, 2))
+    target[slice(None) if empty == "all" else 0] = 0
+    output.requires_grad_()
+    value = loss(output, target)
+    value.backward()
+    assert torch.isfinite(value)
+    assert torch.isfinite(output.grad).all()
+    if form == "log":
+        # e is 1e-6, so that it is about log(1e6)^2 at most
+        assert float(value.detach()) < 400
+
+
+@pytest.mark.parametrize("of", ["gradient", "divergence"])
+@pytest.mark.parametrize("target", [0.0, 3.0])
+def test_derivatives_of_a_target_without_any_are_errors_in_its_units(of, target):
+    loss = told(Derivatives(of=of), {"a": 2}, (6, 8), periodic=False)
+    output, truth = drawn(2, 2, 6, 8).float(), torch.full((2, 2, 6, 8), target)
+    output.requires_grad_()
+    value = loss(output, truth)
+    value.backward()
+    assert 1e-3 < float(value.detach()) < 1e3
+    assert torch.isfinite(output.grad).all()
 
 
 def test_a_crop_is_tapered_so_that_a_trend_is_no_power_at_all_wavenumbers():

@@ -13,6 +13,7 @@ from map2map.errors import FieldError, GeometryError, RecipeError
 from map2map.fields import Field
 from map2map.footprints import Footprint
 from map2map.grids import Domain
+from map2map.losses import WeightedSum
 from map2map.models import UNet
 from map2map.norms import Standardize
 from map2map.runs import Files
@@ -204,10 +205,34 @@ def test_noise_is_added_to_what_is_fed_in_training_alone():
     torch.manual_seed(3)
     noisy = task.way.step(task, batch)
     torch.manual_seed(3)
-    added = 0.7 * torch.randn_like(plain.input[:, :1])
+    added = around(0.7 * torch.randn(2, 1, *SPACE))
     torch.testing.assert_close(noisy.input[:, :1], plain.input[:, :1] + added)
     torch.testing.assert_close(noisy.input[:, 1:], plain.input[:, 1:])
     assert (noisy.target == plain.target).all()
+
+
+def test_noise_of_crops_is_drawn_for_their_halo_too():
+    task, data = made(Unrolled(1, noise=0.7), crops=Crops(size=4), batch=1)
+    batch = first(data)
+    plain = task.way.validate(task, batch)
+    torch.manual_seed(3)
+    noisy = task.way.step(task, batch)
+    torch.manual_seed(3)
+    added = 0.7 * torch.randn(1, 1, 8, 8)
+    torch.testing.assert_close(noisy.input[:, :1], plain.input[:, :1] + added)
+
+
+def test_terms_of_a_sum_are_weighted_over_the_steps_as_the_loss_is():
+    loss = WeightedSum({"square": nn.MSELoss(), "size": nn.L1Loss()}, {"size": 3.0})
+    task, data = made(Unrolled(2, weights=[1, 2]), loss=loss)
+    done = task.way.step(task, first(data))
+    last = float(loss.told["square"])
+    torch.testing.assert_close(done.terms["square"] + 3 * done.terms["size"], done.loss.detach())
+    expected = by_hand(task, [0, 1], 2, weights=[1, 2])
+    torch.testing.assert_close(done.terms["square"], expected.detach())
+    assert float(done.terms["square"]) != last
+    task._measure("val", done, first(data))
+    assert task.sums["loss_square/val"] == [float(done.terms["square"].double() * 2), 2]
 
 
 def test_steps_grow_with_the_epochs_and_validation_takes_all(monkeypatch):

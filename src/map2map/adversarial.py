@@ -7,6 +7,7 @@ critic says now. The critic is no part of the task's module: its optimizer steps
 processes its gradients are averaged here.
 """
 
+import logging
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from map2map.critics import (
     random_numbers,
 )
 from map2map.errors import ArtefactError, FieldError, RecipeError
+from map2map.losses import Wasserstein
 from map2map.preparation import ModelFactory
 from map2map.schedules import OptimizerFactory, Schedule, Scheduler
 from map2map.together import average_gradients, share_first
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Adversarial"]
 
+log = logging.getLogger(__name__)
+
 PRECISIONS = ("32-true", "64-true", "bf16-true", "bf16-mixed")
 
 
@@ -57,7 +61,8 @@ class Adversarial(Training):
         loss: Compares its scores with 1 (real) and 0 (not), such as `Wasserstein`; by default
             BCEWithLogitsLoss.
         optimizer: Its optimizer's class and arguments; by default those of the network.
-        schedule: How its learning rate changes; by default as the network's.
+        schedule: How its learning rate changes; by default as the network's. One that knows how
+            long training takes is told the steps in which the discriminator takes part.
         conditional: Whether it sees the inputs, too, on the cells of the output, and behind the
             targets the normalized styles, each as a channel that is the same in all cells.
         start: The first epoch, counted from 0, in which it takes part.
@@ -119,7 +124,14 @@ class Adversarial(Training):
         for name, value in above.items():
             if not 0 < value < math.inf:
                 raise RecipeError(f"`{name}` is {value}; it must be above 0")
+        if real_label > 1:
+            raise RecipeError(f"`real_label` is {real_label}; what is real is called 1 at most")
         self.make_model, self.loss = model, loss or nn.BCEWithLogitsLoss()
+        if isinstance(self.loss, Wasserstein) and real_label != 1:
+            raise RecipeError(
+                f"Wasserstein weighs real and other fields alike, so its `real_label` is 1, not "
+                f"{real_label}"
+            )
         self.make_optimizer, self.schedule = optimizer, schedule
         self.conditional, self.first_epoch, self.real_label = conditional, start, real_label
         self.noise, self.noise_batches = instance_noise, instance_noise_batches
@@ -186,6 +198,12 @@ class Adversarial(Training):
         """
         trainer = task.trainer
         check_trainer(trainer)
+        if trainer.is_global_zero and 0 < (trainer.max_epochs or 0) <= self.first_epoch:
+            log.warning(
+                "the discriminator begins in epoch %d (counted from 0), but training ends after %d",
+                self.first_epoch,
+                trainer.max_epochs,
+            )
         dtype: Any = task.dtype
         self.critic.to(task.device, dtype)
         self.loss.to(task.device)
@@ -198,7 +216,7 @@ class Adversarial(Training):
         try:
             self.optimizer: Optimizer = (self.make_optimizer or task.make_optimizer)(self.learnt)
             self.scheduler: Scheduler | None = schedule.make(
-                self.optimizer, lambda: trainer.estimated_stepping_batches
+                self.optimizer, lambda: self._steps(trainer)
             )
         except (ValueError, TypeError) as error:
             raise RecipeError(
@@ -207,6 +225,11 @@ class Adversarial(Training):
         if any(isinstance(o, LBFGS) for o in (self.optimizer, *trainer.optimizers)):
             raise RecipeError("LBFGS tries each step several times, in which a discriminator moves")
         self._restore()
+
+    def _steps(self, trainer: "pl.Trainer") -> float:
+        """Batches of the training in which the discriminator takes part."""
+        every = trainer.estimated_stepping_batches
+        return max(1, every - self.first_epoch * trainer.num_training_batches)
 
     def _restore(self) -> None:
         """The state of the optimizer and the scheduler."""

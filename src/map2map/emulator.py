@@ -239,6 +239,10 @@ class Emulator(nn.Module):
         y: Tensor = norm.inverse(part) if inverse else norm(part)
         return y
 
+    def encode(self, name: str, x: Tensor, style: Tensor | None = None) -> Tensor:
+        """Normalize one field, shape (batch, channel, *space); of samples with these styles."""
+        return self._part(name, x, style, inverse=False)
+
     def decode(self, name: str, y: Tensor, style: Tensor | None = None) -> Tensor:
         """Undo the norm of one field, shape (batch, channel, *space)."""
         return self._part(name, y, style, inverse=True)

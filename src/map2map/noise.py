@@ -8,6 +8,7 @@ cell's position in the whole field: whoever computes this cell, in whatever tile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from math import sqrt
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from map2map.errors import RecipeError
 from map2map.typing import Shape
 
-__all__ = ["Noise", "Place", "draws_noise", "normal_numbers", "placed"]
+__all__ = ["Noise", "Place", "drawing", "draws_noise", "normal_numbers", "placed"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Place:
 class Noise(nn.Module):
     """Standard normal numbers for the cells of a layer.
 
-    Without a place (in training) PyTorch's generator draws them. With one (`placed`) they are
-    functions of seed, stream, channel and the cell's position.
+    Without a place (in training) PyTorch's generator draws them, which a task seeds (`drawing`).
+    With one (`placed`) they are functions of seed, stream, channel and the cell's position.
 
     Args:
         scale: Cells of the layer per input cell and axis.
@@ -101,13 +102,35 @@ def placed(module: nn.Module, place: Place | None) -> Iterator[None]:
             layer.place = former
 
 
+@contextmanager
+def drawing(device: torch.device, *key: int | str) -> Iterator[None]:
+    """Let PyTorch's generators draw what belongs to a key; the caller's go on as if nothing was.
+
+    So what is drawn in a step, by noise, dropout or a way of training, is a function of which step
+    of which process it is: another in each, the same however often training was broken off, and in
+    validation the same every time.
+
+    Args:
+        device: Where numbers are drawn, beside the CPU.
+        key: Another one gives other numbers.
+    """
+    word = blake2b(" ".join(map(str, key)).encode(), digest_size=7).digest()
+    seed, there = int.from_bytes(word, "big"), device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if there else []):
+        torch.random.default_generator.manual_seed(seed)
+        if there:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
 def normal_numbers(
     cells: Sequence[Tensor], channels: int = 1, *, seed: int = 0, stream: int = 0
 ) -> Tensor:
     """A standard normal number for each cell, which depends on nothing but its position.
 
     Positions are hashed by SplitMix64 (Steele, Lea & Flood 2014, OOPSLA, fig. 17), axis after axis;
-    the upper 53 bits are a uniform number, and the quantile function makes it normal.
+    the upper 52 bits are a uniform number, and the quantile function makes it normal.
 
     Args:
         cells: Positions along each axis, whole numbers, each of shape (n,).
@@ -123,7 +146,13 @@ def normal_numbers(
     state = mixed(state ^ mixed(torch.tensor(stream, device=device) + 1))
     for positions in (torch.arange(channels, device=device), *cells):
         state = mixed(state[..., None] + signed(GOLDEN) * (positions + 1))
-    uniform = (shifted(state, 11).double() + 0.5) * 2.0**-53
+    return normal(state)
+
+
+def normal(words: Tensor) -> Tensor:
+    """Normal numbers of 64-bit words, by the quantile function; finite, whatever the word."""
+    # of 53 bits the largest and a half would round to 1
+    uniform = (shifted(words, 12).double() + 0.5) * 2.0**-52
     return sqrt(2) * torch.erfinv(2 * uniform - 1)
 
 

@@ -20,7 +20,7 @@ from map2map.fields import Field
 from map2map.grids import Domain
 from map2map.masked_losses import masked_loss
 from map2map.mean_line import MeanLine
-from map2map.noise import draws_noise
+from map2map.noise import drawing, draws_noise
 from map2map.norms import Norm
 from map2map.preparation import (
     ModelFactory,
@@ -83,6 +83,7 @@ class Task(pl.LightningModule):
         # "way", because Lightning's modules know whether they are `training`
         self.way: Training = training or Ordinary()
         self.emulator: Emulator | None = None
+        self.seed = 0  # of what steps draw, and nothing else
         self.scheduler: Scheduler | None = None
         # sums of losses and numbers of samples, of the epoch under way
         self.sums: dict[str, list[Any]] = {"train": [0.0, 0], "val": [0.0, 0]}
@@ -174,7 +175,7 @@ class Task(pl.LightningModule):
         if self._resumed is not None:
             take_up(emulator, self._identity(emulator), *self._resumed)
         self._resolve(data)
-        self._aligned = data.aligned
+        self._aligned, self.seed = data.aligned, data.seed or 0
         if not self.way.teaches_itself:
             check_sizes(emulator, data)
         self.way.begin(self, data)
@@ -374,7 +375,9 @@ class Task(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | dict[str, Tensor]:
         """What is lowered; if that is not the loss of the batch, both."""
-        done = self.way.step(self, batch)
+        number = self.current_epoch, batch_idx
+        with drawing(self.device, self.seed, "train", self.global_rank, *number):
+            done = self.way.step(self, batch)
         loss, x, output, y = done.loss, done.input, done.output, done.target
         if self.trainer.global_step < 5 and self.trainer.is_global_zero and not self._closed > -1:
             shapes = ", ".join(
@@ -384,7 +387,7 @@ class Task(pl.LightningModule):
             )
             log.info("batch %d: %s", batch_idx + 1, shapes)
         self._count_step("train", done, len(batch))
-        self._measure("train", output, y, batch)
+        self._measure("train", done, batch)
         self.trained = True
         if batch_idx + 1 == self.trainer.num_training_batches:
             self._keep("train", x, output, y, batch)
@@ -394,10 +397,12 @@ class Task(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor] | None:
         """The loss of a batch, added up; labels and parameters as they came out, for callbacks."""
-        done = self.way.validate(self, batch)
+        # the same in all epochs, so that none is the best by luck
+        with drawing(self.device, self.seed, "val", self.global_rank, batch_idx):
+            done = self.way.validate(self, batch)
         x, output, y = done.input, done.output, done.target
         self._count_step("val", done, len(batch))
-        self._measure("val", output, y, batch)
+        self._measure("val", done, batch)
         if batch_idx + 1 == self.trainer.num_val_batches[0]:
             self._keep("val", x, output, y, batch)
         if output is None or not self.tallies:
@@ -417,16 +422,18 @@ class Task(pl.LightningModule):
         total[1] += n
 
     @torch.no_grad()
-    def _measure(self, split: str, output: Tensor | None, y: Tensor, batch: Batch) -> None:
+    def _measure(self, split: str, done: Step, batch: Batch) -> None:
+        output, y = done.output, done.target
         if output is None:
             return
         for name, measure in self.measures.items():
             # of a network that gives uncertainties, too, the numbers themselves
             value = self.compared(measure, output.detach()[:, : y.shape[1]], y, batch)
             self._count(f"{name}/{split}", value, len(batch))
+        terms: Any = done.terms or getattr(self.loss, "told", {})
         for name in self.terms:
-            told: dict[str, Tensor] = self.loss.told  # type: ignore[assignment]
-            self._count(f"{name}/{split}", told[name.removeprefix("loss_")], len(batch))
+            value = torch.as_tensor(terms[name.removeprefix("loss_")])
+            self._count(f"{name}/{split}", value, len(batch))
         if self.tallies:
             self.tallies[split].add(output, y)
         if split in self.fits:
@@ -500,13 +507,12 @@ class Task(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Look at the first normalized values: a norm may not take what the files hold."""
         if not self.trained and not batch.dataset.allow_nonfinite:
+            emulator, style = self.built, self.styles_of(batch)
             for fields, values in zip(
-                (self.built.inputs, self.built.targets), batch.settle(), strict=True
+                (emulator.inputs, emulator.targets), batch.settle(), strict=True
             ):
                 for name, channels in fields.slices.items():
-                    if self.built.norm(name).needs:
-                        continue
-                    normal = self.built.norm(name)(values[:, channels])
+                    normal = emulator.encode(name, values[:, channels], style)
                     bad = int((~torch.isfinite(normal)).sum())
                     if bad:
                         low, high = (float(f(values[:, channels])) for f in (torch.min, torch.max))

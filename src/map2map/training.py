@@ -35,6 +35,7 @@ class Step:
         target: Likewise.
         objective: What the optimizer of the network lowers, if that is not the loss.
         parts: Further losses, by name, of which epochs tell the mean over samples.
+        terms: Those of a loss of several, by name; empty: what the loss has ``told`` last.
     """
 
     loss: Tensor
@@ -43,6 +44,7 @@ class Step:
     target: Tensor
     objective: Tensor | None = None
     parts: Mapping[str, Tensor] = field(default_factory=dict)
+    terms: Mapping[str, Tensor | float] = field(default_factory=dict)
 
 
 class Training(ABC):

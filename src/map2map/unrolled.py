@@ -198,7 +198,7 @@ class Unrolled(Training):
         if noise:
             for name in self._feed.values():
                 channels = emulator.inputs.slices[name]
-                x[:, channels] += noise * torch.randn_like(x[:, channels])
+                x[:, channels] += noise * self._drawn(x[:, channels], batch.dataset.halo)
         weights = self.weights[:steps]
         losses: list[Tensor] = []
         first: tuple[Tensor, Tensor, Tensor] | None = None
@@ -216,12 +216,19 @@ class Unrolled(Training):
             if k + 1 < steps:
                 x = self._next(emulator, batch, x, output)
                 x = x.detach() if self.pushforward else x
-        if told:
-            task.loss.told = told  # type: ignore[assignment]
         loss = torch.stack([w * part for w, part in zip(weights, losses, strict=True) if w]).sum()
         parts = {f"step_{k + 1}": part.detach() for k, part in enumerate(losses)}
         assert first is not None
-        return Step(loss / sum(weights), *first, parts=parts)
+        return Step(loss / sum(weights), *first, parts=parts, terms=told)
+
+    def _drawn(self, like: Tensor, halo: Halo) -> Tensor:
+        """Normal numbers for inputs; those beyond the edges of whole fields are made of theirs."""
+        if self._whole is None:
+            return torch.randn_like(like)
+        space = [
+            n - low - high for n, low, high in zip(like.shape[2:], halo.low, halo.high, strict=True)
+        ]
+        return surrounded(torch.randn_like(cut(like, halo.low, space)), halo, self._whole)
 
     def _first(self, task: "Task", batch: Batch, steps: int) -> tuple[Tensor, list[Tensor]]:
         """Normalized inputs of the first of so many steps, and the truths of all."""

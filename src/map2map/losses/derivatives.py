@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from map2map.errors import GeometryError, RecipeError
-from map2map.losses.physical import TINY, PhysicalLoss
+from map2map.losses.physical import PhysicalLoss, or_one
 from map2map.physics.operators import difference, neighbors
 
 __all__ = ["Derivatives"]
@@ -20,7 +20,8 @@ class Derivatives(PhysicalLoss):
     edges, and a whole periodic field has none. A gradient is between each cell and the next; a
     divergence, whose terms must be known at one place, between the neighbors of a cell. Both are
     divided by the mean square of one component of the target's gradient, over the batch, so that
-    the loss has no units, for flows without divergence too.
+    the loss has no units, for flows without divergence too; a target without any gradient counts as
+    if that were one unit.
 
     Args:
         field: The target that is compared; not needed if there is one.
@@ -63,7 +64,7 @@ class Derivatives(PhysicalLoss):
         sizes = self.spacing(grid) if self.absolute else grid.spacing or (1.0,) * grid.ndim
         if not self.absolute:
             # in units in which no square overflows or vanishes
-            units = truth.detach().square().mean().sqrt().clamp_min(TINY)
+            units = or_one(truth.detach().square().mean().sqrt())
             wrong, truth = wrong / units, truth / units
             sizes = tuple(size / min(sizes) for size in sizes)
         if self.of == "divergence":
@@ -73,7 +74,7 @@ class Derivatives(PhysicalLoss):
             errors = gradient(wrong, known, sizes, grid.periodic)
         if self.absolute:
             return errors
-        return errors / gradient(truth, known, sizes, grid.periodic).detach().clamp_min(TINY)
+        return errors / or_one(gradient(truth, known, sizes, grid.periodic).detach())
 
 
 def gradient(

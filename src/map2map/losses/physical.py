@@ -10,10 +10,15 @@ from map2map.errors import GeometryError, RecipeError, near_names
 from map2map.grids import Grid
 from map2map.typing import Shape
 
-__all__ = ["PhysicalLoss"]
+__all__ = ["PhysicalLoss", "or_one"]
 
 TINY = 1e-30
 """What numbers are at least before they are divided by, or their logarithm is taken."""
+
+
+def or_one(scale: Tensor) -> Tensor:
+    """What to divide by: the scales of what is compared, and 1 where there is nothing."""
+    return torch.where(scale > TINY, scale, 1.0)
 
 
 class PhysicalLoss(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from map2map.errors import RecipeError
-from map2map.losses.physical import TINY, PhysicalLoss
+from map2map.losses.physical import PhysicalLoss, or_one
 from map2map.physics.binned_power import binned_power, hann
 
 __all__ = ["PowerSpectrum"]
@@ -17,8 +17,8 @@ class PowerSpectrum(PhysicalLoss):
 
     ``log((P_out + e) / (P_true + e))^2``, or ``((P_out - P_true) / (P_true + e))^2``, of each
     channel in physical values, in the bins of `physics.spectra.power_spectrum`. e is a small part
-    of the mean power of the target, so that bins without any do not count. The mean of the field
-    has no bin.
+    of the mean power of the target's channel over the batch, so that bins without any do not count,
+    and neither do samples; where the batch has none, of one unit. The mean of the field has no bin.
 
     A crop that is not as long as a periodic field has no continuation at its ends. There both
     sides are tapered alike (Hann) after their means were taken away: the bins then mix with their
@@ -28,7 +28,7 @@ class PowerSpectrum(PhysicalLoss):
     Args:
         field: The target that is compared; not needed if there is one.
         form: "log" or "ratio".
-        floor: e, in parts of the mean power over bins of the target.
+        floor: e, in parts of the mean power over the batch's samples and bins of the target.
         upto: The largest wavenumber, in parts of the smallest Nyquist wavenumber.
     """
 
@@ -68,11 +68,11 @@ class PowerSpectrum(PhysicalLoss):
             taper = known.to(target) if taper is None else taper * known
         # only ratios of cell sizes matter
         spacing = grid.spacing or (1.0,) * grid.ndim
-        units = torch.as_tensor(sides[1].detach().square().mean().sqrt()).clamp_min(TINY)
+        units = or_one(sides[1].detach().square().mean().sqrt())
         # in units in which no square overflows
         found, truth = (binned_power(side / units, spacing, taper) for side in sides)
         bins = max(1, int(truth.shape[-1] * self.upto * (1 + 1e-9)))
-        floor = self.floor * truth.mean(dim=-1, keepdim=True).clamp_min(TINY)
+        floor = self.floor * or_one(truth.mean(dim=(0, -1), keepdim=True))
         found, truth = found[..., :bins], truth[..., :bins]
         if self.form == "ratio":
             return ((found - truth) / (truth + floor)).square().mean()

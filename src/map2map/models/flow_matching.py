@@ -42,7 +42,8 @@ class FlowMatching(nn.Module):
     the footprint grows with the number of evaluations.
 
     The noise belongs to cells (`map2map.noise`): tiles draw that of the whole field, and another
-    seed gives another sample. Without a place, as in training, PyTorch's generator draws it.
+    seed gives another sample. Without a place, as in training, PyTorch's generator draws it
+    (`map2map.noise.drawing`).
 
     A learning step evaluates the network once, so it reads less than a sample needs: the halo of
     the network, around the crops of input and target (`learning_footprint`). Losses of validation
