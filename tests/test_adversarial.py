@@ -617,6 +617,8 @@ def numbers(i, o, ndim):
         ({"instance_noise": float("nan")}, "`instance_noise` is nan"),
         ({"adversarial_weight": 0.0}, "`adversarial_weight` is 0.0; it must be above 0"),
         ({"real_label": 0.0}, "`real_label` is 0.0"),
+        ({"real_label": 1.5}, "`real_label` is 1.5; what is real is called 1 at most"),
+        ({"loss": Wasserstein(), "real_label": 0.9}, "weighs real and other fields alike"),
         ({"r1_interval": -1}, "`r1_interval` is -1"),
     ],
 )
