@@ -93,7 +93,7 @@ def test_days_become_years_by_scale_and_offset():
 
 @pytest.mark.parametrize("value", ["gr", "nan", "inf", ""])
 def test_a_parameter_that_is_no_number_is_refused(value):
-    with pytest.raises(FieldError, match="no finite number; is 'mass' a label"):
+    with pytest.raises(FieldError, match="no finite number; mend it, or is 'mass' a label"):
         numbers(MASS, None, runs({"mass": value}))
 
 

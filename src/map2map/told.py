@@ -300,7 +300,7 @@ def as_number(field: Field, text: object, where: str) -> float:
         value = np.nan
     if not np.isfinite(value):
         raise FieldError(
-            f"{where} has the {field.name} {str(text)!r}, which is no finite number; is "
-            f"{field.name!r} a label?"
+            f"{where} has the {field.name} {str(text)!r}, which is no finite number; mend "
+            f"it, or is {field.name!r} a label?"
         )
     return value

@@ -285,5 +285,7 @@ def as_number(text: str) -> float | None:
     except ValueError:
         return None
     if not isfinite(number):
-        raise RecipeError(f"a field cannot be {text} everywhere; give a finite number")
+        raise RecipeError(
+            f"a field that is the same everywhere, or a style, is a finite number, not {text}"
+        )
     return number
