@@ -17,6 +17,7 @@ from map2map.emulator import Emulator
 from map2map.errors import RecipeError
 from map2map.fields import Field
 from map2map.footprints import Footprint
+from map2map.losses import EnergyScore, PowerSpectrum, WeightedMSE, WeightedSum
 from map2map.models import ConvNet, FlowMatching
 from map2map.noise import Noise
 from map2map.norms import Standardize
@@ -37,12 +38,12 @@ def here(tmp_path, monkeypatch):
         np.save(f"y_{run}.npy", x + rng.normal(size=x.shape).astype(np.float32))
 
 
-def make(crops=None, reading=None, **options):
+def make(crops=None, reading=None, loss=None, **options):
     torch.manual_seed(3)
     norms = {"x": Standardize(), "y": Standardize()}
     task = Task(
         [Field("x")], [Field("y")], partial(FlowMatching, **NETWORK), norms=norms,
-        options=Options(**options),
+        loss=loss, options=Options(**options),
     )  # fmt: skip
     data = FieldData(
         {"x": "x_[01].npy", "y": "y_[01].npy"},
@@ -119,12 +120,24 @@ def test_crops_without_a_halo_are_learnt_where_the_network_reaches():
     [
         ({"compile": True}, "model.options.compile"),
         ({"measures": {"mae": nn.L1Loss()}}, "model.options.measures"),
+        ({"loss": nn.L1Loss()}, "the loss L1Loss is not least at the mean"),
+        ({"loss": EnergyScore()}, "the loss EnergyScore compares several draws"),
+        ({"loss": WeightedSum({"a": PowerSpectrum()})}, "the loss PowerSpectrum compares physical"),
         ({"reading": Reading(mask=True)}, "data.reading.mask leaves out cells of the target"),
     ],
 )
 def test_what_has_no_meaning_is_refused(options, said):
     with pytest.raises(RecipeError, match=said):
         fit("out", Watch(), make(**options))
+
+
+def test_a_sum_of_squares_is_learnt_by_without_terms_that_are_told():
+    sum_of_both = WeightedSum({"a": nn.MSELoss(), "b": WeightedMSE({"y": 2.0})}, {"a": 0.5})
+    found = fit("sum", Watch(), make(loss=sum_of_both))[1].history
+    plain = fit("plain", Watch(), make())[1].history
+    assert {*found} == {"train", "val"}
+    assert found["train"][0] == pytest.approx(2.5 * plain["train"][0], rel=0.5)
+    assert np.isfinite([*found["train"], *found["val"]]).all()
 
 
 def test_a_recipe_trains_and_its_emulator_makes_ensembles(here):
@@ -135,7 +148,7 @@ def test_a_recipe_trains_and_its_emulator_makes_ensembles(here):
             "inputs": [{"name": "x"}],
             "targets": [{"name": "y"}],
             "model": {"class_path": "FlowMatching", "init_args": NETWORK},
-            "loss": {"class_path": "torch.nn.L1Loss"},
+            "loss": {"class_path": "torch.nn.MSELoss"},
         },
         "data": {"train": {"x": "x_[01].npy", "y": "y_[01].npy"}, "crops": {"size": 6}},
         "output": {"folder": "out"},

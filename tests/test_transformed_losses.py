@@ -16,6 +16,7 @@ from map2map.footprints import Footprint
 from map2map.losses import (
     Derivatives,
     Dice,
+    EnergyScore,
     GaussianNLL,
     LagrangianEulerian,
     LogDensity,
@@ -377,6 +378,7 @@ def test_a_sum_weighs_its_terms_tells_them_and_restricts_them_to_fields():
         (lambda: LogDensity(floor=-1), "above 0"),
         (lambda: Dice(-1), "0 or positive"),
         (lambda: WeightedSum({}), "one term at least"),
+        (lambda: WeightedSum({"a": EnergyScore()}), "'a', a EnergyScore, compares several draws"),
         (lambda: WeightedSum({"a": Dice()}, {"b": 1}), "no term"),
         (lambda: WeightedSum({"a": Dice()}, {"a": -1}), "0 or more"),
         (lambda: WeightedSum({"a": Dice()}, {"a": 0}), "0 or more"),

@@ -20,7 +20,13 @@ from torch import Tensor, nn
 
 from map2map.errors import RecipeError
 
-__all__ = ["masked_loss"]
+__all__ = ["leaves_out", "masked_loss"]
+
+
+def leaves_out(loss: nn.Module) -> bool:
+    """Whether a loss says how it leaves out numbers that are not known."""
+    said = getattr(loss, "takes_counts", False) or getattr(loss, "is_mean", False)
+    return bool(said) or getattr(loss, "reduction", None) in ("mean", "sum")
 
 
 def masked_loss(loss: nn.Module, output: Tensor, target: Tensor) -> Tensor:

@@ -117,7 +117,7 @@ def drawing(device: torch.device, *key: int | str) -> Iterator[None]:
     word = blake2b(" ".join(map(str, key)).encode(), digest_size=7).digest()
     seed, there = int.from_bytes(word, "big"), device.type == "cuda"
     with torch.random.fork_rng(devices=[device] if there else []):
-        torch.random.default_generator.manual_seed(seed)  # type: ignore[attr-defined]
+        torch.default_generator.manual_seed(seed)
         if there:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)

@@ -35,7 +35,7 @@ from map2map.runs import Runs
 from map2map.schedules import OptimizerFactory, Schedule, Scheduler
 from map2map.tallies import FieldTally, Tally
 from map2map.together import of_all, share_first
-from map2map.training import ByItself, Ordinary, Step, Training
+from map2map.training import ByItself, Ordinary, Step, Training, check_losses
 
 log = logging.getLogger(__name__)
 
@@ -163,6 +163,10 @@ class Task(pl.LightningModule):
                 f"{type(model).__name__} learns in another way; leave it out"
             )
         self.way = ByItself(model)
+        # terms of a sum are those of velocities or the like, and no measures
+        for key in [f"{name}/{split}" for name in self.terms for split in ("train", "val")]:
+            del self.sums[key], self.history[key]
+        self.terms = ()
 
     def prepare(self, data: Any) -> None:
         """Open the data, make the emulator, check that they fit together; writes nothing.
@@ -172,6 +176,8 @@ class Task(pl.LightningModule):
         """
         runs = data.open(self.inputs, self.targets, self.styles)
         emulator = self.build(runs, data.domain)
+        mask = data.reading.mask and not emulator.targets.of_run
+        check_losses(self.way, self.loss, self.measures, mask=mask)
         if self._resumed is not None:
             take_up(emulator, self._identity(emulator), *self._resumed)
         self._resolve(data)

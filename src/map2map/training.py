@@ -6,7 +6,7 @@ hold, so that a run that was broken off goes on bit for bit. A task knows no mor
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from map2map.errors import RecipeError
 from map2map.footprints import Footprint
+from map2map.masked_losses import leaves_out
 
 if TYPE_CHECKING:
     from map2map.batches import Batch
     from map2map.task import Task
 
-__all__ = ["ByItself", "Ordinary", "Step", "Training"]
+__all__ = ["ByItself", "Ordinary", "Step", "Training", "check_losses"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,17 @@ class Training(ABC):
             own: The network's.
         """
         return own
+
+    def check_loss(self, loss: nn.Module) -> None:
+        """Refuse a loss, or a term of a sum, that this way cannot give what it asks for.
+
+        Args:
+            loss: What it asks for: so many draws with ``members``, the emulator with
+                ``take_emulator``; see `map2map.losses`.
+
+        Raises:
+            RecipeError: If so.
+        """
 
     def begin(self, task: "Task", data: Any) -> None:
         """Get ready, once the emulator is made and crops are known; writes nothing.
@@ -160,6 +172,29 @@ class ByItself(Training):
         assert isinstance(found, Footprint)
         return found
 
+    def check_loss(self, loss: nn.Module) -> None:
+        """Refuse losses of draws and of physical values, and others than the network learns by.
+
+        Raises:
+            RecipeError: If it is one.
+        """
+        name, model = type(loss).__name__, type(self.model).__name__
+        if getattr(loss, "members", 1) > 1:
+            what = "compares several draws of a network, which it does not make as it learns"
+        elif hasattr(loss, "take_emulator"):
+            what = "compares physical values, but what it learns by are none"
+        elif getattr(self.model, "learns_means", False) and not is_of_mean(loss):
+            what = (
+                "is not least at the mean of what can be, which it has to learn (a class of one's "
+                "own that is so says `of_mean = True`)"
+            )
+        else:
+            return
+        raise RecipeError(
+            f"{model} learns in its own way, and the loss {name} {what}; use torch.nn.MSELoss, or "
+            f"WeightedMSE"
+        )
+
     def begin(self, task: "Task", data: Any) -> None:
         """Refuse targets that are not known everywhere.
 
@@ -183,3 +218,52 @@ class ByItself(Training):
     def validate(self, task: "Task", batch: "Batch") -> Step:
         """Likewise."""
         return self.step(task, batch)
+
+
+def check_losses(
+    way: Training, loss: nn.Module, measures: Mapping[str, nn.Module], *, mask: bool
+) -> None:
+    """Refuse losses that ask for what the way of training, or the data, do not give.
+
+    Args:
+        way: Of training.
+        loss: What is learnt by.
+        measures: What is told beside it, by name, of one output of each sample.
+        mask: Whether targets need not be known everywhere.
+
+    Raises:
+        RecipeError: If one is among them.
+    """
+    for name, measure in measures.items():
+        if getattr(measure, "members", 1) > 1:
+            raise RecipeError(
+                f"the measure {name!r}, a {type(measure).__name__}, compares several draws of a "
+                f"network, but measures are of one; leave it out of model.options.measures"
+            )
+    parts = [*parts_of(loss)]
+    for part in parts:
+        way.check_loss(part)
+    for part in [*parts, *(part for measure in measures.values() for part in parts_of(measure))]:
+        if mask and not leaves_out(part):
+            raise RecipeError(
+                f"data.reading.mask leaves out cells of the target, but the loss "
+                f"{type(part).__name__} does not say how they are left out; give its class "
+                f"`is_mean = True` if it is a mean over all numbers that is zero where output and "
+                f"target agree, or `takes_counts = True` and a third argument of forward: True "
+                f"for the numbers that count"
+            )
+
+
+def parts_of(loss: nn.Module) -> Iterator[nn.Module]:
+    """A loss, or the terms of a sum."""
+    terms = getattr(loss, "terms", None)
+    if not isinstance(terms, nn.ModuleList):
+        yield loss
+        return
+    for term in terms:
+        yield from parts_of(term)
+
+
+def is_of_mean(loss: nn.Module) -> bool:
+    """Whether a loss is least, over all that a target can be, at its mean."""
+    return isinstance(loss, nn.MSELoss) or bool(getattr(loss, "of_mean", False))

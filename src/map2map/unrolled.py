@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from map2map.batches import Batch
 from map2map.emulator import Emulator
@@ -106,6 +106,19 @@ class Unrolled(Training):
             return own
         known = {entry.name: getattr(own, entry.name) for entry in fields(Footprint)}
         return Repeated(**known, steps=self.steps)
+
+    def check_loss(self, loss: nn.Module) -> None:
+        """Refuse losses of several draws.
+
+        Raises:
+            RecipeError: If it is one.
+        """
+        if getattr(loss, "members", 1) > 1:
+            raise RecipeError(
+                f"the loss {type(loss).__name__} compares several draws of a network, but in "
+                f"unrolled training (Unrolled) steps go on from one; take another loss, or leave "
+                f"model.training out"
+            )
 
     def begin(self, task: "Task", data: Any) -> None:
         """Find what feeds what, and the truths of later steps.

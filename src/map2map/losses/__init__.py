@@ -12,7 +12,9 @@ and before each comparison ``take_styles(style)``: physical styles of the sample
 
 One with ``members`` is given so many outputs of a network that draws random numbers, one after
 another along the batch. What a loss keeps in ``told``, numbers by name, is told after every epoch
-as a measure. How targets that are not known everywhere are compared, `map2map.masked_losses` tells.
+as a measure. One with ``of_mean = True`` is least, over all that a target can be, at its mean, as
+squared errors are; flow matching needs such. How targets that are not known everywhere are
+compared, `map2map.masked_losses` tells.
 """
 
 from map2map.losses.derivatives import Derivatives

@@ -1,6 +1,7 @@
 """Squared errors of several fields, of which some count more than others."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -32,6 +33,8 @@ class WeightedMSE(WeightedFields):
     Raises:
         RecipeError: If a weight is negative, or all are zero.
     """
+
+    of_mean: ClassVar[bool] = True
 
     def __init__(
         self, weights: Mapping[str, float], *, channels: Sequence[int] | None = None

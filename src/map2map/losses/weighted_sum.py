@@ -28,7 +28,7 @@ class WeightedSum(nn.Module):
 
     Raises:
         RecipeError: If there are no terms, names do not fit, a weight is negative or all are zero,
-            or terms need networks of different outputs.
+            terms need networks of different outputs, or one compares several draws of a network.
     """
 
     takes_counts: ClassVar[bool] = True
@@ -56,11 +56,7 @@ class WeightedSum(nn.Module):
                 f"weights must be 0 or more, and one of them more than 0, but those of "
                 f"{', '.join(negative) or 'all terms'} are {self.weights}"
             )
-        outputs = {name: int(getattr(term, "outputs", 1)) for name, term in terms.items()}
-        if len(set(outputs.values())) > 1:
-            raise RecipeError(
-                f"the terms of a sum need as many outputs for each number, but need {outputs}"
-            )
+        outputs = outputs_of(terms)
         self.fields = dict(fields or {})
         for name in self.fields:
             if isinstance(terms[name], PhysicalLoss) or outputs[name] > 1:
@@ -138,3 +134,23 @@ class WeightedSum(nn.Module):
             if self.weights[name]:
                 loss = loss + self.weights[name] * value
         return loss
+
+
+def outputs_of(terms: dict[str, nn.Module]) -> dict[str, int]:
+    """How many outputs for each number the terms of a sum need, by name; all as many.
+
+    Raises:
+        RecipeError: If they need others, or one compares several draws of a network.
+    """
+    for name, term in terms.items():
+        if getattr(term, "members", 1) > 1:
+            raise RecipeError(
+                f"the term {name!r}, a {type(term).__name__}, compares several draws of a "
+                f"network, which a sum does not share out to its terms; use it by itself"
+            )
+    outputs = {name: int(getattr(term, "outputs", 1)) for name, term in terms.items()}
+    if len(set(outputs.values())) > 1:
+        raise RecipeError(
+            f"the terms of a sum need as many outputs for each number, but need {outputs}"
+        )
+    return outputs

@@ -2,7 +2,7 @@
 
 import copy
 import importlib
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -37,9 +37,10 @@ class FlowMatching(nn.Module):
     A network learns the velocity dz/dt = v(x, z, t) that carries noise, z at t = 0, to the target,
     z at t = 1, given the input x. It sees input and state side by side, and the time as a constant
     channel. Where z = (1 - t) noise + t target, the velocity is on average target - noise, which is
-    what the loss compares with. The output is a sample: noise carried along in a few steps, each of
-    which cuts off (or, of a network that pads, makes up for) as many cells as the network does, so
-    the footprint grows with the number of evaluations.
+    what the loss compares with; it must be one of squared errors, which averages are learnt by. The
+    output is a sample: noise carried along in a few steps, each of which cuts off (or, of a network
+    that pads, makes up for) as many cells as the network does, so the footprint grows with the
+    number of evaluations.
 
     The noise belongs to cells (`map2map.noise`): tiles draw that of the whole field, and another
     seed gives another sample. Without a place, as in training, PyTorch's generator draws it
@@ -66,6 +67,8 @@ class FlowMatching(nn.Module):
             network takes no styles, and there are some.
         GeometryError: If the network gives no field on the grid of its input.
     """
+
+    learns_means: ClassVar[bool] = True
 
     def __init__(
         self,
