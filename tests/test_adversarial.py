@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -17,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from map2map.adversarial import Adversarial
+from map2map.assemble import fit_together, output_space
 from map2map.crops import Augment, Crops
 from map2map.data import FieldData, Reading
 from map2map.errors import ArtefactError, FieldError, GeometryError, RecipeError
@@ -134,6 +136,20 @@ def fit(way, log=None, stop=None, epochs=2, output=None, made=None, **trainer):
         return train(task, data, trained, output), task
     except Broken:
         return None, task
+
+
+@pytest.mark.parametrize("target_halo", [0, 1, 4])
+def test_a_critic_is_tried_on_the_cells_that_output_and_target_share(target_halo):
+    """With a halo that somebody chose, an output may be larger than its target."""
+    task, data = make(Adversarial(conv_net), target="z", model=Twice)
+    data.crops = replace(data.crops, halo=3, target_halo=target_halo)
+    task.prepare(data)
+    batch = next(iter(data.in_order("train")))
+    x, y = batch.settle()
+    output = task.built.model(task.built.encode_input(x))
+    dataset = batch.dataset
+    output, _ = fit_together(output, y, dataset, task.built, aligned=data.aligned)
+    assert output_space(task.built, dataset, aligned=data.aligned) == output.shape[2:]
 
 
 class Batches(pl.Callback):

@@ -186,6 +186,26 @@ def test_resampling_a_ramp_gives_the_ramp_at_the_centers_of_smaller_cells(ndim):
     assert resample(x, 0.5).shape[-1] == 3
 
 
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("factor", [3, 5, 6, 12])
+@pytest.mark.parametrize("cells", [1, 4])
+def test_resampling_by_any_whole_factor_is_that_of_pytorch_on_small_arrays(ndim, factor, cells):
+    x = torch.randn(2, 3, *[cells] * ndim, generator=torch.manual_seed(0), dtype=torch.float64)
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[ndim]
+    expected = F.interpolate(x, scale_factor=factor, mode=mode, align_corners=False)
+    torch.testing.assert_close(resample(x, factor, narrow=False), expected, rtol=0, atol=1e-13)
+    if cells > 1:
+        cut = (..., *[slice(factor // 2, -(factor // 2))] * ndim)
+        torch.testing.assert_close(resample(x, factor), expected[cut], rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 6, 8])
+def test_resampling_does_not_depend_on_where_in_an_array_cells_lie(factor):
+    x = torch.randn(1, 1, 30_000, generator=torch.manual_seed(0))
+    part = resample(x[..., -10:], factor)
+    assert torch.equal(resample(x, factor)[..., -part.shape[-1] :], part)
+
+
 # --- models -------------------------------------------------------------------------------------
 
 COUNTS = {

@@ -361,6 +361,9 @@ def test_only_takes_several_placeholders_at_once_and_one_after_another(
     [
         (["-o", "t.npy"], "NAME.nc or NAME.csv"),
         (["-o", "t.nc", "--tile", "3"], "--tile is for emulators of fields"),
+        (["-o", "t.nc", "--derivative", "z"], "--derivative is for emulators of fields"),
+        (["-o", "t.nc", "--velocity"], "--velocity is for emulators of fields"),
+        (["-o", "t.nc", "--Om", "0.3"], "--Om is for emulators of fields"),
         (["-o", "t.nc", "--only", "seed"], "PLACEHOLDER=FIRST:LAST"),
         (["-o", "t.nc", "--only", "seed=0:9"], "9 values of seed"),
         (["-o", "t.nc", "--only", "seed=1", "seed=0"], "names seed twice"),

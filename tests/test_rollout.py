@@ -1,5 +1,6 @@
 """Rollouts of emulators that are known exactly: shifts along the globe."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +12,23 @@ from torch import nn
 from map2map import rollout as module
 from map2map.arrays import Settings
 from map2map.cli import main
+from map2map.derived import Combination, Coordinate
 from map2map.emulator import Emulator
+from map2map.engine import Running
 from map2map.errors import FieldError, GeometryError, RecipeError, SaveError
-from map2map.feeds import feed_of
+from map2map.feeds import check_kept, feed_of
 from map2map.fields import Field, FieldSet
+from map2map.footprints import Footprint
 from map2map.grids import Domain
 from map2map.lead_scores import later_truths, lead_scores
+from map2map.models import FlowMatching
+from map2map.noise import Noise
 from map2map.physics.spectra import power_spectrum
 from map2map.report import leads as leads_page
-from map2map.rollout import rollout, write_rollout
+from map2map.rollout import inputs_of, rollout, write_rollout
 from map2map.runs import Files, Runs
 from map2map.sources import ZarrSource
+from map2map.told import Told
 
 ROWS, CELLS, STEPS, FRAMES = 4, 12, 5, 9
 DOMAIN = Domain(2, periodic=True, frames=1)
@@ -659,3 +666,211 @@ def test_an_input_that_changes_in_time_but_is_not_fed_is_refused(here, capsys):
     for more in (["-o", "f.nc"], ["--truth"]):
         assert main(["rollout", "e.safetensors", "moving.zarr", "--steps", "2", *more]) == 2
         assert "'mask' changes in time" in capsys.readouterr().err
+
+
+class Drawing(nn.Module):
+    """Adds normal numbers, and times a style if it has one."""
+
+    def __init__(self, style_chan=0, deviation=1.0):
+        super().__init__()
+        self.style_chan, self.deviation, self.noise = style_chan, deviation, Noise()
+        self.footprint = Footprint(0)
+
+    def forward(self, x, style=None):
+        grown = x if style is None else x * style[:, 0].reshape(-1, 1, 1, 1)
+        return grown + self.deviation * self.noise(x) if self.deviation else grown
+
+
+class Styled(nn.Module):
+    """Multiplies by its style, and draws nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.footprint = Footprint(0)
+
+    def forward(self, x, style):
+        return x * style[:, 0].reshape(-1, 1, 1, 1)
+
+
+def of_model(model, *, styles=(), inputs=("t",), derived=None):
+    fields = FieldSet(tuple(Field(name, "K", "scalar", 1) for name in inputs))
+    targets = FieldSet((Field("t_next", "K", "scalar", 1),))
+    told = FieldSet(tuple(Field(n, kind="parameter").resolved(1, 2) for n in styles))
+    spec = {"class_path": "tests.Any", "init_args": {}}
+    made = Emulator(fields, targets, {}, model, DOMAIN, spec, derived, told).eval()
+    made.style_range = {name: [0.0, 1.0] for name in styles}
+    return made
+
+
+def some_frames(count=4, shape=(8, 6)):
+    frames = np.random.default_rng(3).normal(size=(count, 1, *shape)).astype(np.float32)
+    np.save("t.npy", frames)
+    return frames
+
+
+def runs_of(emulator, **more):
+    return Runs(
+        list(emulator.inputs), [], {"t": Files("t.npy")} | more, DOMAIN,
+        derived=emulator.derived, styles=list(emulator.styles),
+    )  # fmt: skip
+
+
+def test_a_styled_emulator_is_rolled_out_to_files_as_in_memory(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    frames, emulator = some_frames(), of_model(Styled(), styles=("a",))
+    write_rollout(emulator, runs_of(emulator, a=1.5), 3, FEED, tmp_path / "r.nc")
+    assert "a = 1.5 is outside the training's 0 to 1" in caplog.text
+    with xr.open_dataset("r.nc") as made:
+        for k in range(3):
+            np.testing.assert_allclose(made.t_next[k], frames[0, 0] * 1.5 ** (k + 1), rtol=1e-6)
+        assert made.t_next.attrs["style_a"] == "1.5"
+        assert "seed" not in made.t_next.attrs
+
+
+def test_every_step_and_start_draws_its_own_numbers_in_any_tiles(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frames, emulator = some_frames(), of_model(Drawing())
+    settings, tiled = Settings(Running(seed=5)), Settings(Running(seed=5), tile=(3, 4))
+
+    def drawn(start=0, of=settings):
+        steps = rollout(emulator, {"t": frames[0]}, 3, FEED, of, start)
+        return np.diff([frames[0], *(found["t_next"] for found in steps)], axis=0).ravel()
+
+    numbers = np.concatenate([drawn(), drawn(1), drawn(of=Settings(Running(seed=6)))])
+    # as good as no two of independent normal numbers are alike
+    assert len(np.unique(np.round(numbers, 4))) > 0.95 * numbers.size
+    np.testing.assert_array_equal(drawn(), drawn())
+    write_rollout(emulator, runs_of(emulator), 3, FEED, tmp_path / "r.nc", settings=tiled)
+    with xr.open_dataset("r.nc") as made:
+        expected = [f["t_next"][0] for f in rollout(emulator, {"t": frames[0]}, 3, FEED, settings)]
+        np.testing.assert_array_equal(made.t_next, expected)
+        assert made.t_next.attrs["seed"] == 5
+    # a rollout begins as one application does
+    np.testing.assert_array_equal(
+        expected[0], emulator.apply({"t": frames[0]}, settings=settings)["t_next"][0]
+    )
+
+
+def test_scores_are_of_rollouts_with_their_own_numbers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frames, emulator = some_frames(5), of_model(Drawing())
+    runs = later_truths(emulator, {"t": Files("t.npy")}, FEED, 2, 1)
+    settings = Settings(Running(seed=2))
+    scores = lead_scores(emulator, runs, FEED, 2, settings=settings).isel(channel=0)
+    assert scores.attrs["seed"] == 2
+    squares = np.zeros(2)
+    for start in range(3):
+        made = rollout(emulator, {"t": frames[start]}, 2, FEED, settings, start)
+        for k, found in enumerate(made):
+            squares[k] += ((found["t_next"] - frames[start + k + 1]) ** 2).mean() / 3
+    np.testing.assert_allclose(scores.rmse.sel({"method": "emulator"}), squares**0.5, rtol=1e-5)
+
+
+def test_a_seed_is_given_on_the_command_line(here, tmp_path, capsys):
+    torch.manual_seed(0)
+    one_channel()
+    network = {"network": "ConvNet", "options": {"width": 2, "depth": 1}, "steps": 1}
+    spec = {"class_path": "map2map.models.FlowMatching",
+            "init_args": {"in_chan": 1, "out_chan": 1, "ndim": 2, **network}}  # fmt: skip
+    emulator = of_model(FlowMatching(1, 1, ndim=2, **network))
+    emulator.model_spec = spec
+    emulator.save("draws.safetensors")
+    argv = ["rollout", "draws.safetensors", "t=one.zarr", "--feed", "t_next=t", "--step", "6h"]
+    assert main([*argv, "--steps", "2", "-o", "r.nc", "--seed", "4", "--truth"]) == 0
+    with xr.open_dataset("r.nc") as made, xr.open_zarr("one.zarr") as data:
+        start = {"t": data.t.values[0][None]}
+        found = rollout(emulator, start, 2, FEED, Settings(Running(seed=4)))
+        expected = [one["t_next"][0] for one in found]
+        np.testing.assert_allclose(made.t_next, expected, rtol=1e-5, atol=1e-5)
+    with xr.open_dataset("rollout.nc") as scores:
+        assert scores.attrs["seed"] == 4
+    assert main(["rollout", "e.safetensors", "w.zarr", "--steps", "2", "--seed", "1", "-o", "x.nc"])
+    assert "draws no random numbers" in capsys.readouterr().err
+
+
+def test_the_settings_of_an_emulator_are_those_of_its_rollouts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    some_frames()
+    emulator = of_model(Drawing())
+    emulator.settings = Settings(Running(seed=9))
+    write_rollout(emulator, runs_of(emulator), 2, FEED, tmp_path / "own.nc")
+    write_rollout(
+        emulator, runs_of(emulator), 2, FEED, tmp_path / "given.nc", settings=emulator.settings
+    )
+    with xr.open_dataset("own.nc") as own, xr.open_dataset("given.nc") as given:
+        assert own.t_next.attrs["seed"] == 9
+        np.testing.assert_array_equal(own.t_next, given.t_next)
+
+
+def test_an_input_that_is_computed_from_what_is_fed_is_refused(tmp_path, monkeypatch):
+    """It would be kept as it was at the start, silently."""
+    monkeypatch.chdir(tmp_path)
+    frames = some_frames()
+    model = nn.Conv2d(3, 1, 1)
+    derived = {
+        "half": Combination(["t"], [0.5]),
+        "quarter": Combination(["half"], [0.5]),
+        "row": Coordinate("t", 0),
+    }
+    emulator = of_model(model, inputs=("t", "quarter", "row"), derived=derived)
+    emulator.domain = replace(DOMAIN, spacing=1.0)
+    runs = Runs(
+        list(emulator.inputs), [], {"t": Files("t.npy")}, emulator.domain, derived=derived
+    )  # fmt: skip
+    message = "'quarter' is computed from 'half'|'quarter' is computed from 't'"
+    for act in (
+        lambda: check_kept(runs, {"t": Files("t.npy")}, FEED),
+        lambda: write_rollout(emulator, runs, 2, FEED, tmp_path / "r.nc"),
+        lambda: list(rollout(emulator, inputs_of(emulator, runs, 0), 2, FEED)),
+    ):
+        with pytest.raises(FieldError, match=message):
+            act()
+    # what is left out is computed anew
+    found = list(rollout(emulator, {"t": frames[0]}, 2, FEED))
+    t = frames[0]
+    for made in found:
+        rows = np.broadcast_to(np.arange(8.0)[:, None], (8, 6))
+        x = torch.tensor(np.stack([t[0], t[0] / 4, rows]), dtype=torch.float32)
+        t = model(x[None])[0].detach().numpy()
+        np.testing.assert_allclose(made["t_next"], t, rtol=1e-5, atol=1e-5)
+
+
+def test_an_input_that_is_computed_from_what_changes_unknown_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("u.npy", some_frames())
+    derived = {"half": Combination(["u"], [0.5])}
+    inputs = [Field(name, "K", "scalar", 1) for name in ("t", "half")]
+    patterns = {"t": Files("t.npy"), "u": Files("u.npy")}
+    runs = Runs(inputs, [], patterns, DOMAIN, derived=derived)
+    with pytest.raises(FieldError, match=r"'u' changes in time \('half' is computed from it\)"):
+        check_kept(runs, patterns, FEED)
+
+
+def test_a_style_that_is_another_in_each_frame_is_refused(here, capsys):
+    one_channel()
+    emulator = of_model(Styled(), styles=("a",))
+    patterns = {"t": Files("one.zarr", "t"), "a": Told(coordinate=True)}
+    runs = Runs(list(emulator.inputs), [], patterns, DOMAIN, styles=list(emulator.styles))
+    with pytest.raises(FieldError, match="style 'a' is told by the coordinate of a frame"):
+        check_kept(runs, patterns, FEED)
+    check_kept(runs, patterns | {"a": 1.0}, FEED)
+
+
+def test_another_seed_or_style_does_not_go_on_with_a_rollout(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    some_frames()
+    emulator = of_model(Drawing(), styles=("a",))
+    with monkeypatch.context() as patch:
+        break_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            write_rollout(emulator, runs_of(emulator, a=0.5), 3, FEED, tmp_path / "r.nc")
+    for style, seed, message in ((0.5, 1, "had seed"), (0.75, 0, "had styles")):
+        with pytest.raises(SaveError, match=message):
+            write_rollout(
+                emulator, runs_of(emulator, a=style), 3, FEED, tmp_path / "r.nc",
+                settings=Settings(Running(seed=seed)), resume=True,
+            )  # fmt: skip
+    write_rollout(emulator, runs_of(emulator, a=0.5), 3, FEED, tmp_path / "r.nc", resume=True)
+    write_rollout(emulator, runs_of(emulator, a=0.5), 3, FEED, tmp_path / "whole.nc")
+    with xr.open_dataset("r.nc") as made, xr.open_dataset("whole.nc") as whole:
+        np.testing.assert_array_equal(made.t_next, whole.t_next)

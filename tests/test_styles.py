@@ -10,8 +10,10 @@ import torch
 import xarray as xr
 from torch import nn
 
+from map2map import apply as applying
 from map2map.apply import Job, Slope, apply_files, jobs_of
 from map2map.arrays import Settings
+from map2map.assemble import assemble
 from map2map.cli import main_map2map
 from map2map.crops import Crops
 from map2map.data import FieldData, Reading
@@ -775,3 +777,56 @@ def test_the_card_is_readable_as_json():
 def test_a_card_without_styles_is_that_of_before():
     made = emulator(UNet(1, 1, ndim=2, width=2, depth=1), styles=())
     assert not {"styles", "style_range"} & {*made.card().entries()}
+
+
+@pytest.mark.filterwarnings("default")
+def test_workers_elsewhere_get_the_styles_that_a_table_tells(tmp_path, monkeypatch):
+    from distributed import LocalCluster
+
+    made = styled()
+    made.save("e.safetensors")
+    np.save("x.npy", field())
+    Path("told.csv").write_text("z\n0.5\n")
+    inputs = {"x": Files("x.npy"), "z": Told(table="told.csv"), "Om": 0.3}
+    job = Job(Path("e.safetensors"), inputs, Path("o.npy"), settings=Settings(tile=4))
+    part_of = applying.part_of
+
+    def elsewhere(job, numbers):
+        # as a process that was started in another folder
+        (tmp_path / "other").mkdir(exist_ok=True)
+        with monkeypatch.context() as patch:
+            patch.chdir(tmp_path / "other")
+            return part_of(job, numbers)
+
+    monkeypatch.setattr(applying, "part_of", elsewhere)
+    with LocalCluster(1, processes=False, dashboard_address=None, threads_per_worker=1) as cluster:
+        apply_files(job, scheduler=cluster.scheduler_address)
+    alone = made({"x": field(), "z": 0.5, "Om": 0.3})["y"]
+    np.testing.assert_allclose(np.load("o.npy"), alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "halo"), [(None, "auto"), (4, 8)])
+def test_whole_fields_of_the_test_mode_are_those_of_their_styles(size, halo):
+    """In tiles, and where a halo was chosen, crop by crop."""
+    write_runs()
+    made = styled()
+    with torch.no_grad():
+        data = FieldData(
+            PLACES | {"Om": 0.3},
+            domain=Domain(2, True),
+            crops=Crops(size=size, halo=halo),
+            reading=Reading(batch_size=2, threads=0),
+        )
+        runs = data.open([X], [Y], [Z, OM])
+        data.resolve(made.footprint)
+        report = assemble(
+            made, data.in_order("train"), lambda path: Path(f"{path.stem}_out.npy"),
+            nn.MSELoss(), aligned=data.aligned,
+        )  # fmt: skip
+    losses = []
+    for k in range(len(runs)):
+        alone = made({"x": field((8, 8), k), "z": k / 2, "Om": 0.3})["y"]
+        found = np.load(f"y_{k}_z{k / 2:g}_out.npy")
+        np.testing.assert_allclose(found, alone, atol=1e-5)
+        losses.append(np.square((alone - np.load(f"y_{k}_z{k / 2:g}.npy")) / 3).mean())
+    np.testing.assert_allclose(report["loss"], np.mean(losses), rtol=1e-4)

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from torch import nn
 from torch.nn import functional as F
 
 from map2map.crops import Augment, Crops
 from map2map.data import FieldData, Reading
+from map2map.derived import Combination
 from map2map.emulator import Emulator
 from map2map.errors import FieldError, GeometryError, RecipeError
 from map2map.fields import Field
@@ -18,6 +20,7 @@ from map2map.models import UNet
 from map2map.norms import Standardize
 from map2map.runs import Files
 from map2map.task import Task
+from map2map.told import Told
 from map2map.unrolled import Unrolled
 
 FRAMES, SPACE = 7, (8, 6)
@@ -303,6 +306,30 @@ def test_an_output_that_is_no_input_and_an_input_that_changes_unknown_are_refuse
     task = Task([Field("force")], [Field("u_next")], Valid, training=Unrolled())
     del patterns["u"]
     with pytest.raises(FieldError, match="no output of the emulator"):
+        task.prepare(FieldData(patterns, domain=Domain(2, frames=1)))
+
+
+def test_inputs_computed_from_what_is_fed_and_styles_of_frames_are_refused():
+    patterns = {"u": "u.npy", "u_next": Files("u.npy", later=1)}
+    task = Task([Field("u"), Field("half")], [Field("u_next")], Valid, training=Unrolled())
+    derived = {"half": Combination(["u"], [0.5])}
+    with pytest.raises(FieldError, match="'half' is computed from 'u'"):
+        task.prepare(FieldData(patterns, domain=Domain(2, frames=1), derived=derived))
+    times = {"time": np.arange(float(FRAMES))}
+    u = xr.Dataset({"u": (("time", "y", "x"), np.load("u.npy")[:, 0])}, times)
+    u.to_netcdf("u.nc")
+    patterns = {
+        "u": "u.nc",
+        "u_next": Files("u.nc", variable="u", later=1),
+        "a": Told(coordinate=True),
+    }
+    style = Field("a", kind="parameter")
+
+    def model(in_chan, out_chan, ndim, style_chan):
+        return UNet(in_chan, out_chan, ndim=ndim, width=2, depth=1, style_chan=style_chan)
+
+    task = Task([Field("u")], [Field("u_next")], model, training=Unrolled(), styles=[style])
+    with pytest.raises(FieldError, match="style 'a' is told by the coordinate"):
         task.prepare(FieldData(patterns, domain=Domain(2, frames=1)))
 
 

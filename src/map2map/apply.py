@@ -511,11 +511,15 @@ def by_workers(
         else entry
         for name, entry in work.job.inputs.items()
     }
+    if work.job.styles is None:
+        # where they are told, such as in a table
+        inputs = {n: e for n, e in inputs.items() if n not in work.emulator.styles.names}
     job = replace(
         work.job,
         emulator=work.job.emulator.resolve(),
         inputs=inputs,
         output=work.job.output.resolve(),
+        styles=tuple(work.styles) if len(work.emulator.styles) else None,
         settings=replace(work.job.settings, tile=work.tiling.size),
     )
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from map2map.derived import Derived
-from map2map.engine import Engine, NonFiniteError, Running
+from map2map.engine import LAST_SEED, Engine, NonFiniteError, Running
 from map2map.errors import FieldError, GeometryError, RecipeError
 from map2map.fields import FieldSet, field_channels
 from map2map.footprints import Footprint
@@ -30,6 +30,7 @@ __all__ = [
     "Settings",
     "apply_arrays",
     "domain_of_input",
+    "drawn",
     "make_engine",
     "make_tiling",
     "require_noise",
@@ -74,6 +75,18 @@ class Settings:
     def of_member(self, member: int) -> "Settings":
         """The same for a member of an ensemble: that of the seed and so many more."""
         return replace(self, running=replace(self.running, seed=self.running.seed + member))
+
+    def of_step(self, step: int, start: int = 0) -> "Settings":
+        """The same for a step of a rollout from a start, both numbered from 0 on; see `drawn`."""
+        return self.of_member(drawn(step, start))
+
+
+def drawn(step: int, start: int = 0) -> int:
+    """What is added to the seed in a step of a rollout, so that each draws numbers of its own.
+
+    Seeds of a million members lie between two steps, and a million steps between two starts.
+    """
+    return ((start << 40) + (step << 20)) % LAST_SEED
 
 
 def require_noise(emulator: Applicable) -> None:

@@ -77,7 +77,10 @@ def output_space(emulator: Emulator, dataset: SampleDataset, *, aligned: bool) -
     if aligned:
         return tuple(footprint.scale * n for n in dataset.size)
     read = crop_window((0,) * len(dataset.size), dataset.size, dataset.halo).shape
-    return tuple(footprint.scale * n - 2 * footprint.cut for n in read)
+    output = tuple(footprint.scale * n - 2 * footprint.cut for n in read)
+    if footprint.scale == 1:
+        return output
+    return tuple(min(n) for n in zip(output, dataset.target_size, strict=True))
 
 
 def beside_output(
@@ -188,7 +191,7 @@ def _apply(
 ) -> None:
     """Fill the arrays of a run tile by tile."""
     settings = Settings(allow_nonfinite=dataset.allow_nonfinite)
-    engine = make_engine(emulator, settings)
+    engine = make_engine(emulator, settings, dataset.runs.styles_of(run))
     tiling = make_tiling(engine, emulator, dataset.grid, settings)
 
     def read(tile: Tile) -> NDArray[np.float32]:
@@ -224,7 +227,10 @@ def _losses(
             take(arrays[name], window, dataset.target_grid, sides[0, channels])
             source, variable = dataset.runs.source(name, run)
             source.read(variable, window, sides[1, channels], dataset.target_grid)
-        normal = emulator.encode_target(torch.from_numpy(sides).to(device))
+        style = None
+        if len(emulator.styles):
+            style = torch.from_numpy(dataset.styles(index)).to(device).expand(2, -1)
+        normal = emulator.encode_target(torch.from_numpy(sides).to(device), style)
         value = float(loss(normal[:1], normal[1:]))
         log.info("sample %d loss: %g", index, value)
         yield value
@@ -239,11 +245,14 @@ def _patches(
     for number, batch in enumerate(batches):
         with torch.no_grad():
             x, y = batch.to(device).settle()
-            output = drawn_in_place(emulator, emulator.encode_input(x), batch.indices, batches)
+            style = batch.styles()
+            more = emulator.style_arguments(style, x.dtype)
+            arguments = (emulator.encode_input(x, style), *more)
+            output = drawn_in_place(emulator, arguments, batch.indices, batches)
             shape = list(output.shape)
             output, y = fit_together(output, y, batches.dataset, emulator, aligned=aligned)
-            losses.append(float(loss(output, emulator.encode_target(y))))
-            physical = emulator.decode_target(output).float().cpu().numpy()
+            losses.append(float(loss(output, emulator.encode_target(y, style))))
+            physical = emulator.decode_target(output, style).float().cpu().numpy()
         if number < 5:
             log.info("##### sample : %d", number)
             log.info("input shape : %s", list(x.shape))
@@ -255,18 +264,18 @@ def _patches(
 
 
 def drawn_in_place(
-    emulator: Emulator, x: Tensor, indices: Sequence[int], batches: Batches
+    emulator: Emulator, arguments: Sequence[Tensor], indices: Sequence[int], batches: Batches
 ) -> Tensor:
     """Outputs of crops; what the network draws at random belongs to cells, as in tiles."""
     if not draws_noise(emulator.model):
-        return torch.as_tensor(emulator.model(x))
+        return torch.as_tensor(emulator.model(*arguments))
     dataset, outputs = batches.dataset, []
     grid = dataset.grid
-    for index, sample in zip(indices, x, strict=True):
+    for index, *sample in zip(indices, *arguments, strict=True):
         start = crop_window(dataset.anchor(index), dataset.size, dataset.halo).start
         periodic = tuple(beyond == "periodic" for beyond in grid.beyond)
         with placed(emulator.model, Place(start, grid.shape, periodic)):
-            outputs.append(emulator.model(sample[None]))
+            outputs.append(emulator.model(*(part[None] for part in sample)))
     return torch.cat(outputs)
 
 

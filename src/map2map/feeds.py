@@ -5,26 +5,28 @@ an input that is an earlier frame of another becomes what that frame is then, be
 an earlier target.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from map2map.derived import Derived
 from map2map.emulator import Emulator
 from map2map.errors import FieldError, near_names
 from map2map.fields import same_units
 from map2map.runs import Files, Runs
 from map2map.times import duration
+from map2map.told import Told
 
 __all__ = [
     "Series",
+    "check_computed",
     "check_feed",
     "check_kept",
     "fed_targets",
     "feed_of",
     "history_of",
     "label",
-    "many",
     "one_step",
     "series_of",
     "share",
@@ -67,7 +69,7 @@ def check_feed(emulator: Emulator, feed: Mapping[str, str]) -> None:
 
 
 def check_kept(runs: Runs, patterns: Mapping[str, Any], feed: Mapping[str, str]) -> None:
-    """Refuse inputs that change in time, but that nothing becomes.
+    """Refuse inputs and styles that change in time, but that nothing becomes.
 
     Args:
         runs: Where steps start.
@@ -77,18 +79,67 @@ def check_kept(runs: Runs, patterns: Mapping[str, Any], feed: Mapping[str, str])
     Raises:
         FieldError: If there are some: they would not be known in later steps.
     """
+    check_computed(runs.inputs.names, runs.derived, feed)
     for name in runs.inputs.names:
-        in_files = isinstance(patterns.get(name), str | list | Files)
-        if name in feed.values() or runs.runs[0].frame is None or not in_files:
+        if name in feed.values():
             continue
-        reader, variable = runs.source(name, 0)
-        source: Any = getattr(reader, "source", reader)
-        if source.stored(variable).frames is not None:
+        for source in (name, *made_from(name, runs.derived)):
+            if changes(runs, patterns, source):
+                of = "" if source == name else f" ({name!r} is computed from it)"
+                raise FieldError(
+                    f"{source!r} changes in time{of}, but no output becomes it, so that it is not "
+                    f"known in later steps; learn it as a target, too, or make it a constant of a "
+                    f"run (a file without frames)"
+                )
+    for name in runs.styles.names:
+        told = patterns.get(name)
+        if isinstance(told, Told) and told.coordinate:
             raise FieldError(
-                f"{name!r} changes in time, but no output becomes it, so that it is not known in "
-                f"later steps; learn it as a target, too, or make it a constant of a run (a file "
-                f"without frames)"
+                f"the style {name!r} is told by the coordinate of a frame, so that it is another "
+                f"one in each, but steps that follow one another have the styles of their start; "
+                f"give it a value, or tell it by a placeholder, attribute or table of the run"
             )
+
+
+def changes(runs: Runs, patterns: Mapping[str, Any], name: str) -> bool:
+    """Whether a field is read from frames."""
+    if runs.runs[0].frame is None or not isinstance(patterns.get(name), str | list | Files):
+        return False
+    reader, variable = runs.source(name, 0)
+    source: Any = getattr(reader, "source", reader)
+    return source.stored(variable).frames is not None
+
+
+def check_computed(
+    names: Iterable[str], derived: Mapping[str, Derived], feed: Mapping[str, str]
+) -> None:
+    """Refuse inputs that are kept, but computed from others that outputs become.
+
+    Args:
+        names: Inputs that are read or given.
+        derived: How they are computed, those that are.
+        feed: What feeds what.
+
+    Raises:
+        FieldError: If there are some: they would stay what they are in the first step.
+    """
+    for name in names:
+        fed = [one for one in made_from(name, derived) if one in feed.values()]
+        if fed and name not in feed.values():
+            raise FieldError(
+                f"{name!r} is computed from {fed[0]!r}, which outputs become in each step, but it "
+                f"would stay as it is in the first; learn it as a target, too, or without it; in "
+                f"memory (map2map.rollout.rollout), leave it out of the fields, so that it is "
+                f"computed anew"
+            )
+
+
+def made_from(name: str, derived: Mapping[str, Derived]) -> list[str]:
+    """The fields whose values a field is computed from, and what those are computed from."""
+    how = derived.get(name)
+    if how is None or not how.needs_values:
+        return []
+    return [one for need in how.needs for one in (need, *made_from(need, derived))]
 
 
 def feed_of(emulator: Emulator, learnt: Mapping[str, Files]) -> dict[str, str]:
@@ -207,13 +258,6 @@ def one_step(feed: Mapping[str, str], learnt: Mapping[str, Files]) -> str | int:
             f"outputs, as `later` of their files in training, or as --step says"
         )
     return found[0]
-
-
-def many(step: str | int, count: int) -> str | int:
-    """So many steps."""
-    if isinstance(step, int):
-        return count * step
-    return f"{count * int(duration(step).astype(np.int64))} us"
 
 
 def shifted(later: str | int | None, step: str | int, count: int) -> str | int:

@@ -1,12 +1,13 @@
 """Scores of rollouts against lead time: errors, spectra, drift, and how long they last."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from map2map.arrays import Settings
 from map2map.baselines import read_field
 from map2map.emulator import Emulator
 from map2map.errors import FieldError
@@ -14,15 +15,13 @@ from map2map.feeds import Series, fed_targets, label, share, shifted
 from map2map.fields import field_channels
 from map2map.globe import latitudes
 from map2map.metrics.latitudes import LatitudeScores
+from map2map.noise import draws_noise
 from map2map.physics.spectra import mode_counts, power_spectrum
-from map2map.rollout import inputs_of, rollout
+from map2map.rollout import Track, inputs_of, rollout
 from map2map.runs import Files, Patterns, Runs
 from map2map.typing import Array
 
 __all__ = ["later_truths", "lead_scores"]
-
-Track = Callable[[Iterable[int], int], Iterable[int]]
-"""Shows the progress of so many steps."""
 
 BLOWN_UP = 3.0
 """A rollout has blown up once its rms is so many times that of the truth, or it is not finite."""
@@ -172,6 +171,7 @@ def lead_scores(
     climatology: Mapping[str, Array] | None = None,
     *,
     series: Series | None = None,
+    settings: Settings | None = None,
     track: Track = lambda numbers, _: numbers,
 ) -> xr.Dataset:
     """Scores of rollouts per lead time, beside persistence and climatology.
@@ -192,6 +192,7 @@ def lead_scores(
         steps: How many.
         climatology: Of each of them, what is usual (channel, *space); without, no ``acc``.
         series: Which outputs are later frames of which inputs, if several are of one.
+        settings: How the emulator is applied; default: its own. Each start draws its own numbers.
         track: Shows the progress over the starts.
 
     Returns:
@@ -204,7 +205,8 @@ def lead_scores(
     leads = {name: Leads(methods, steps * parts, rows, spacing) for name in every}
     for run in track(range(len(runs)), len(runs)):
         shape, start = runs.shape_of(run), inputs_of(emulator, runs, run)
-        made, found = rollout(emulator, start, steps, feed), dict[str, Array]()
+        made = rollout(emulator, start, steps, feed, settings, run)
+        found = dict[str, Array]()
         going = {name: np.ones(field_channels(emulator.inputs[name]), bool) for name in every}
         lasting: dict[str, list[Array]] = {name: [] for name in every}
         for k in range(steps * parts):
@@ -233,6 +235,8 @@ def lead_scores(
     if spacing is not None:
         scores = scores.assign_coords(wavenumber=mode_counts(runs.shape_of(0), spacing)[0])
     scores.lead.attrs["units"] = "steps"
+    seed = (settings or emulator.settings).running.seed
+    scores.attrs |= {"seed": seed} if draws_noise(emulator) else {}
     return scores.assign_attrs(starts=len(runs), blown_up=BLOWN_UP)
 
 

@@ -17,19 +17,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from map2map.arrays import Settings, make_engine, make_tiling, numpy_dtype, where_not_finite
+from map2map.arrays import (
+    Settings,
+    drawn,
+    make_engine,
+    make_tiling,
+    numpy_dtype,
+    where_not_finite,
+)
 from map2map.baselines import read_field
 from map2map.emulator import Emulator
 from map2map.engine import NonFiniteError
 from map2map.errors import FieldError, GeometryError, RecipeError, SaveError
-from map2map.feeds import Series, check_feed, label, share
+from map2map.feeds import Series, check_computed, check_feed, label, share
 from map2map.fields import field_channels
 from map2map.frames import times_of
 from map2map.grids import Grid
+from map2map.noise import draws_noise
 from map2map.records import identity
 from map2map.runs import Runs
 from map2map.sources import Axis, Stored
 from map2map.stages import Stage
+from map2map.styles import numbers_of
 from map2map.tiling import Tile, overlapping, take
 from map2map.times import duration, unit
 from map2map.typing import Array
@@ -50,6 +59,7 @@ def rollout(
     steps: int,
     feed: Mapping[str, str],
     settings: Settings | None = None,
+    start: int = 0,
 ) -> Iterator[dict[str, Any]]:
     """Apply an emulator to what it gives, one step after another.
 
@@ -59,22 +69,27 @@ def rollout(
         steps: How many.
         feed: For outputs, the input that each becomes in the next step, and for inputs, the one
             that each becomes as an earlier frame of it; other inputs are kept.
-        settings: How the emulator is applied.
+        settings: How the emulator is applied; default: its own. What it draws at random, it draws
+            anew in every step.
+        start: Of several rollouts, the number of this one, which draws other random numbers.
 
     Yields:
         Targets of each step by name, as `Emulator.apply` gives them, also those that feed nothing.
 
     Raises:
         RecipeError: If there are no steps.
-        FieldError: If an output cannot feed an input, or is NaN or infinite.
+        FieldError: If an output cannot feed an input, or is NaN or infinite; or if an input is
+            given that is computed from one that is fed (leave it out).
         GeometryError: If outputs have fewer cells than inputs, so that they cannot feed them.
     """
     if steps < 1:
         raise RecipeError(f"a rollout has 1 step or more, not {steps}")
     check_feed(emulator, feed)
+    check_computed([n for n in emulator.inputs.names if n in fields], emulator.derived, feed)
+    settings = settings or emulator.settings
     now = dict(fields)
     for k in range(1, steps + 1):
-        found = emulator.apply(now, settings=settings)
+        found = emulator.apply(now, settings=settings.of_step(k - 1, start))
         yield found
         if k == steps:
             return
@@ -119,23 +134,27 @@ def write_rollout(  # noqa: PLR0913 - what a rollout is made of
             valid, in the units of the input's; without units, steps are counted.
         series: Which outputs are frames of one array (`feeds.series_of`); they are written as one,
             under the name of the input that they are later frames of.
-        settings: Tiles, memory and precision.
+        settings: Tiles, memory, precision and seed; default: the emulator's own.
         overwrite: Whether an output may be replaced, or what is left of a rollout that broke off.
         resume: Whether to go on with one that broke off; if there is none, it starts.
         track: Shows the progress.
 
     Raises:
-        FieldError: If outputs cannot become inputs, inputs hold NaN, or the rollout blows up.
+        FieldError: If outputs cannot become inputs, inputs hold NaN or are computed from those that
+            are fed, or the rollout blows up.
         GeometryError: If outputs have fewer cells than inputs.
         SaveError: If it cannot be written, or what broke off was another rollout.
     """
     check_feed(emulator, feed)
+    check_computed(emulator.inputs.names, runs.derived, feed)
+    settings = settings or emulator.settings
+    styles = numbers_of(emulator, runs.styles_of(0))
     source, variable = runs.source(runs.reference, 0)
     first = source.stored(variable)
     written = written_of(emulator, series)
     parts = max(map(len, written.values()))
     axis = valid_times(first.frame_axis, runs.runs[0].frame, share(step, parts), steps * parts)
-    about = {"emulator": "rollout", "steps_from": str(runs.runs[0])}
+    about = about_of(emulator, runs, settings, styles)
     stored = [
         Stored(
             name,
@@ -152,11 +171,9 @@ def write_rollout(  # noqa: PLR0913 - what a rollout is made of
     output = Path(output)
     if not output.absolute().parent.is_dir():
         raise SaveError(f"there is no folder {output.absolute().parent} to write {output.name} to")
-    settings = settings or Settings()
     before = Stage.tile_before(output) if resume else None
-    stepper = Stepper(
-        emulator, runs, feed, settings if before is None else replace(settings, tile=before)
-    )
+    tiled = settings if before is None else replace(settings, tile=before)
+    stepper = Stepper(emulator, runs, feed, tiled, styles)
     plan = plan_of(emulator, runs, feed, settings)
     plan |= {"tile": stepper.tiling.size, "steps": steps}
     stage = Stage(output, stored, plan, stepper.tiling.size, overwrite=overwrite, counted="steps")
@@ -185,6 +202,18 @@ def write_rollout(  # noqa: PLR0913 - what a rollout is made of
     stage.finish(steps)
 
 
+def about_of(
+    emulator: Emulator, runs: Runs, settings: Settings, styles: Mapping[str, float]
+) -> dict[str, Any]:
+    """What a file says of a rollout."""
+    return {
+        "emulator": "rollout",
+        "steps_from": str(runs.runs[0]),
+        **{f"style_{name}": f"{value:g}" for name, value in styles.items()},
+        **({"seed": settings.running.seed} if draws_noise(emulator) else {}),
+    }
+
+
 def plan_of(
     emulator: Emulator, runs: Runs, feed: Mapping[str, str], settings: Settings
 ) -> dict[str, Any]:
@@ -193,7 +222,7 @@ def plan_of(
     for name, value in emulator.model.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    start = runs.runs[0]
+    start, styles = runs.runs[0], runs.styles_of(0)
     return {
         "emulator": digest.hexdigest(),
         "inputs": {
@@ -203,6 +232,8 @@ def plan_of(
         "start": str(start),
         "feed": dict(feed),
         "precision": asdict(settings.running)["precision"],
+        **({"styles": styles} if styles else {}),
+        **({"seed": settings.running.seed} if draws_noise(emulator) else {}),
     }
 
 
@@ -214,14 +245,20 @@ class Stepper:
         runs: Of its inputs.
         feed: See `rollout`.
         settings: How the emulator is applied.
+        styles: By name, the same in all steps.
     """
 
     def __init__(
-        self, emulator: Emulator, runs: Runs, feed: Mapping[str, str], settings: Settings
+        self,
+        emulator: Emulator,
+        runs: Runs,
+        feed: Mapping[str, str],
+        settings: Settings,
+        styles: Mapping[str, float],
     ) -> None:
         self.emulator, self.runs, self.feed = emulator, runs, feed
         shape = runs.shape_of(0)
-        self.engine = make_engine(emulator, settings)
+        self.engine = make_engine(emulator, settings, styles)
         self.tiling = make_tiling(self.engine, emulator, emulator.domain.grid(shape), settings)
         if self.tiling.shape != tuple(shape):
             raise too_small(*next(iter(feed.items())), self.tiling.shape, shape)
@@ -257,6 +294,7 @@ class Stepper:
         """
         emulator, tiling = self.emulator, self.tiling
         made = self._arrays(k) if k + 1 < steps else {}
+        compute = partial(self.engine, member=drawn(k))
         bad = set[str]()
 
         def read(tile: Tile) -> NDArray[np.float32]:
@@ -274,7 +312,7 @@ class Stepper:
                         bad.add(target)
 
         try:
-            overlapping((tiling[i] for i in range(len(tiling))), read, self.engine, keep)
+            overlapping((tiling[i] for i in range(len(tiling))), read, compute, keep)
         except NonFiniteError as error:
             raise FieldError(where_not_finite(error, emulator.inputs, tiling.grid)) from error
         if bad:

@@ -52,6 +52,7 @@ MODELS = [
     ("UNet", 2, {}),
     ("UNet", 3, {"depth": 1}),
     ("UpsampledUNet", 2, {"scale_factor": 4, "upsampling": "linear"}),
+    ("UpsampledUNet", 2, {"scale_factor": 6, "upsampling": "linear"}),
     ("UpsampledUNet", 3, {}),
     ("VNet", 1, {}),
     ("VNet", 2, {"depth": 1, "batch_norm": False}),

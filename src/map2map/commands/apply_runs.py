@@ -17,7 +17,8 @@ FIELDS_ONLY = {
     "resume": False, "allow_nan": False, "memory": None, "tile": None, "periodic": None,
     "pad": None, "other_grid": False, "precision": "fp32", "channels_last": None,
     "compile": False, "fold_batch_norm": False, "winograd": False, "rings": True, "dask": None,
-    "check": None, "members": None, "seed": None,
+    "check": None, "members": None, "seed": None, "derivative": None, "velocity": False,
+    "Om": None,
 }  # fmt: skip
 """Options that are for emulators of fields, and what they are if they are not given."""
 

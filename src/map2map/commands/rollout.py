@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
-from map2map.arrays import Settings
+from map2map.arrays import Settings, require_noise
 from map2map.baselines import Means, training_files
 from map2map.commands.arguments import WHERE, as_learnt, inputs_at, with_only
 from map2map.commands.evaluate import progress
@@ -53,6 +54,7 @@ def main(argv: Sequence[str]) -> int:
             emulator = emulator.to(options.device)
         except (RuntimeError, AssertionError) as error:
             raise RecipeError(f"--device {options.device}: {error}") from error
+    settings = settings_of(options, emulator)
     learnt = learnt_files(emulator.training_record)
     given = feeds(options.feed)
     feed = given | history_of(emulator, learnt, given) if given else feed_of(emulator, learnt)
@@ -80,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
                     options.output,
                     step=step,
                     series=series,
-                    settings=Settings(memory=options.memory, tile=options.tile),
+                    settings=replace(settings, memory=options.memory, tile=options.tile),
                     overwrite=options.overwrite,
                     resume=options.resume,
                     track=lambda r, n: track(r, n, "steps"),
@@ -101,6 +103,7 @@ def main(argv: Sequence[str]) -> int:
                 options.steps,
                 usual,
                 series=series,
+                settings=settings,
                 track=lambda r, n: track(r, n, "starts"),
             )
             parts = max(map(len, series.values()))
@@ -145,6 +148,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--memory", help="what tiles of -o may take, such as 2GiB; default: half of what is free")
     add("--tile", type=int, nargs="+", metavar="CELLS",
         help="cells per tile and axis of -o, instead of what fits")
+    add("--seed", type=int, metavar="S",
+        help="of an emulator that draws random numbers, anew in every step; default: 0")
     add("--device", help="cpu, cuda, cuda:1 …; default: cpu")
     add("--trust", action="append", default=[], metavar="PATH",
         help="import path that the emulator's card may import")
@@ -160,6 +165,18 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if options.resume and options.output is None:
         raise RecipeError("--resume goes on with what -o was to write; give -o, or leave it out")
     return options
+
+
+def settings_of(options: argparse.Namespace, emulator: Emulator) -> Settings:
+    """How the emulator is applied.
+
+    Raises:
+        RecipeError: If a seed is given to one that draws nothing.
+    """
+    if options.seed is not None:
+        require_noise(emulator)
+    running = replace(emulator.settings.running, seed=options.seed or 0)
+    return replace(emulator.settings, running=running)
 
 
 def feeds(arguments: Sequence[str]) -> dict[str, str]:

@@ -38,6 +38,9 @@ class Derived(ABC):
     persistent: float | None = None
     """What it is if nothing changes in time, where that is a number: 0 of an increment."""
 
+    needs_values: bool = True
+    """Whether it depends on the values of the fields that it needs, or on their grid alone."""
+
     needs_steps: bool = False
     """Whether it needs to know the cell size."""
 

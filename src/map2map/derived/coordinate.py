@@ -20,6 +20,7 @@ class Coordinate(Derived):
     """
 
     needs_steps = True
+    needs_values = False
 
     def __init__(self, like: str, axis: int) -> None:
         self.like, self.axis = like, axis

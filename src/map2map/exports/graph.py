@@ -20,9 +20,31 @@ from map2map.footprints import Footprint
 from map2map.noise import draws_noise
 from map2map.typing import Shape
 
-__all__ = ["PhysicalGraph", "arguments", "example", "example_sizes", "metadata", "quiet", "trace"]
+__all__ = [
+    "PhysicalGraph",
+    "arguments",
+    "check_draws_nothing",
+    "example",
+    "example_sizes",
+    "metadata",
+    "quiet",
+    "trace",
+]
 
 PREFIX = "map2map"
+
+
+def check_draws_nothing(emulator: Emulator) -> None:
+    """Refuse a network whose numbers a file could not give again.
+
+    Raises:
+        ArtefactError: If it draws random numbers.
+    """
+    if draws_noise(emulator):
+        raise ArtefactError(
+            f"{type(emulator.model).__name__} draws random numbers, which belong to a cell's "
+            f"place in the field that exported programs do not know; apply it with m2m apply"
+        )
 
 
 class PhysicalGraph(nn.Module):
@@ -50,11 +72,7 @@ class PhysicalGraph(nn.Module):
                     f"the norm of field {name!r} has no statistics yet; train the emulator, or "
                     f"give them in its constructor"
                 )
-        if draws_noise(emulator):
-            raise ArtefactError(
-                f"{type(emulator.model).__name__} draws random numbers, which belong to a cell's "
-                f"place in the field that exported programs do not know; apply it with m2m apply"
-            )
+        check_draws_nothing(emulator)
         self.emulator = copy.deepcopy(emulator).cpu().float().eval().requires_grad_(False)
 
     def forward(self, fields: dict[str, Tensor]) -> dict[str, Tensor]:

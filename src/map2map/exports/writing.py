@@ -15,9 +15,8 @@ from torch import Tensor
 from map2map.emulator import Emulator
 from map2map.errors import ArtefactError, RecipeError, SaveError, near_names
 from map2map.exports import formats
-from map2map.exports.graph import arguments, example, example_sizes
+from map2map.exports.graph import arguments, check_draws_nothing, example, example_sizes
 from map2map.files import replacing
-from map2map.noise import draws_noise
 from map2map.typing import Shape
 
 __all__ = ["TOLERANCE", "Check", "deviations", "find", "options_of", "write"]
@@ -136,11 +135,7 @@ def check_possible(emulator: Emulator, module: ModuleType, to: str) -> None:
             f"the emulator takes the styles {', '.join(emulator.styles.names)}, which --to {to} "
             f"cannot hold; use --to onnx or --to torch-export"
         )
-    if draws_noise(emulator):
-        raise ArtefactError(
-            "the network draws random numbers, which a file could not draw as it does, by the "
-            "positions of cells; apply it with `m2m apply`"
-        )
+    check_draws_nothing(emulator)
 
 
 def checked_size(emulator: Emulator, size: Shape) -> Shape:

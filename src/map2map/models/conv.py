@@ -284,10 +284,34 @@ def resample(x: Tensor, scale_factor: float, *, narrow: bool = True) -> Tensor:
             factor is above 1.
     """
     check_ndim(x.ndim - 2)
-    y = F.interpolate(
-        x, scale_factor=scale_factor, mode=LINEAR_MODE[x.ndim - 2], align_corners=False
-    )
+    factor = int(scale_factor)
+    if factor == scale_factor and factor & (factor - 1):
+        # positions in float32 would be less exact the farther they are from the array's start
+        y = x
+        for axis in range(2, x.ndim):
+            y = divided(y, factor, axis)
+    else:
+        y = F.interpolate(
+            x, scale_factor=scale_factor, mode=LINEAR_MODE[x.ndim - 2], align_corners=False
+        )
     return narrow_by(y, max(round(scale_factor) // 2, 1)) if narrow and scale_factor > 1 else y
+
+
+def divided(x: Tensor, factor: int, axis: int) -> Tensor:
+    """Interpolate linearly to so many cells for each, along one axis.
+
+    Each of them is a fixed combination of two neighbors, wherever in the array they are.
+    """
+    first, last = x.narrow(axis, 0, 1), x.narrow(axis, x.shape[axis] - 1, 1)
+    below = torch.cat([first, x.narrow(axis, 0, x.shape[axis] - 1)], axis)
+    above = torch.cat([x.narrow(axis, 1, x.shape[axis] - 1), last], axis)
+    parts = []
+    for k in range(factor):
+        # from the center of the cell, in units of the cell
+        place = (k + 0.5) / factor - 0.5
+        other = below if place < 0 else above
+        parts.append((1 - abs(place)) * x + abs(place) * other)
+    return torch.stack(parts, axis + 1).flatten(axis, axis + 1)
 
 
 class Resampler(nn.Module):

@@ -4,11 +4,9 @@ Like conv.py, vocabulary that models may import.
 """
 
 from map2map.errors import RecipeError
+from map2map.models.activations import SLOPE
 
 __all__ = ["SLOPE", "Channels", "doublings"]
-
-SLOPE = 0.2
-"""Of the leaky ReLUs, as in StyleGAN2."""
 
 
 class Channels:

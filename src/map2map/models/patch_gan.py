@@ -4,12 +4,10 @@ from torch import Tensor, nn
 
 from map2map.errors import GeometryError
 from map2map.footprints import Footprint
+from map2map.models.activations import SLOPE
 from map2map.models.conv import BATCH_NORM, CONV, ConvBlock, check_ndim
 
 __all__ = ["PatchGAN", "PatchGAN42"]
-
-STEEP = 0.2
-"""Slope of PatchGAN42's leaky ReLUs."""
 
 PATCH, STRIDES = 22, 3
 """Cells that a score of PatchGAN42 sees on an axis, and how often it halves them."""
@@ -69,13 +67,13 @@ class PatchGAN42(nn.Module):
         conv, norm = CONV[ndim], BATCH_NORM[ndim]
         self.convs = nn.Sequential(
             conv(in_chan, 64, 4, stride=2),
-            nn.LeakyReLU(STEEP, inplace=True),
+            nn.LeakyReLU(SLOPE, inplace=True),
             conv(64, 128, 4, stride=2),
             norm(128),
-            nn.LeakyReLU(STEEP, inplace=True),
+            nn.LeakyReLU(SLOPE, inplace=True),
             conv(128, 256, 4, stride=2),
             norm(256),
-            nn.LeakyReLU(STEEP, inplace=True),
+            nn.LeakyReLU(SLOPE, inplace=True),
             conv(256, out_chan, 1),
         )
 

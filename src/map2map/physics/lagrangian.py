@@ -126,7 +126,7 @@ def lagrangian_to_eulerian(
     if refine < 1 or pad < 0:
         raise GeometryError(f"`refine` must be at least 1 and `pad` at least 0, not {refine, pad}")
     check_positions(displacement, space)
-    wraps = per_axis(periodic, len(space))
+    wraps = wrapping(periodic, len(space))
     if all(wraps) and pad:
         raise GeometryError(f"a periodic box has nothing around it, but `pad` is {pad}; use 0")
     if remove_mean:
@@ -187,7 +187,7 @@ def corners(
 
     Shares of cells beyond an edge that is not periodic are 0.
     """
-    axes, wraps = [], per_axis(periodic, len(shape))
+    axes, wraps = [], wrapping(periodic, len(shape))
     for axis, size in enumerate(shape):
         along = positions[:, axis].reshape(positions.shape[0], -1)
         low = along.detach().floor()
@@ -208,7 +208,7 @@ def corners(
         yield index, share
 
 
-def per_axis(periodic: Periodic, ndim: int) -> tuple[bool, ...]:
+def wrapping(periodic: Periodic, ndim: int) -> tuple[bool, ...]:
     """Whether each axis is periodic.
 
     Raises:
