@@ -71,6 +71,18 @@ def test_it_knows_what_comes_next(dataset):
     ]  # fmt: skip
 
 
+def test_an_epoch_that_was_closed_early_is_followed_by_the_next_one_also_from_its_state(dataset):
+    batches = Batches(dataset, Order(), 5, vary=True)
+    next(iter(batches))
+    batches.close_epoch()
+    resumed = Batches(dataset, Order(), 5, vary=True)
+    resumed.load_state_dict(batches.state_dict())
+    expected = Order().samples(1, 3, 4).tolist()
+    assert visited(resumed) == visited(batches) == expected
+    batches.close_epoch()
+    assert batches.state_dict() == {"epoch": 2, "sample": 0}
+
+
 def test_an_epoch_that_was_left_early_is_not_taken_up_unasked(dataset):
     batches = Batches(dataset, Order(), 1, vary=True)
     next(iter(batches))

@@ -1,12 +1,15 @@
 """Each use case from its simulation to its report: two steps of training on few data."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from map2map.cli import main
+from map2map.emulator import Emulator
 
 FLAME = ["--snapshots=1", "--setting.size=8", "--setting.every=2", "--setting.thickness=2e-4",
          "--setting.integral=0.2"]  # fmt: skip
@@ -125,3 +128,41 @@ def test_a_use_case_runs_from_simulation_to_report(name, tmp_path, monkeypatch):
     assert list(Path("figures").glob("*.png"))
     assert main(["report", "scores.nc"]) == 0
     assert Path("report.html").stat().st_size > 10_000
+
+
+APPLIED = {
+    "super_resolution": ["coarse=data/pm_08.npy"],
+    "cosmology_styled": ["linear=data/za_03_Om0.25_z0.25.npy", "Om=0.25", "z=0.25"],
+}
+"""Recipes whose networks see some way only, and what they are applied to in tiles."""
+
+
+@pytest.mark.parametrize(
+    "name", ["super_resolution", "cosmology_styled", "darcy", "turbulence_rollout"]
+)
+def test_a_use_case_that_is_broken_off_goes_on_bit_for_bit_and_is_applied_in_tiles(
+    name, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    simulate, train, _ = CASES[name]
+    assert main(["simulate", *simulate, "--out", "data"]) == 0
+    command = ["train", name, *SHORT, "--trainer.max_epochs=2", *train]
+    assert main([*command, "--output.folder=whole"]) == 0
+    Path("broken").mkdir()
+    shutil.copy("whole/state_1.pt", "broken/state_1.pt")
+    Path("broken/checkpoint.pt").symlink_to("state_1.pt")
+    assert main([*command, "--output.folder=broken"]) == 0
+    whole, broken = (
+        Emulator.load(f"{folder}/emulator.safetensors") for folder in ("whole", "broken")
+    )
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, broken.state_dict()[key]), key
+    if name not in APPLIED:
+        assert whole.footprint.whole
+        return
+    made = []
+    for output, more in {"one.npy": [], "tiles.npy": ["--tile", "4"]}.items():
+        command = ["apply", "whole/emulator.safetensors", *APPLIED[name], "-o", output, *more]
+        assert main(command) == 0
+        made.append(np.load(output))
+    np.testing.assert_allclose(made[1], made[0], rtol=1e-4, atol=1e-5 * made[0].std())

@@ -176,6 +176,11 @@ class Batches:
         """Let the next iteration begin there."""
         self._epoch, self._sample, self._resumed = state["epoch"], state["sample"], True
 
+    def close_epoch(self) -> None:
+        """Let the next iteration be the next epoch, though not all of this one was taken."""
+        if self._sample:
+            self._epoch, self._sample = self._epoch + 1, 0
+
     @property
     def samples(self) -> int:
         """Samples of one epoch of this process."""

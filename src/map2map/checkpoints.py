@@ -89,6 +89,10 @@ class States(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the epoch."""
         done = trainer.current_epoch + 1
+        # with trainer.limit_train_batches, samples are left over that a resumed run must not take
+        close = getattr(trainer.train_dataloader, "close_epoch", None)
+        if close is not None:
+            close()
         losses: dict[str, float] = getattr(pl_module, "epoch_losses", {})
         # of an epoch that is not validated where others are, it is not known
         loss = losses.get("val" if trainer.limit_val_batches else "train")
