@@ -538,7 +538,10 @@ def test_apply_takes_styles_as_numbers_names_tables_and_as_in_training(m2m, capl
             (path,) = Path().glob(f"{name}_*{k}_z*.npy")
             np.testing.assert_allclose(np.load(path), alone, atol=1e-6)
     assert "z = 1.5 is outside the training's 0 to 1" in caplog.text
-    for bad, message in {"z=deep": "tells no style", "z=nan": "give a finite number"}.items():
+    for bad, message in {
+        "z=deep": "tells no style",
+        "z=nan": "is a finite number, not nan",
+    }.items():
         status, _, err = m2m("apply", "e.safetensors", "x=x_0_z0.npy", bad, "-o", "n.npy")
         assert status == 2
         assert message in err

@@ -128,9 +128,11 @@ class Adversarial(Training):
             raise RecipeError(f"`real_label` is {real_label}; what is real is called 1 at most")
         self.make_model, self.loss = model, loss or nn.BCEWithLogitsLoss()
         if isinstance(self.loss, Wasserstein) and real_label != 1:
-            raise RecipeError(
-                f"Wasserstein weighs real and other fields alike, so its `real_label` is 1, not "
-                f"{real_label}"
+            log.warning(
+                "`real_label` %g with the loss Wasserstein smooths nothing: real fields weigh %g "
+                "times as much as others",
+                real_label,
+                2 * real_label - 1,
             )
         self.make_optimizer, self.schedule = optimizer, schedule
         self.conditional, self.first_epoch, self.real_label = conditional, start, real_label
