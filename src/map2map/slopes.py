@@ -1,6 +1,6 @@
 """Derivatives of what an emulator gives, with respect to a style or an input; applied as it is.
 
-Forward-mode differentiation (`torch.func.jvp`) gives them with the outputs, for about twice their
+Forward-mode differentiation (`torch.func.jvp`) gives them with the outputs, for three times their
 cost. What an output depends on, its derivative depends on, so footprint and tiles stay.
 """
 
