@@ -390,7 +390,11 @@ def test_an_epoch_that_is_not_tested_is_never_the_best(tmp_path, monkeypatch):
     monkeypatch.setattr(states, "_save", lambda *_: None)
     strategy = SimpleNamespace(reduce_boolean_decision=lambda asked, **_: asked)
     trainer = SimpleNamespace(
-        is_global_zero=True, strategy=strategy, max_epochs=9, limit_val_batches=1.0
+        is_global_zero=True,
+        strategy=strategy,
+        train_dataloader=None,
+        max_epochs=9,
+        limit_val_batches=1.0,
     )
     best = []
     epochs = [{"train": 0.1}, {"train": 0.1, "val": 0.9}, {"train": 0.0}, {"train": 0, "val": 1.0}]
