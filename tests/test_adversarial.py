@@ -300,6 +300,36 @@ def test_a_schedule_that_knows_its_length_spans_the_epochs_with_a_discriminator(
     assert way.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 0.02)
 
 
+@pytest.mark.parametrize("how", ["norm", "value"])
+def test_gradients_of_the_discriminator_are_clipped_as_those_of_the_network(how):
+    _, task = fit(Adversarial(Judge), gradient_clip_val=1e-6, gradient_clip_algorithm=how)
+    grads = torch.cat([p.grad.flatten() for p in task.way.learnt])
+    size = float(grads.norm() if how == "norm" else grads.abs().max())
+    assert size == pytest.approx(1e-6, rel=1e-3)
+
+
+class OfWhole(nn.Module):
+    """One score of a sample, which batch normalization takes only beside others."""
+
+    def __init__(self, in_chan, out_chan, *, ndim=2):
+        super().__init__()
+        pool = nn.AdaptiveAvgPool2d(1)
+        self.net = nn.Sequential(nn.Conv2d(in_chan, 4, 3), pool, nn.BatchNorm2d(4))
+        self.last = nn.Linear(4, out_chan)
+
+    def forward(self, x):
+        return self.last(self.net(x).flatten(1))
+
+
+def test_a_critic_is_tried_on_the_last_batch_too():
+    task, data = make(Adversarial(OfWhole))
+    task.prepare(data)
+    task, data = make(Adversarial(OfWhole))
+    data.reading = Reading(batch_size=7, threads=0)
+    with pytest.raises(GeometryError, match="does not take batches of 1 x 1 channels x 6 x 6"):
+        task.prepare(data)
+
+
 def test_inputs_beside_finer_outputs_are_interpolated_to_their_cells():
     def beside(x):
         fine = F.interpolate(x, size=[2 * n for n in x.shape[2:]], mode="bilinear")
@@ -807,7 +837,7 @@ def test_two_processes_broken_off_within_an_epoch_go_on_bit_for_bit():
     run("broken")
     state = states_agree("broken/state_2.pt", "whole/state_2.pt")
     assert state["global_step"] == 8
-    assert len(state["all_sums"]) == 2
+    assert len(state["sums"]) == 2
 
 
 def test_labels_that_a_wasserstein_loss_does_not_smooth_are_told(caplog):

@@ -509,7 +509,7 @@ def test_several_outputs_of_a_step_are_times_one_after_another(here, capsys):
     two_steps().save("two.safetensors")
     argv = ["rollout", "two.safetensors", "t=one.zarr", "--steps", "3", "--tile", "4", "6"]
     assert main([*argv, "-o", "f.nc", "--truth"]) == 0
-    assert "step 6 of 6, each 21600000000 us" in capsys.readouterr().out
+    assert "step 6 of 6, each 6h" in capsys.readouterr().out
     with xr.open_dataset("f.nc") as made:
         np.testing.assert_allclose(made.t, waves()[1:7, 0], atol=1e-5)
         hours = (made.time.values - np.datetime64("2020-01-01", "ns")) / np.timedelta64(1, "h")

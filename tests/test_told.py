@@ -15,7 +15,7 @@ MASS = Field("mass", kind="parameter")
 def runs(*placeholders, coordinate=None, attributes=None):
     """A run for each, in a file of its own."""
     return [
-        Known(f"run {i}", i, told, lambda: coordinate, lambda: attributes or {})
+        Known(f"run {i}", i, len(placeholders), told, lambda: coordinate, lambda: attributes or {})
         for i, told in enumerate(placeholders)
     ]
 
@@ -177,3 +177,23 @@ def test_a_table_that_cannot_be_read_is_refused(tmp_path):
     for path in (tmp_path / "t.csv", tmp_path / "none.csv", tmp_path):
         with pytest.raises(SourceError, match="cannot read the table"):
             numbers(MASS, Told(table=str(path)), runs({}))
+
+
+@pytest.mark.parametrize("name", ["table.npy", "table.csv"])
+def test_files_of_which_no_frame_is_a_run_have_their_rows_too(name, tmp_path):
+    path = tmp_path / name
+    if name.endswith("npy"):
+        np.save(path, [1.0, 2.0, 3.0])
+    else:
+        path.write_text("mass\n1\n2\n3\n")
+    first, _, last = runs({}, {}, {})
+    found = numbers(MASS, Told(table=str(path)), [first, last, last])
+    np.testing.assert_array_equal(found, [[1], [3], [3]])
+    with pytest.raises(SourceError, match="for 2 files"):
+        numbers(MASS, Told(table=str(path)), runs({}, {}))
+
+
+def test_a_table_that_tells_no_number_is_named(tmp_path):
+    (tmp_path / "table.csv").write_text("mass\n1\nnan\n")
+    with pytest.raises(FieldError, match=r"run 1 \(by the table .*table\.csv\) has the mass 'nan'"):
+        numbers(MASS, Told(table=str(tmp_path / "table.csv")), runs({}, {}))

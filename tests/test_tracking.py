@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from map2map import tracking
+from map2map.fields import Field, FieldSet
 from map2map.tracking import Tracker
 
 
@@ -23,10 +24,12 @@ def drawn_in(monkeypatch):
         monkeypatch.setattr(Tracker, "_writer", staticmethod(lambda trainer: object()))
         monkeypatch.setattr(Tracker, "_figures", staticmethod(draw))
         tracker = Tracker(figures=every)
+        targets = FieldSet((Field("y"),))
+        task = SimpleNamespace(examples={"train": ()}, built=SimpleNamespace(targets=targets))
         for epoch in range(epochs):
             trainer = SimpleNamespace(current_epoch=epoch, max_epochs=epochs)
             clock[0] += each
-            tracker._draw(trainer, SimpleNamespace(examples={"train": ()}, tallies={}), "train")
+            tracker._draw(trainer, task, "train")
         return drawn
 
     return run

@@ -20,10 +20,11 @@ from map2map.data import FieldData, Reading
 from map2map.emulator import Card, Emulator
 from map2map.errors import ArtefactError, FieldError, GeometryError, RecipeError, SaveError
 from map2map.fields import Field
-from map2map.models import ConvNet
+from map2map.models import FNO, ConvNet, UNet
 from map2map.norms import Log, Scale, Standardize
 from map2map.order import Order, Share
-from map2map.preparation import Options
+from map2map.preparation import Options, draw_weights
+from map2map.schedules import WarmupCosine
 from map2map.task import Schedule, Task
 from map2map.train import Output, make_trainer, train
 
@@ -117,6 +118,7 @@ SCHEDULES = {
     "none": None,
     "plateau": Schedule(plateau),
     "one cycle": Schedule(one_cycle, interval="step"),
+    "cosine": Schedule(lambda o: WarmupCosine(o, warmup=0.3), interval="step"),
 }
 
 
@@ -169,6 +171,31 @@ def test_a_run_broken_off_anywhere_and_resumed_equals_an_unbroken_one(name):
         assert mine == log, (stop, every)
         assert mine_history == history
         assert same_weights(resumed.state_dict(), emulator.state_dict())
+
+
+def test_a_cosine_is_spread_over_the_epochs_that_there_are_when_it_is_resumed():
+    first, rest = {}, {}
+    fit(first, schedule=SCHEDULES["cosine"], epochs=1)
+    fit(rest, schedule=SCHEDULES["cosine"], epochs=3)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.02)
+    expected = WarmupCosine(optimizer, warmup=0.3, total_steps=3 * STEPS)
+    # those of the step to come
+    rates = [0.02 * expected.share(step + 1) for step in range(STEPS, 3 * STEPS)]
+    assert [rate for _, rate in rest.values()] == pytest.approx(rates)
+
+
+def test_what_is_measured_only_later_is_told_from_then_on():
+    fit({}, epochs=1)
+    task, data = make(measures={"mae": nn.L1Loss()})
+    trainer = make_trainer(Output(), progress=False, max_epochs=2, accelerator="cpu", logger=False)
+    train(task, data, trainer, Output(figures=0))
+    assert len(task.history["train"]) == 2
+    assert np.isnan(task.history["mae/train"][0])
+    assert 0 < task.history["mae/train"][1] < 10
+    # and no longer, once it is not asked for
+    _, history = fit({}, epochs=3)
+    assert len(history["mae/train"]) == 2
+    assert len(history["train"]) == 3
 
 
 def test_gradients_that_are_accumulated_resume_at_optimizer_steps():
@@ -400,7 +427,7 @@ def test_a_loss_that_is_not_a_number_is_not_saved():
     with pytest.raises(FieldError, match="loss is NaN or infinite"):
         train(task, data, trainer, output)
     for path in Path().glob("*.pt"):
-        assert np.isfinite(torch.load(path, weights_only=True)["sums"]["train"][0])
+        assert np.isfinite(torch.load(path, weights_only=True)["sums"][0]["sums"]["train"][0])
 
 
 @pytest.mark.parametrize(
@@ -477,6 +504,15 @@ def test_weights_are_drawn_with_the_deviation_asked_for():
     assert 0.005 < weights.std().item() < 0.015
     assert abs(model.net[1].weight.mean().item() - 1) < 0.05
     assert (model.net[1].bias == 0).all()
+
+
+def test_weights_of_layers_of_our_own_are_drawn_around_zero():
+    for model in (UNet(1, 1, ndim=2, width=8, depth=1, style_chan=2), FNO(1, 1, ndim=2, modes=3)):
+        draw_weights(model, 0.01)
+        weights = [p for name, p in model.named_parameters() if name.endswith(".weight")]
+        several = torch.cat([w.flatten() for w in weights if w.ndim > 1])
+        assert abs(several.mean().item()) < 1e-3
+        assert several.std().item() == pytest.approx(0.01, rel=0.1)
 
 
 RECIPE = {
@@ -583,3 +619,22 @@ def test_devices_that_a_machine_lacks_are_refused_by_what_it_has(m2m, monkeypatc
     assert status == 2
     assert f"trainer.accelerator is {accelerator!r}" in err
     assert "but cpu; say --trainer.accelerator cpu" in err
+
+
+def test_training_begins_with_an_emulator_of_the_users_own_class(m2m):
+    """Nothing of its card is imported: the weights alone are read."""
+    Path("own").mkdir()
+    Path("own/mynets.py").write_text(
+        "from map2map.models import ConvNet\n\n\nclass Mine(ConvNet):\n    pass\n"
+    )
+    recipe = json.loads(json.dumps(RECIPE))
+    recipe["model"]["model"]["class_path"] = "map2map_callback.mynets.Mine"
+    Path("mine.yaml").write_text(yaml.safe_dump(recipe))
+    line = ["train", "mine.yaml", "--callback_at=own"]
+    assert m2m(*line, "--output.folder=a")[0] == 0
+    still = "--model.optimizer.init_args.lr=0.0"
+    more = ["--output.resume=a/emulator.safetensors", "--output.folder=b", still]
+    status, _, err = m2m(*line, *more)
+    assert status == 0, err
+    a, b = (torch.load(f"{folder}/state_1.pt", weights_only=True)["model"] for folder in "ab")
+    assert same_weights(a, b)

@@ -11,6 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from map2map.emulator import Emulator
 from map2map.errors import GeometryError, RecipeError
 from map2map.footprints import Footprint
 from map2map.losses import (
@@ -421,6 +422,42 @@ def test_the_cell_size_of_a_finer_target_is_the_finer_one():
     loss = LagrangianEulerian()
     loss.take_emulator(emulator)
     assert loss.spacing(loss.grid((8,))) == (0.5,)
+
+
+def test_whole_fields_of_another_size_than_those_of_training_are_periodic_too(m2m, tmp_path):
+    """The loss of validation, by hand: without a taper."""
+    rng = np.random.default_rng(0)
+    for name, n in (("x_0", 8), ("y_0", 8), ("x_1", 16), ("y_1", 16)):
+        np.save(tmp_path / f"{name}.npy", rng.normal(size=(1, n, n)).astype(np.float32))
+    (tmp_path / "recipe.yaml").write_text("""
+trainer: {max_epochs: 1, accelerator: cpu, logger: false}
+model:
+  inputs: [{name: x}]
+  targets: [{name: y}]
+  model: {class_path: map2map.models.ConvNet, init_args: {width: 2, depth: 1}}
+  loss: {class_path: map2map.losses.PowerSpectrum}
+  optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.0}}
+data:
+  train: {x: x_0.npy, y: y_0.npy}
+  val: {x: x_1.npy, y: y_1.npy}
+  domain: {ndim: 2, periodic: true, spacing: 1.0}
+""")
+    status, _, err = m2m("train", "recipe.yaml")
+    assert status == 0, err
+    emulator = Emulator.load(tmp_path / "emulator.safetensors")
+    x, y = (np.load(tmp_path / f"{name}_1.npy") for name in "xy")
+    sides = [torch.from_numpy(emulator.apply({"x": x})["y"])[None], torch.from_numpy(y)[None]]
+    by_hand = told(PowerSpectrum(), {"y": 1}, (16, 16))(*sides)
+    assert emulator.scores["loss"]["val"][0] == pytest.approx(float(by_hand), rel=1e-4)
+
+
+def test_logarithms_of_losses_of_no_cell_at_all_are_zero():
+    loss = told(LagrangianEulerian(form="log"), {"psi": 2}, (4, 4))
+    x = drawn(1, 2, 4, 4).requires_grad_()
+    found = loss(x, drawn(1, 2, 4, 4), torch.zeros(1, 2, 4, 4, dtype=torch.bool))
+    found.backward()
+    assert found.item() == 0
+    assert (x.grad == 0).all()
 
 
 RECIPE = """

@@ -234,8 +234,8 @@ def test_terms_of_a_sum_are_weighted_over_the_steps_as_the_loss_is():
     expected = by_hand(task, [0, 1], 2, weights=[1, 2])
     torch.testing.assert_close(done.terms["square"], expected.detach())
     assert float(done.terms["square"]) != last
-    task._measure("val", done, first(data))
-    assert task.sums["loss_square/val"] == [float(done.terms["square"].double() * 2), 2]
+    task._count("val", done, first(data))
+    assert task.epochs.sums["loss_square/val"] == [float(done.terms["square"].double() * 2), 2]
 
 
 def test_steps_grow_with_the_epochs_and_validation_takes_all(monkeypatch):
@@ -248,6 +248,10 @@ def test_steps_grow_with_the_epochs_and_validation_takes_all(monkeypatch):
         assert len(done.parts) == steps
         torch.testing.assert_close(done.loss, by_hand(task, [0], steps, crop=whole))
         assert len(task.way.validate(task, batch).parts) == 3
+        # what is drawn of the input lies where output and target do
+        x = batch.settle()[0]
+        beside = task.beside_output(done.input, done.output, batch)
+        torch.testing.assert_close(beside[:, :1], ((x[:, :, 6:-6, 6:-6] - 1) / 2)[:, :1])
 
 
 @pytest.mark.parametrize("pad", ["reflect", "edge", "zero"])
@@ -295,6 +299,11 @@ def test_what_cannot_be_is_refused(case):
     make, error, words = REFUSED[case]
     with pytest.raises(error, match=words):
         make()
+
+
+def test_targets_that_are_not_known_everywhere_are_refused():
+    with pytest.raises(RecipeError, match=r"data\.reading\.mask leaves out cells"):
+        made(Unrolled(2), reading=Reading(mask=True))
 
 
 def test_an_output_that_is_no_input_and_an_input_that_changes_unknown_are_refused():

@@ -175,7 +175,8 @@ class Adversarial(Training):
         names = [name for fields in seen for name in fields.names]
         self.critic = make_critic(self.make_model, names, channels, emulator.ndim)
         space = output_space(emulator, dataset, aligned=data.aligned)
-        check_scores(self.critic, (data.reading.batch_size, channels, *space), self.loss)
+        for size in data.batch_sizes("train"):
+            check_scores(self.critic, (size, channels, *space), self.loss)
         if self.spectral_norm:
             normalize_spectrally(self.critic)
         self.seed = data.seed or 0
@@ -189,7 +190,8 @@ class Adversarial(Training):
         self.forgets_best = "adv_model" not in state
         if not self.forgets_best:
             load_weights(self.critic, state["adv_model"], path, strict=strict)
-            self._state = state, path
+            own = ("adv_optimizer", "adv_scheduler", "adversarial")
+            self._state = {key: state.get(key) for key in own}, path
 
     def start(self, task: "Task") -> None:
         """Go to the device, alike in all processes, and make the optimizer.
@@ -213,7 +215,7 @@ class Adversarial(Training):
         if sync is not None:
             self.critic = sync.apply(self.critic)
         share_first([*self.critic.parameters(), *self.critic.buffers()])
-        self.learnt = [p for p in self.critic.parameters() if p.requires_grad]
+        self.learnt = trainable(self.critic)
         schedule = self._schedule = self.schedule or task.schedule
         try:
             self.optimizer: Optimizer = (self.make_optimizer or task.make_optimizer)(self.learnt)
@@ -237,22 +239,22 @@ class Adversarial(Training):
         """The state of the optimizer and the scheduler."""
         if self._state is None:
             return
-        state, path = self._state
-        mine = state.get("adversarial", {})
+        (state, path), self._state = self._state, None
+        mine = state["adversarial"] or {}
         before, now = mine.get("optimizer_class"), type(self.optimizer).__name__
         if before not in (None, now):
             raise ArtefactError(
                 f"{path} was trained with the optimizer {before} of the discriminator, not {now}; "
                 f"go on with the same, or start anew with output.resume: never"
             )
-        if state.get("adv_optimizer") is not None:
+        if state["adv_optimizer"] is not None:
             try:
                 self.optimizer.load_state_dict(state["adv_optimizer"])
             except ValueError as error:
                 raise ArtefactError(
                     f"the optimizer state of the discriminator in {path} is of another: {error}"
                 ) from error
-        if self.scheduler is not None and state.get("adv_scheduler") is not None:
+        if self.scheduler is not None and state["adv_scheduler"] is not None:
             self.scheduler.load_state_dict(state["adv_scheduler"])
         self.batches = int(mine.get("batches", 0))
 
@@ -285,7 +287,7 @@ class Adversarial(Training):
             fake = fake + deviation * drawn(torch.randn, fake, draws)
             real = real + deviation * drawn(torch.randn, real, draws)
         fake, real = (self._seen(task, x, side, batch) for side in (fake, real))
-        parts = self._teach(fake.detach(), real.detach(), number, draws)
+        parts = self._teach(task, fake.detach(), real.detach(), number, draws)
         if withheld:
             # all gradients are zero, and still there, as several processes expect
             objective = 0.0 * torch.stack([p.sum() for p in trainable(task.built.model)]).sum()
@@ -328,11 +330,12 @@ class Adversarial(Training):
         return loss
 
     def _teach(
-        self, fake: Tensor, real: Tensor, number: int, draws: torch.Generator
+        self, task: "Task", fake: Tensor, real: Tensor, number: int, draws: torch.Generator
     ) -> dict[str, Tensor]:
         """A step of the discriminator; its losses.
 
         Args:
+            task: What is trained.
             fake: What it sees of outputs, cut off from the network.
             real: What it sees of targets.
             number: Of the batch in the training, from 1.
@@ -349,10 +352,9 @@ class Adversarial(Training):
         with no_autocast(fake):
             reg = self._penalize(fake, real, number, draws)
             average_gradients(self.learnt)
+        clip_as(task.trainer, self.learnt)
         self.optimizer.step()
         self._schedule.after_step(self.scheduler)
-        # weights that autocast has rounded are those before the step
-        torch.clear_autocast_cache()
         # as those of the network, which are the first process's, too
         share_first(list(self.critic.buffers()))
         parts = {"adv/D/total": losses["fake"] + losses["real"]}
@@ -474,6 +476,15 @@ def no_autocast(like: Tensor) -> Iterator[None]:
     """Gradients, and what they are taken of again, in full precision."""
     with torch.autocast(like.device.type, enabled=False):
         yield
+
+
+def clip_as(trainer: "pl.Trainer", parameters: list[nn.Parameter]) -> None:
+    """Clip gradients as the trainer clips those of the network."""
+    most = trainer.gradient_clip_val
+    if most:
+        by_value = trainer.gradient_clip_algorithm == "value"
+        clip = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
+        clip(parameters, float(most))
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:

@@ -190,6 +190,11 @@ class Batches:
         return len(self._parts(range(self.samples)))
 
     @property
+    def sizes(self) -> list[int]:
+        """Samples of the batches of an epoch, those there are, the largest first."""
+        return sorted({len(part) for part in self._parts(range(self.samples))}, reverse=True)
+
+    @property
     def _files_and_crops(self) -> tuple[int, int]:
         crops = self.dataset.ncrop
         if crops is not None:

@@ -243,6 +243,10 @@ class FieldData(pl.LightningDataModule):
         size, threads = self.reading.batch_size, self.reading.threads
         return Batches(self.dataset(split), Order(shuffle=False), size, threads=threads)
 
+    def batch_sizes(self, split: str) -> list[int]:
+        """How many samples the batches of a split have: also the last one, if it is smaller."""
+        return self._batches[split].sizes
+
     def train_dataloader(self) -> Batches:
         """The batches of the training split."""
         batches = self._batches["train"]

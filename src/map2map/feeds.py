@@ -15,7 +15,7 @@ from map2map.emulator import Emulator
 from map2map.errors import FieldError, near_names
 from map2map.fields import same_units
 from map2map.runs import Files, Runs
-from map2map.times import duration
+from map2map.times import duration, told_briefly
 from map2map.told import Told
 
 __all__ = [
@@ -272,7 +272,7 @@ def shifted(later: str | int | None, step: str | int, count: int) -> str | int:
             f"say both in one way"
         )
     total = offset(later) + count * offset(step)
-    return total if isinstance(step, int) else f"{total} us"
+    return total if isinstance(step, int) else told_briefly(total)
 
 
 def share(step: str | int, parts: int) -> str | int:
@@ -286,7 +286,7 @@ def share(step: str | int, parts: int) -> str | int:
         raise FieldError(f"a step of {step} has no {parts} equal parts")
     if parts == 1:
         return step
-    return whole // parts if isinstance(step, int) else f"{whole // parts} us"
+    return whole // parts if isinstance(step, int) else told_briefly(whole // parts)
 
 
 def series_of(

@@ -56,8 +56,8 @@ class Options:
             prefer; changes results by round-off only.
         compile: Whether the network goes through ``torch.compile``; likewise.
         init_weight_std: Draw the weights of convolutions and linear layers from a normal
-            distribution of this deviation, those of norm layers around 1, instead of as PyTorch
-            does.
+            distribution of this deviation, those of norm layers (one number for each channel)
+            around 1, instead of as PyTorch does.
         measures: More comparisons of normalized output and target than the loss, by name, which are
             told for every epoch.
         ema: Decay of a running average of the weights, such as 0.999, which is validated and saved
@@ -164,9 +164,11 @@ def draw_weights(model: nn.Module, std: float) -> None:
     """Draw the weights as `Options.init_weight_std` says."""
     for module in model.modules():
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
-            nn.init.normal_(module.weight, 0.0, std)
-        elif isinstance(weight, nn.Parameter):
+        if not isinstance(weight, nn.Parameter):
+            continue
+        if weight.ndim > 1:
+            nn.init.normal_(weight, 0.0, std)
+        else:
             nn.init.normal_(weight, 1.0, std)
             if isinstance(bias, nn.Parameter):
                 nn.init.zeros_(bias)

@@ -306,6 +306,7 @@ class Runs:
             Known(
                 str(run),
                 order[id(run.found[self.reference])],
+                len(order),
                 run.told,
                 lambda run=run: self._coordinate(run),  # type: ignore[misc]
                 lambda run=run: self._stored(self.reference, run).said,  # type: ignore[misc]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, isfinite, pi
 from typing import Any, Literal
 
 from torch import Tensor
@@ -39,12 +39,28 @@ class Schedule:
         Args:
             optimizer: The optimizer.
             steps: Tells how many steps the training takes.
+
+        Raises:
+            RecipeError: If it has to be known how many those are, and they have no end, or are not
+                those that the scheduler takes.
         """
         if self.scheduler is None:
             return None
         made = self.scheduler(optimizer)
         if isinstance(made, WarmupCosine) and made.total_steps is None:
-            made.total_steps = int(steps())
+            if self.interval != "step":
+                raise RecipeError(
+                    "WarmupCosine changes the rate from step to step: say `interval: step` beside "
+                    "the scheduler, or give it total_steps, counted in epochs"
+                )
+            asked = steps()
+            if not isfinite(asked):
+                raise RecipeError(
+                    "WarmupCosine spreads the rates over the training, but nothing says how many "
+                    "steps that takes; give trainer.max_epochs, trainer.max_steps, or total_steps "
+                    "of the scheduler"
+                )
+            made.spread(int(asked))
         return made
 
     def after_step(self, scheduler: Scheduler | None) -> None:
@@ -100,6 +116,21 @@ class WarmupCosine(LRScheduler):
             raise RecipeError(f"the warm-up takes a share of the steps below 1, not {warmup}")
         self.warmup, self.final, self.total_steps = warmup, final, total_steps
         super().__init__(optimizer, last_epoch)
+
+    def spread(self, total_steps: int) -> None:
+        """Take so many steps in all, from the first one on."""
+        self.total_steps = total_steps
+        # PyTorch has set the rate of the first step when the schedule was made
+        self._last_lr = self.get_lr()
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state, with the steps of this training: it may be longer than that was."""
+        total_steps = self.total_steps
+        super().load_state_dict(state_dict)
+        if total_steps is not None:
+            self.spread(total_steps)
 
     def share(self, step: int) -> float:
         """The rate after so many steps, as a share of the optimizer's."""

@@ -55,6 +55,14 @@ class Tally:
             field.name: torch.zeros(shape_of(field), dtype=torch.float64) for field in self.fields
         }
 
+    def state(self) -> dict[str, Tensor]:
+        """The counts, for a state."""
+        return {name: sums.cpu() for name, sums in self.sums.items()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Take up the counts of a state."""
+        self.sums = dict(state)
+
     @torch.no_grad()
     def add(self, output: Tensor, target: Tensor) -> None:
         """Count a batch.
@@ -115,6 +123,14 @@ class FieldTally:
     def clear(self) -> None:
         """Begin anew."""
         self.sums = torch.zeros_like(self.sums)
+
+    def state(self) -> Tensor:
+        """The sums, for a state."""
+        return self.sums.cpu()
+
+    def load(self, state: Tensor) -> None:
+        """Take up the sums of a state."""
+        self.sums = state
 
     @torch.no_grad()
     def add(self, output: Tensor, target: Tensor) -> None:

@@ -1,7 +1,6 @@
 """Task: one training step for any emulator and loss. Knows nothing of files."""
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from map2map.assemble import beside_output, fit_together
 from map2map.averages import Average
 from map2map.batches import Batch
 from map2map.emulator import Emulator
+from map2map.epochs import SPLITS, Epochs
 from map2map.errors import ArtefactError, FieldError, GeometryError, RecipeError
 from map2map.fields import Field
 from map2map.grids import Domain
@@ -34,7 +34,7 @@ from map2map.preparation import (
 from map2map.runs import Runs
 from map2map.schedules import OptimizerFactory, Schedule, Scheduler
 from map2map.tallies import FieldTally, Tally
-from map2map.together import of_all, share_first
+from map2map.together import of_all, share_first, share_of
 from map2map.training import ByItself, Ordinary, Step, Training, check_losses
 
 log = logging.getLogger(__name__)
@@ -85,28 +85,14 @@ class Task(pl.LightningModule):
         self.emulator: Emulator | None = None
         self.seed = 0  # of what steps draw, and nothing else
         self.scheduler: Scheduler | None = None
-        # sums of losses and numbers of samples, of the epoch under way
-        self.sums: dict[str, list[Any]] = {"train": [0.0, 0], "val": [0.0, 0]}
-        self.epoch_losses: dict[str, float] = {}
-        self.epoch_measures: dict[str, float] = {}
-        # likewise of further losses, "name/split"
-        self.part_sums: dict[str, list[Any]] = {}
-        self.epoch_parts: dict[str, float] = {}
+        self.epochs = Epochs()
         self.model_arguments: dict[str, Any] | None = None
         self.scheduler_state: dict[str, Any] | None = None
         self._resumed: tuple[dict[str, Any], Path, bool] | None = None
-        self.history: dict[str, list[float]] = {"train": [], "val": []}
-        # of a loss of several terms, each of them is told, too
-        told: dict[str, Any] = getattr(self.loss, "told", {})
-        self.terms = tuple(f"loss_{name}" for name in told)
-        for name in (*self.measures, *self.terms):
-            for split in ("train", "val"):
-                self.sums[f"{name}/{split}"] = [0.0, 0]
-                self.history[f"{name}/{split}"] = []
+        self.begun_with: dict[str, Any] | None = None  # digest of an emulator
+        self.terms: tuple[str, ...] = ()  # of a loss of several, each of which is told, too
         self._closed, self.trained = -1, False
         self.examples: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
-        self.tallies: dict[str, Tally] = {}
-        self.fits: dict[str, FieldTally] = {}
         self._style: Tensor | None = None  # physical, of the batch under way
         self.line: MeanLine | None = None
         self.average: Average | None = None
@@ -129,6 +115,9 @@ class Task(pl.LightningModule):
         model = self.emulator.model
         if hasattr(model, "learn"):
             self._learns_by_itself(model)
+        else:
+            self.terms = tuple(getattr(self.loss, "told", {}))
+        self.epochs = Epochs((*self.measures, *(f"loss_{name}" for name in self.terms)))
         if self.members > 1 and not draws_noise(model):
             raise RecipeError(
                 f"the loss {type(self.loss).__name__} compares {self.members} draws of a network, "
@@ -140,10 +129,10 @@ class Task(pl.LightningModule):
         self._network: tuple[Callable[..., Tensor]] = (network,)
         if runs.targets.of_run:
             decode = self.emulator.decode_target
-            self.tallies = {split: Tally(runs.targets, decode) for split in ("train", "val")}
+            self.epochs.tallies = {split: Tally(runs.targets, decode) for split in SPLITS}
             self.line = MeanLine(runs.targets, runs.inputs.channels)
         elif not self.way.teaches_itself:
-            self.fits = {"val": FieldTally(runs.targets, self._decoded)}
+            self.epochs.tallies = {"val": FieldTally(runs.targets, self._decoded)}
         return self.emulator
 
     def _learns_by_itself(self, model: nn.Module) -> None:
@@ -163,10 +152,6 @@ class Task(pl.LightningModule):
                 f"{type(model).__name__} learns in another way; leave it out"
             )
         self.way = ByItself(model)
-        # terms of a sum are those of velocities or the like, and no measures
-        for key in [f"{name}/{split}" for name in self.terms for split in ("train", "val")]:
-            del self.sums[key], self.history[key]
-        self.terms = ()
 
     def prepare(self, data: Any) -> None:
         """Open the data, make the emulator, check that they fit together; writes nothing.
@@ -207,6 +192,7 @@ class Task(pl.LightningModule):
     def resume(self, state: dict[str, Any], path: Path, *, strict: bool = True) -> None:
         """Start from the weights and norms of a state, ours or map2map's, read from ``path``."""
         self._resumed = state, path, strict
+        self.begun_with = state.get("begun_with")
 
     def _identity(self, emulator: Emulator) -> dict[str, Any]:
         """What must be the same when a state is resumed."""
@@ -241,7 +227,8 @@ class Task(pl.LightningModule):
         except (ValueError, TypeError) as error:
             raise RecipeError(f"the optimizer or its schedule cannot be made: {error}") from error
         if self._resumed is not None:
-            state, path, _ = self._resumed
+            # all of it has been taken up, and it is as large as the network, thrice
+            (state, path, _), self._resumed = self._resumed, None
             before, now = state.get("optimizer_class"), type(optimizer).__name__
             if before not in (None, now):
                 raise ArtefactError(
@@ -249,6 +236,16 @@ class Task(pl.LightningModule):
                     f"same, or start anew with output.resume: never"
                 )
         return optimizer
+
+    @property
+    def epoch_losses(self) -> dict[str, float]:
+        """The losses of the epoch, by split."""
+        return self.epochs.losses
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """Losses and measures of every epoch; see `map2map.epochs.Epochs`."""
+        return self.epochs.history
 
     @property
     def members(self) -> int:
@@ -352,9 +349,13 @@ class Task(pl.LightningModule):
         Raises:
             RecipeError: If it does not compare tensors.
         """
-        take = getattr(compare, "take_styles", None)
-        if take is not None:
-            take(self._style)
+        runs = batch.dataset.runs
+        same = runs.domain.same_shape
+        whole = tuple(runs.scale_factor * n for n in runs.shape) if same else None
+        for hook, what in (("take_styles", self._style), ("take_shape", whole)):
+            take = getattr(compare, hook, None)
+            if take is not None:
+                take(what)
         try:
             masked = batch.dataset.allow_nonfinite
             loss: Tensor = masked_loss(compare, output, y) if masked else compare(output, y)
@@ -371,8 +372,7 @@ class Task(pl.LightningModule):
         Raises:
             FieldError: If it is NaN or infinite.
         """
-        losses = [self.sums["train"], *self.part_sums.values()]
-        if not all(math.isfinite(float(total)) for total, _ in losses):
+        if not self.epochs.is_finite():
             raise FieldError(
                 "the loss is NaN or infinite, so nothing is saved of this epoch; is a norm given "
                 "values that it cannot take (a logarithm of negative ones, say), or is the "
@@ -392,8 +392,7 @@ class Task(pl.LightningModule):
                 if t is not None
             )
             log.info("batch %d: %s", batch_idx + 1, shapes)
-        self._count_step("train", done, len(batch))
-        self._measure("train", done, batch)
+        self._count("train", done, batch)
         self.trained = True
         if batch_idx + 1 == self.trainer.num_training_batches:
             self._keep("train", x, output, y, batch)
@@ -407,43 +406,31 @@ class Task(pl.LightningModule):
         with drawing(self.device, self.seed, "val", self.global_rank, batch_idx):
             done = self.way.validate(self, batch)
         x, output, y = done.input, done.output, done.target
-        self._count_step("val", done, len(batch))
-        self._measure("val", done, batch)
+        self._count("val", done, batch)
         if batch_idx + 1 == self.trainer.num_val_batches[0]:
             self._keep("val", x, output, y, batch)
-        if output is None or not self.tallies:
+        if output is None or not self.built.targets.of_run:
             return None
         return {"output": output.detach(), "target": y}
 
-    def _count_step(self, split: str, done: Step, n: int) -> None:
-        self._count(split, done.loss, n)
-        for name, value in done.parts.items():
-            key = f"{name}/{split}"
-            self._count(key, value, n, self.part_sums.setdefault(key, [0.0, 0]))
-
-    def _count(self, split: str, loss: Tensor, n: int, into: list[Any] | None = None) -> None:
-        # kept on the device, so that the processor does not wait for the GPU
-        total = self.sums[split] if into is None else into
-        total[0] = total[0] + loss.detach().double() * n
-        total[1] += n
-
     @torch.no_grad()
-    def _measure(self, split: str, done: Step, batch: Batch) -> None:
+    def _count(self, split: str, done: Step, batch: Batch) -> None:
+        epochs, n = self.epochs, len(batch)
         output, y = done.output, done.target
+        epochs.count(split, done.loss, n)
+        for name, value in done.parts.items():
+            epochs.count_part(f"{name}/{split}", value, n)
         if output is None:
             return
         for name, measure in self.measures.items():
             # of a network that gives uncertainties, too, the numbers themselves
             value = self.compared(measure, output.detach()[:, : y.shape[1]], y, batch)
-            self._count(f"{name}/{split}", value, len(batch))
+            epochs.count(f"{name}/{split}", value, n)
         terms: Any = done.terms or getattr(self.loss, "told", {})
         for name in self.terms:
-            value = torch.as_tensor(terms[name.removeprefix("loss_")])
-            self._count(f"{name}/{split}", value, len(batch))
-        if self.tallies:
-            self.tallies[split].add(output, y)
-        if split in self.fits:
-            self.fits[split].add(output, y)
+            epochs.count(f"loss_{name}/{split}", torch.as_tensor(terms[name]), n)
+        if split in epochs.tallies:
+            epochs.tallies[split].add(output, y)
 
     @torch.no_grad()
     def _keep(self, split: str, x: Tensor, output: Tensor | None, y: Tensor, batch: Batch) -> None:
@@ -461,37 +448,10 @@ class Task(pl.LightningModule):
         )
         self.examples[split] = tuple(t[0].cpu() for t in physical)  # type: ignore[assignment]
 
-    def _epoch_loss(self, split: str) -> float:
-        pair, self.sums[split] = self.sums[split], [0.0, 0]
-        return self._mean(pair)
-
-    def _mean(self, of: list[Any]) -> float:
-        """The mean over the samples of all processes, of a sum and a number of samples."""
-        pair = torch.tensor([float(n) for n in of], dtype=torch.float64, device=self.device)
-        pair = self.trainer.strategy.reduce(pair, reduce_op="sum")
-        return float(pair[0] / pair[1])
-
-    def _close_measures(self, split: str) -> None:
-        for name in (*self.measures, *self.terms):
-            self.epoch_measures[f"{name}/{split}"] = self._epoch_loss(f"{name}/{split}")
-        for key in [key for key in self.part_sums if key.endswith(f"/{split}")]:
-            self.epoch_parts[key] = self._mean(self.part_sums.pop(key))
-        for tally in (self.tallies.get(split), self.fits.get(split)):
-            if tally is None:
-                continue
-            for name, value in tally.results(self._total).items():
-                self.epoch_measures[f"{name}/{split}"] = value
-            tally.clear()
-
     def _tell(self, split: str) -> None:
         """Tell callbacks, which look up by name what they monitor."""
-        told = {"loss": self.epoch_losses.get(split, math.nan)} | {
-            key.removesuffix(f"/{split}"): value
-            for key, value in self.epoch_measures.items()
-            if key.endswith(f"/{split}")
-        }
         # every process has the same, so that nothing is to be reduced
-        for name, value in told.items():
+        for name, value in self.epochs.of(split).items():
             if name == "r2":  # as other tools call it
                 self.log(f"{split}_r2", value, logger=False, rank_zero_only=False, sync_dist=False)
             self.log(f"{name}/{split}", value, logger=False, rank_zero_only=False, sync_dist=False)
@@ -505,9 +465,8 @@ class Task(pl.LightningModule):
         # callbacks may save the state from here on
         if self.average is not None:
             self.average.leave()
-        if not self.trainer.sanity_checking and self.sums["val"][1]:
-            self.epoch_losses["val"] = self._epoch_loss("val")
-            self._close_measures("val")
+        if not self.trainer.sanity_checking and self.epochs.sums["val"][1]:
+            self.epochs.close("val", self._total)
             self._tell("val")
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -529,8 +488,8 @@ class Task(pl.LightningModule):
                         )
 
     def on_train_epoch_start(self) -> None:
-        """Forget the epoch before: not every epoch need be validated."""
-        self.epoch_losses, self.epoch_measures, self.epoch_parts = {}, {}, {}
+        """Forget the numbers of the epoch before."""
+        self.epochs.begin()
 
     def optimizer_step(
         self,
@@ -554,16 +513,10 @@ class Task(pl.LightningModule):
             return self.epoch_losses
         self._closed = self.current_epoch
         self.check_finite()
-        self.epoch_losses["train"] = self._epoch_loss("train")
-        self._close_measures("train")
+        self.epochs.close("train", self._total)
         if self.line is not None and self.current_epoch == 0:
             self.line.load({k: self._total(sums) for k, sums in self.line.state().items()})
-        before = len(self.history["train"])
-        told = self.epoch_losses | self.epoch_measures | self.epoch_parts
-        for key, value in told.items():
-            past = self.history.setdefault(key, [])
-            # NaN for epochs that were not validated
-            past += [math.nan] * (before - len(past)) + [value]
+        self.epochs.record()
         validates = bool(self.trainer.limit_val_batches)
         self.schedule.after_epoch(self.scheduler, self.epoch_losses, validates=validates)
         self.way.end_epoch(self)
@@ -582,45 +535,26 @@ class Task(pl.LightningModule):
         checkpoint["model"] = emulator.model.state_dict()
         checkpoint["model_spec"] = emulator.model_spec
         checkpoint["task"] = self._identity(emulator)
+        checkpoint["begun_with"] = self.begun_with
         checkpoint["optimizer_class"] = type(self.trainer.optimizers[0]).__name__
         checkpoint["scheduler"] = None if self.scheduler is None else self.scheduler.state_dict()
-        sums, parts = (
-            {k: [float(a), n] for k, (a, n) in of.items()} for of in (self.sums, self.part_sums)
-        )
-        checkpoint["sums"], checkpoint["all_sums"] = sums, of_all([sums, parts])
-        checkpoint["tallies"] = {split: dict(t.sums) for split, t in self.tallies.items()}
-        checkpoint["line"] = None if self.line is None else self.line.state()
-        checkpoint["history"] = {k: list(v) for k, v in self.history.items()}
+        line = {} if self.line is None else self.line.state()
+        checkpoint["sums"] = of_all(self.epochs.state() | {"line": line})
+        checkpoint["history"] = {k: list(v) for k, v in self.epochs.history.items()}
         checkpoint["ema"] = None if self.average is None else self.average.state()
         checkpoint.update(self.way.state())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the sums and the scheduler."""
-        each = checkpoint.get("all_sums", [[checkpoint["sums"], {}]])
-        if len(each) == self.trainer.world_size:
-            mine = each[self.global_rank]
-        else:
-            # the first process goes on from the sums over all that there were
-            own = int(self.global_rank == 0)
-            mine = [
-                {
-                    k: [
-                        own * sum(column) for column in zip(*(of[i][k] for of in each), strict=True)
-                    ]
-                    for k in keys
-                }
-                for i, keys in enumerate(each[0])
-            ]
-        self.sums, self.part_sums = ({k: list(v) for k, v in of.items()} for of in mine)
+        sums = share_of(self.global_rank, self.trainer.world_size, checkpoint["sums"])
+        self.epochs.load(sums)
+        if self.line is not None and sums["line"]:
+            self.line.load(sums["line"])
         self._average_state = checkpoint.get("ema")
         if self.way.forgets_best:
             checkpoint["min_loss"] = None
-        self.history = {k: list(v) for k, v in checkpoint["history"].items()}
+        self.epochs.history |= {k: list(v) for k, v in checkpoint["history"].items()}
         self.scheduler_state = checkpoint["scheduler"]
-        for split, sums in checkpoint.get("tallies", {}).items():
-            self.tallies[split].sums = dict(sums)
-        if self.line is not None and checkpoint.get("line") is not None:
-            self.line.load(checkpoint["line"])
 
     def on_fit_start(self) -> None:
         """Begin, or go on, to average weights; let the way of training follow to the device."""
@@ -645,13 +579,8 @@ class Task(pl.LightningModule):
 
 def tell_losses(losses: Sequence[nn.Module], emulator: Emulator, runs: Runs) -> None:
     """Tell losses what they want to know of fields and grids; see `map2map.losses`."""
-    shape = tuple(runs.scale_factor * n for n in runs.shape) if runs.domain.same_shape else None
     for compare in losses:
-        for hook, what in (
-            ("take_fields", runs.targets),
-            ("take_emulator", emulator),
-            ("take_shape", shape),
-        ):
+        for hook, what in (("take_fields", runs.targets), ("take_emulator", emulator)):
             take = getattr(compare, hook, None)
             if take is not None:
                 take(what)

@@ -15,7 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from map2map.errors import FieldError, RecipeError
 
-__all__ = ["Steps", "Times", "decode", "duration", "frames_in", "select", "starts", "step_of_axis"]
+__all__ = [
+    "Steps",
+    "Times",
+    "decode",
+    "duration",
+    "frames_in",
+    "select",
+    "starts",
+    "step_of_axis",
+    "told_briefly",
+]
 
 Times = NDArray[np.datetime64]
 Steps = NDArray[np.timedelta64]
@@ -80,6 +90,18 @@ def duration(step: str | timedelta | np.timedelta64) -> np.timedelta64:
     if not found > np.timedelta64(0, "us"):
         raise RecipeError(f"a step lasts longer than zero, not {step!r}")
     return found
+
+
+def told_briefly(microseconds: int) -> str:
+    """A duration in the longest unit of which it is a whole number.
+
+    >>> told_briefly(21_600_000_000), told_briefly(90_000_000), told_briefly(-86_400_000_000)
+    ('6h', '90s', '-1d')
+    """
+    for name in ("d", "h", "min", "s", "ms"):
+        if microseconds and not microseconds % UNITS[name]:
+            return f"{microseconds // UNITS[name]}{name}"
+    return f"{microseconds}us"
 
 
 def decode(values: ArrayLike, units: str | None = None, calendar: str = "standard") -> Times:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["average_gradients", "of_all", "share_first"]
+__all__ = ["average_gradients", "of_all", "share_first", "share_of"]
 
 
 def share_first(tensors: list[Tensor]) -> None:
@@ -35,3 +35,25 @@ def of_all(mine: Any) -> list[Any]:
     found: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(found, mine)
     return found
+
+
+def share_of(rank: int, processes: int, states: Sequence[Any]) -> Any:
+    """What a process goes on from, of the sums that each one had.
+
+    Args:
+        rank: Of the process.
+        processes: How many there are now; of another number than there were, the first goes on from
+            the sums over all, the others from nothing.
+        states: What `of_all` gave: numbers or tensors, in lists or dictionaries.
+    """
+    return states[rank] if len(states) == processes else added(states, int(rank == 0))
+
+
+def added(states: Sequence[Any], times: int) -> Any:
+    """The sums over states, so many times."""
+    first = states[0]
+    if isinstance(first, dict):
+        return {key: added([state[key] for state in states], times) for key in first}
+    if isinstance(first, list):
+        return [added(each, times) for each in zip(*states, strict=True)]
+    return times * sum(states)

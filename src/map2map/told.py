@@ -58,6 +58,7 @@ class Known:
     Args:
         name: For messages.
         file: Number of its file among those of its field.
+        files: How many those are, also those of which no frame is a run.
         placeholders: What those of the pattern stand for.
         coordinate: Gives the coordinate of its frame, if it has one.
         attributes: Gives the attributes of its first field, and of the groups that it is in.
@@ -65,6 +66,7 @@ class Known:
 
     name: str
     file: int
+    files: int
     placeholders: Mapping[str, str]
     coordinate: Callable[[], float | None]
     attributes: Callable[[], Mapping[str, object]]
@@ -103,7 +105,8 @@ def numbers(
         key = told.placeholder if isinstance(told, Told) else None
         return one_hot(field, [class_number(field, text, run.name, key) for text, run in texts])
     scale, offset = (told.scale, told.offset) if isinstance(told, Told) else (1.0, 0.0)
-    values = [scale * as_number(field, text, run.name) + offset for text, run in texts]
+    by = f" (by the table {told.table})" if isinstance(told, Told) and told.table else ""
+    values = [scale * as_number(field, text, f"{run.name}{by}") + offset for text, run in texts]
     return np.array(values, np.float32)[:, None]
 
 
@@ -157,7 +160,7 @@ def table(path: str, column: str, runs: Sequence[Known]) -> Callable[[Known], st
         raise SourceError(f"the table {path} has no column {column!r}{near_names(column, columns)}")
     keys = [key for key in columns if all(key in run.placeholders for run in runs)]
     if not keys:
-        files = len({run.file for run in runs})
+        files = runs[0].files
         if files != len(rows):
             raise SourceError(
                 f"the table {path} has {len(rows)} rows for {files} files, and no column named "
@@ -197,7 +200,7 @@ def array(
             for p in sorted(glob(path))  # noqa: PTH207
         ]
     )
-    files = len({run.file for run in runs})
+    files = runs[0].files
     if has_magic(path) and len(paths) != files:
         raise SourceError(
             f"{len(paths)} files match {path}, which tell {field.name!r}, for {files} files of "

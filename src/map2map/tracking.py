@@ -130,8 +130,8 @@ class Tracker(pl.Callback):
             return
         losses = pl_module.close_epoch()
         told: Scalars = {f"loss/epoch/{split}": loss for split, loss in losses.items()}
-        told |= grouped(pl_module.epoch_parts, pl_module.way.groups)
-        for key, value in pl_module.epoch_measures.items():
+        told |= grouped(pl_module.epochs.parts, pl_module.way.groups)
+        for key, value in pl_module.epochs.measures.items():
             name, _, split = key.rpartition("/")
             told[f"{name}/epoch/{split}"] = value
         if self.epochs:
@@ -141,7 +141,7 @@ class Tracker(pl.Callback):
     def _draw(self, trainer: pl.Trainer, task: Task, split: str) -> None:
         writer, epoch = self._writer(trainer), trainer.current_epoch + 1
         example, start = task.examples.get(split), time.perf_counter()
-        if writer is None or example is None or not self.figures or task.tallies:
+        if writer is None or example is None or not self.figures or task.built.targets.of_run:
             return
         seldom = epoch % self.figures or start < self._due[split]
         if seldom and epoch not in (1, trainer.max_epochs):
@@ -250,12 +250,12 @@ class EpochLines(pl.Callback):
         if not isinstance(pl_module, Task):
             return
         losses = listed(pl_module.close_epoch())
-        names = dict.fromkeys(key.rpartition("/")[0] for key in pl_module.epoch_parts)
+        names = dict.fromkeys(key.rpartition("/")[0] for key in pl_module.epochs.parts)
         for name in sorted(names):
             parts = {
-                split: pl_module.epoch_parts[key]
+                split: pl_module.epochs.parts[key]
                 for split in ("train", "val")
-                if (key := f"{name}/{split}") in pl_module.epoch_parts
+                if (key := f"{name}/{split}") in pl_module.epochs.parts
             }
             losses += f"; {name} {listed(parts)}"
         targets = pl_module.built.targets
@@ -263,14 +263,14 @@ class EpochLines(pl.Callback):
             # a measure of several targets has the target's name in front
             front, of = (f"{field.name}_", f" of {field.name}") if len(targets) > 1 else ("", "")
             right = {
-                split: pl_module.epoch_measures[key]
+                split: pl_module.epochs.measures[key]
                 for split in ("train", "val")
-                if (key := f"{front}accuracy/{split}") in pl_module.epoch_measures
+                if (key := f"{front}accuracy/{split}") in pl_module.epochs.measures
             }
             if right and field.kind == "label":
                 losses += f"; accuracy{of} {listed(right)}"
-        if "r2/val" in pl_module.epoch_measures and pl_module.fits:
-            losses += f"; R² val {pl_module.epoch_measures['r2/val']:.4g}"
+        if "r2/val" in pl_module.epochs.measures and not targets.of_run:
+            losses += f"; R² val {pl_module.epochs.measures['r2/val']:.4g}"
         if trainer.is_global_zero:
             done, total = trainer.current_epoch + 1, trainer.max_epochs or 0
             each = (time.perf_counter() - self._start) / (done - self._first)

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
+import safetensors.torch
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from map2map.checkpoints import AtomicCheckpointIO, States, load_weights, read_state, to_apply
 from map2map.data import FieldData
-from map2map.emulator import Emulator
+from map2map.emulator import Card, Emulator
 from map2map.errors import ArtefactError, RecipeError, SaveError
 from map2map.files import digest
 from map2map.provenance import commit, versions
@@ -47,7 +48,8 @@ class Output:
         figures: Epochs between figures; 0: none. See `Tracker`.
         strict: Whether the weights of a state to resume from must be those of the model.
         resume: "auto" goes on from ``checkpoint.pt`` in the folder if there is one; "never" starts
-            anew; else the path of a state, or of an emulator, whose weights training begins with.
+            anew; else the path of a state, or of an emulator, whose weights training begins with:
+            a training that has so begun goes on from ``checkpoint.pt``, too.
     """
 
     folder: Path = Path()
@@ -74,7 +76,12 @@ class Output:
             return None
         if self.resume == "auto":
             return path if path.exists() else None
-        return Path(self.resume)
+        given = Path(self.resume)
+        if is_emulator(given) and path.exists():
+            known = read_state(path).get("begun_with")
+            if known and given.exists() and known == contents(given):
+                return path
+        return given
 
 
 def make_trainer(output: Output, *, progress: bool = True, **options: Any) -> pl.Trainer:
@@ -149,6 +156,7 @@ class _ForeignState(pl.Callback):
         if isinstance(pl_module, Task):
             pl_module.scheduler_state = self.old.get("scheduler")
         epoch = int(self.old.get("epoch", 0))
+        self.old = {}  # it is large
         progress: Any = trainer.fit_loop.epoch_progress.current
         progress.ready = progress.started = progress.processed = progress.completed = epoch
 
@@ -184,16 +192,7 @@ def train(
             f"cannot make the folder {output.folder}: {error}; choose another (output.folder)"
         ) from error
     path = output.state()
-    checkpoint = None
-    if path is not None:
-        state = _weights(path) if path.suffix == ".safetensors" else read_state(path)
-        task.resume(state, path, strict=output.strict)
-        log.info("resuming from %s, after %d epochs", path, state.get("epoch", 0))
-        if "loops" in state:
-            checkpoint = path
-        else:
-            trainer.callbacks.append(_ForeignState(state, path))  # type: ignore[attr-defined]
-            data.next_sample = {"epoch": int(state.get("epoch", 0)), "sample": 0}
+    checkpoint = path and _resume(path, task, data, trainer, strict=output.strict)
     # before anything is written, so that a refused run leaves nothing behind
     task.prepare(data)
     with _no_log_of_nothing(task, trainer):
@@ -241,6 +240,30 @@ def train(
     return emulator
 
 
+def _resume(
+    path: Path, task: Task, data: FieldData, trainer: pl.Trainer, *, strict: bool
+) -> Path | None:
+    """Let a training go on from a state, or begin with an emulator; the state, if it is of ours."""
+    state = _weights(path) if is_emulator(path) else read_state(path)
+    task.resume(state, path, strict=strict)
+    log.info("resuming from %s, after %d epochs", path, state.get("epoch", 0))
+    if "loops" in state:
+        return path
+    trainer.callbacks.append(_ForeignState(state, path))  # type: ignore[attr-defined]
+    data.next_sample = {"epoch": int(state.get("epoch", 0)), "sample": 0}
+    return None
+
+
+def contents(path: Path) -> dict[str, Any]:
+    """What tells a file from others, wherever it is."""
+    return {key: value for key, value in digest(path).items() if key != "path"}
+
+
+def is_emulator(path: Path) -> bool:
+    """Whether a file is an emulator rather than a state."""
+    return path.suffix == ".safetensors"
+
+
 @contextmanager
 def _no_log_of_nothing(task: Task, trainer: pl.Trainer) -> Iterator[None]:
     """Remove TensorBoard's files of a training that is refused before its first step."""
@@ -263,7 +286,14 @@ def _no_log_of_nothing(task: Task, trainer: pl.Trainer) -> Iterator[None]:
 
 def _weights(path: Path) -> dict[str, Any]:
     """The weights of an emulator as a state of no epochs; norms are those of the new training."""
-    return {"epoch": 0, "model": Emulator.load(path).model.state_dict()}
+    Card.read(path)
+    weights = safetensors.torch.load_file(path)
+    model = {
+        name.removeprefix("model."): value
+        for name, value in weights.items()
+        if name.startswith("model.")
+    }
+    return {"epoch": 0, "model": model, "begun_with": contents(path)}
 
 
 def _take_best(emulator: Emulator, output: Output, trainer: pl.Trainer) -> dict[str, int]:

@@ -128,6 +128,11 @@ class Unrolled(Training):
             RecipeError: If crops, edges or fields are such that steps cannot follow one another.
         """
         emulator = task.built
+        if data.reading.mask:
+            raise RecipeError(
+                "data.reading.mask leaves out cells of the target, but the next of several steps "
+                "starts from all of them; mend the data, or leave model.training out"
+            )
         learnt = files_of(data.patterns["train"])
         if emulator.targets.of_run or emulator.footprint.scale > 1 or data.reading.cells:
             raise RecipeError(
@@ -207,32 +212,33 @@ class Unrolled(Training):
 
     def _unroll(self, task: "Task", batch: Batch, steps: int, noise: float) -> Step:
         emulator = task.built
-        x, truths = self._first(task, batch, steps)
+        read, truths = self._first(task, batch, steps)
+        x = self._narrowed(task.built.footprint, batch, read, steps)
         if noise:
             for name in self._feed.values():
                 channels = emulator.inputs.slices[name]
                 x[:, channels] += noise * self._drawn(x[:, channels], batch.dataset.halo)
         weights = self.weights[:steps]
         losses: list[Tensor] = []
-        first: tuple[Tensor, Tensor, Tensor] | None = None
+        first: tuple[Tensor, Tensor] | None = None
         told: dict[str, Tensor | float] = {}
         for k, y in enumerate(truths):
             # what follows needs the gradient, too, unless it is cut off
             needed = bool(weights[k]) if self.pushforward else any(weights[k:])
             with nullcontext() if needed else torch.no_grad():
-                seen, output, cropped = self._apply(task, batch, x, steps - 1 - k)
+                output, cropped = self._apply(task, batch, x, steps - 1 - k)
                 cropped = cropped.to(y.dtype)
                 losses.append(task.compared(task.loss, cropped, y, batch))
             for name, value in getattr(task.loss, "told", {}).items():
                 told[name] = told.get(name, 0.0) + weights[k] / sum(weights) * value
-            first = first or (seen, cropped, y)
+            first = first or (cropped, y)
             if k + 1 < steps:
                 x = self._next(emulator, batch, x, output)
                 x = x.detach() if self.pushforward else x
         loss = torch.stack([w * part for w, part in zip(weights, losses, strict=True) if w]).sum()
         parts = {f"step_{k + 1}": part.detach() for k, part in enumerate(losses)}
         assert first is not None
-        return Step(loss / sum(weights), *first, parts=parts, terms=told)
+        return Step(loss / sum(weights), read, *first, parts=parts, terms=told)
 
     def _drawn(self, like: Tensor, halo: Halo) -> Tensor:
         """Normal numbers for inputs; those beyond the edges of whole fields are made of theirs."""
@@ -244,7 +250,7 @@ class Unrolled(Training):
         return surrounded(torch.randn_like(cut(like, halo.low, space)), halo, self._whole)
 
     def _first(self, task: "Task", batch: Batch, steps: int) -> tuple[Tensor, list[Tensor]]:
-        """Normalized inputs of the first of so many steps, and the truths of all."""
+        """Normalized inputs as they are read, and the truths of so many steps."""
         emulator = task.built
         physical_x, physical_y = batch.settle()
         style = task.styles_of(batch)
@@ -256,19 +262,19 @@ class Unrolled(Training):
         x, truths = pairs[0][0].clone(), [y for _, y in pairs]
         if batch.dataset.allow_nonfinite:
             x = torch.where(torch.isfinite(x), x, 0.0)
-        if self._whole is None and steps < self.steps:
-            # the halo of the steps that are not taken
-            low = (self.steps - steps) * emulator.footprint.low
-            halo = replace(self.footprint(emulator.footprint), steps=steps).halo_for(  # type: ignore[call-arg]
-                batch.dataset.size
-            )
-            x = cut(x, low, sum_of(halo.low, batch.dataset.size, halo.high))
         return x, truths
 
-    def _apply(
-        self, task: "Task", batch: Batch, x: Tensor, left: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The input as the network saw it, the output that later steps need, and the crop of it."""
+    def _narrowed(self, footprint: Footprint, batch: Batch, x: Tensor, steps: int) -> Tensor:
+        """Inputs without the halo of the steps that are not taken."""
+        if self._whole is not None or steps == self.steps:
+            return x
+        size = batch.dataset.size
+        halo = replace(self.footprint(footprint), steps=steps).halo_for(size)  # type: ignore[call-arg]
+        low = (self.steps - steps) * footprint.low
+        return cut(x, low, sum_of(halo.low, size, halo.high))
+
+    def _apply(self, task: "Task", batch: Batch, x: Tensor, left: int) -> tuple[Tensor, Tensor]:
+        """The output that later steps need, and the crop of it."""
         footprint, size = task.built.footprint, batch.dataset.size
         seen = x.to(task.dtype)
         if task.options.channels_last:
@@ -276,11 +282,11 @@ class Unrolled(Training):
         output = task.network(seen)
         if self._whole is not None:
             output = output[(slice(None), slice(None), *footprint.kept(size))]
-            return seen, output, output
+            return output, output
         halo = replace(self.footprint(footprint), steps=left).halo_for(size)  # type: ignore[call-arg]
         kept = footprint.kept(sum_of(halo.low, size, halo.high))
         output = output[(slice(None), slice(None), *kept)]
-        return seen, output, cut(output, halo.low, size)
+        return output, cut(output, halo.low, size)
 
     def _next(self, emulator: Emulator, batch: Batch, x: Tensor, output: Tensor) -> Tensor:
         """Normalized inputs of the next step."""

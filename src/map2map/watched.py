@@ -44,13 +44,13 @@ class Watched(pl.Callback):
             c for c in callbacks if not type(c).__module__.startswith(("lightning", "map2map."))
         ]
         # others may tell more; so do labels and parameters, under names of their own
-        if not isinstance(task, Task) or foreign or (task.tallies and "/" in name):
+        if not isinstance(task, Task) or foreign or (task.built.targets.of_run and "/" in name):
             return
         measures = ("loss", *task.measures)
         known = [f"{measure}/train" for measure in measures]
         if trainer.limit_val_batches:
             known = [f"{measure}/val" for measure in measures] + known
-            known += ["r2/val", "relative_l2/val"] if task.fits else []
+            known += ["r2/val", "relative_l2/val"] if "val" in task.epochs.tallies else []
         if name not in known and not (name == "val_r2" and "r2/val" in known):
             none = "" if trainer.limit_val_batches else "; there is no validation split"
             raise RecipeError(

@@ -5,10 +5,11 @@ the first step a training tells those that have such methods
 
 - ``take_fields(targets)``: which channels are whose;
 - ``take_emulator(emulator)``: the norms, the cell size and what is periodic;
-- ``take_shape(shape)``: how many cells a whole field of the targets has, None if that varies;
 
-and before each comparison ``take_styles(style)``: physical styles of the samples, shape
-(batch, style), None if there are none.
+and before each comparison
+
+- ``take_styles(style)``: physical styles of the samples, shape (batch, style), None without any;
+- ``take_shape(shape)``: how many cells a whole field of the targets has, None if that varies.
 
 One with ``members`` is given so many outputs of a network that draws random numbers, one after
 another along the batch. What a loss keeps in ``told``, numbers by name, is told after every epoch

@@ -1,10 +1,18 @@
 """A loss for networks that draw random numbers: several draws, scored as a distribution."""
 
+from dataclasses import dataclass
+from functools import lru_cache, reduce
+from math import pi
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from map2map.errors import GeometryError, RecipeError
 from map2map.physics.binned_power import hann
+from map2map.physics.operators import wavenumbers
+from map2map.physics.spacing import cell_sizes
+from map2map.typing import Shape
 
 __all__ = ["EnergyScore"]
 
@@ -61,6 +69,16 @@ class EnergyScore(nn.Module):
             )
         self.members, self.cells, self.spectral = members, cells, spectral
         self.power, self.window = power, window
+        self.sizes: tuple[float, ...] | None = None
+
+    def take_emulator(self, emulator: Any) -> None:
+        """Hear the cell size, which tells which waves are alike; without it cells are cubes.
+
+        Args:
+            emulator: A `map2map.emulator.Emulator`.
+        """
+        spacing = emulator.domain.spacing
+        self.sizes = None if spacing is None else cell_sizes(spacing, emulator.ndim)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Score.
@@ -101,46 +119,63 @@ class EnergyScore(nn.Module):
             torch.fft.rfftn(deviations(values, window) * window, dim=axes)
             for values in (draws, target)
         )
-        numbers = wave_numbers(shape, target.device)
-        power = by_number(wanted, numbers, shape[-1])
-        rms = (power.sqrt() + TINY)[numbers]
+        waves = waves_of(tuple(shape), self.sizes or (1.0,) * len(shape), target.device)
+        power = waves.power(wanted)
+        rms = (power.sqrt() + TINY)[waves.number]
         scores = energy(parts(modes / rms, len(shape)), parts(wanted / rms, len(shape)))
-        # all but the mean
-        total = self.spectral * scores[:, numbers > 0].mean()
+        # all but the mean, which is the first
+        total = self.spectral * scores.flatten(1)[:, 1:].mean()
         if self.power:
-            drawn = by_number(modes.flatten(0, 1), numbers, shape[-1])
-            there = torch.bincount(numbers.ravel()) > 0
-            there[0] = False
-            # beyond the Nyquist wavenumber there are corners only
-            there[max(shape) // 2 + 1 :] = False
+            drawn, there = waves.power(modes.flatten(0, 1)), waves.there
             ratio = (drawn[there] + TINY) / (power[there] + TINY)
             total = total + self.power * ratio.log().square().mean()
         return total
+
+
+@dataclass(frozen=True)
+class Waves:
+    """The modes of `torch.fft.rfftn` by their wavenumber, in units of the longest wave's.
+
+    Args:
+        number: Of each mode, rounded, shape (*space).
+        times: How many modes of the whole transform each stands for, of the same shape.
+        modes: So many have each number.
+        there: The numbers that there are, but for 0 and those beyond the least Nyquist wavenumber,
+            where there are corners only.
+    """
+
+    number: Tensor
+    times: Tensor
+    modes: Tensor
+    there: Tensor
+
+    def power(self, modes: Tensor) -> Tensor:
+        """The mean power of modes (batch, channel, *space) by number, summed over channels."""
+        power = (modes.real.square() + modes.imag.square()).sum(1).mean(0)
+        total = power.new_zeros(len(self.modes))
+        total = total.index_add(0, self.number.ravel(), (power * self.times.to(power)).ravel())
+        return total / self.modes.to(power).clamp(min=1)
+
+
+@lru_cache(maxsize=16)
+def waves_of(space: Shape, sizes: tuple[float, ...], device: torch.device) -> Waves:
+    """Those of a crop of so many cells of these sizes; kept, so that no device waits for them."""
+    longest = max(n * size for n, size in zip(space, sizes, strict=True))
+    squares = reduce(torch.add, (k.square() for k in wavenumbers(space, sizes)))
+    number = (squares.sqrt() * longest / (2 * pi)).round().long()
+    times = torch.full(number.shape, 2.0, dtype=torch.float64)
+    times[..., 0] = 1
+    if space[-1] % 2 == 0:
+        times[..., -1] = 1
+    modes = torch.bincount(number.ravel(), times.ravel())
+    there = torch.nonzero(modes[: round(longest / max(sizes)) // 2 + 1]).ravel()[1:]
+    return Waves(*(each.to(device) for each in (number, times, modes, there)))
 
 
 def deviations(values: Tensor, window: Tensor) -> Tensor:
     """Without the mean, weighted by a window, which would make long waves of it."""
     axes = tuple(range(-window.ndim, 0))
     return values - (values * window).sum(axes, keepdim=True) / window.sum()
-
-
-def by_number(modes: Tensor, numbers: Tensor, last: int) -> Tensor:
-    """The mean power of modes (batch, channel, *space) of each wavenumber, summed over channels.
-
-    Args:
-        modes: Of `torch.fft.rfftn`: most stand for two of the whole transform.
-        numbers: Their wavenumbers, shape (*space).
-        last: Cells along the last axis.
-    """
-    each = torch.full(modes.shape[-1:], 2.0, dtype=modes.real.dtype, device=modes.device)
-    each[0] = 1
-    if last % 2 == 0:
-        each[-1] = 1
-    each = each.expand(numbers.shape).ravel()
-    power = (modes.real.square() + modes.imag.square()).sum(1).mean(0).ravel()
-    total = power.new_zeros(2, int(numbers.max()) + 1)
-    total = total.index_add(1, numbers.ravel(), torch.stack([power * each, each]))
-    return total[0] / total[1].clamp(min=1)
 
 
 def energy(draws: Tensor, target: Tensor) -> Tensor:
@@ -171,13 +206,3 @@ def parts(modes: Tensor, ndim: int) -> Tensor:
     """Real and imaginary parts of (…, channel, *space) as channels."""
     both = torch.view_as_real(modes).movedim(-1, -1 - ndim)
     return both.flatten(-2 - ndim, -1 - ndim)
-
-
-def wave_numbers(shape: torch.Size, device: torch.device) -> Tensor:
-    """Wavenumbers of the modes of `torch.fft.rfftn`, rounded, in units of the longest wave's."""
-    total = torch.zeros((), device=device)
-    for axis, n in enumerate(shape):
-        frequencies = torch.fft.rfftfreq if axis == len(shape) - 1 else torch.fft.fftfreq
-        k = frequencies(n, 1 / max(shape), device=device)
-        total = total[..., None] + k.square()
-    return total.sqrt().round().long()

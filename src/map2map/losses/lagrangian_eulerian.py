@@ -84,7 +84,9 @@ class LagrangianEulerian(PhysicalLoss):
             total: Tensor = self.lag * lag + self.eul * eul
             return total
         terms = ((self.lag, lag), (self.eul, eul))
-        return torch.stack([a * term.clamp_min(TINY).log() for a, term in terms if a]).sum()
+        both = torch.stack([a * term.clamp_min(TINY).log() for a, term in terms if a]).sum()
+        # of nothing, as of other losses
+        return both if known is None else torch.where(known.any(), both, 0.0)
 
     def deposited(
         self, output: Tensor, target: Tensor, counts: Tensor | None = None

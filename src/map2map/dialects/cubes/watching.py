@@ -133,7 +133,7 @@ class Watcher(pl.Callback):
         for split, name in SPLITS.items():
             if split not in losses:
                 continue
-            values = {key: pl_module.epoch_measures[f"{key}/{split}"] for key in MEASURES}
+            values = {key: pl_module.epochs.measures[f"{key}/{split}"] for key in MEASURES}
             print(block(name, epoch, losses[split], values, self.seconds[split]), flush=True)
             if writer is not None:
                 for key, value in {"loss": losses[split], **values}.items():
