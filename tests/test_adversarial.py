@@ -620,6 +620,23 @@ def test_tensorboard_has_map2maps_tags_at_map2maps_steps(caplog):
     assert f"; adv/G train {task.history['adv/G/train'][2]:.6g}, val" in lines[2]
 
 
+def test_where_only_the_critic_learns_nothing_is_told_counted_or_scheduled_of_the_network():
+    halves = Schedule(lambda o: torch.optim.lr_scheduler.StepLR(o, 1, 0.5), interval="step")
+    way = Adversarial(lambda i, o, ndim: Judge(i, o), critic_steps=3, start=1, schedule=Schedule())
+    output = Output(Path(), figures=0, log_interval=2)
+    made = make(way, optimizer=sgd, schedule=halves)
+    emulator, task = fit(None, made=made, epochs=3, output=output, logger=None)
+    # 4 batches before the critic; of the next 8, every third of all learns
+    learns = [1, 2, 3, 4, 6, 9, 12]
+    assert STEPS == 4
+    assert emulator.training_record["optimizer_steps"] == len(learns)
+    assert task.trainer.optimizers[0].param_groups[0]["lr"] == 0.02 * 0.5 ** len(learns)
+    found = events(next(Path("runs").iterdir()))
+    assert steps(found, "loss/batch/train") == [2, 4, 6, 8, 10, 12]
+    assert steps(found, "loss/batch/train/adv/G") == [6, 12]
+    assert steps(found, "grad/all") == [2, 4, 6, 12]
+
+
 def test_figures_show_inputs_on_the_cells_of_a_finer_output():
     _, task = fit(None, made=make(None, "z", lambda i, o, ndim: Twice(i, o, ndim=ndim)), epochs=1)
     x, output, target = task.examples["val"]

@@ -155,23 +155,42 @@ class Nothing(Fixed):
         return x[..., :0]
 
 
+class Lambda(nn.Module):
+    """A convolution, and a function of what it gives."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.conv, self.function = nn.Conv1d(1, 1, 1), function
+
+    def forward(self, x):
+        return self.function(self.conv(x))
+
+
 def test_discriminators_that_do_not_fit_are_refused_before_training():
     with pytest.raises(RecipeError, match="Fixed takes 3 channels, but is to see the 1 channels"):
         make_critic(Fixed, ["y"], 1, 2)
     with pytest.raises(RecipeError, match="cannot be made for the 1 channels of y on 2 axes"):
         make_critic(lambda i, o: Fixed(i, o, ndim=2), ["y"], 1, 2)
     with pytest.raises(GeometryError, match=r"gives \(1, 1\) for batches of 2 x 3 channels"):
-        check_scores(Fixed(3, 1, ndim=2), (2, 3, 4, 4), BCE)
+        check_scores(Fixed(3, 1, ndim=2), (2, 3, 4, 4), BCE, ["y"])
     with pytest.raises(GeometryError, match="take a smaller one, or larger crops"):
-        check_scores(Nothing(1, 1, ndim=1), (2, 1, 4), BCE)
+        check_scores(Nothing(1, 1, ndim=1), (2, 1, 4), BCE, ["y"])
     with pytest.raises(GeometryError, match="does not take batches of 2 x 1 channels x 21 x 21"):
-        check_scores(PatchGAN42(1, 1, ndim=2), (2, 1, 21, 21), BCE)
+        check_scores(PatchGAN42(1, 1, ndim=2), (2, 1, 21, 21), BCE, ["y"])
     with pytest.raises(GeometryError, match="channels"):
-        check_scores(nn.Conv1d(3, 1, 1), (2, 1, 4), BCE)
+        check_scores(nn.Conv1d(3, 1, 1), (2, 1, 4), BCE, ["y"])
+    with pytest.raises(GeometryError, match="which are x, y: "):
+        check_scores(nn.Conv1d(3, 1, 1), (2, 2, 4), BCE, ["x", "y"])
+    with pytest.raises(GeometryError, match=r"Lambda gives \(\) for batches"):
+        check_scores(Lambda(lambda x: x.mean()), (2, 1, 4), BCE, ["y"])
+    with pytest.raises(RecipeError, match="Lambda cannot learn: its scores have no gradient"):
+        check_scores(Lambda(lambda x: x.detach()), (2, 1, 4), BCE, ["y"])
+    with pytest.raises(RecipeError, match="CrossEntropyLoss is 0 for what"):
+        check_scores(nn.Conv1d(1, 1, 4), (2, 1, 4), nn.CrossEntropyLoss(), ["y"])
     with pytest.raises(RecipeError, match="CosineEmbeddingLoss does not compare scores"):
-        check_scores(nn.Conv1d(1, 1, 1), (2, 1, 4), nn.CosineEmbeddingLoss())
+        check_scores(nn.Conv1d(1, 1, 1), (2, 1, 4), nn.CosineEmbeddingLoss(), ["y"])
     with pytest.raises(RecipeError, match="no single number"):
-        check_scores(nn.Conv1d(1, 1, 1), (2, 1, 4), nn.MSELoss(reduction="none"))
+        check_scores(nn.Conv1d(1, 1, 1), (2, 1, 4), nn.MSELoss(reduction="none"), ["y"])
 
 
 def test_trying_a_critic_changes_neither_it_nor_random_numbers():
@@ -179,7 +198,7 @@ def test_trying_a_critic_changes_neither_it_nor_random_numbers():
     critic = nn.Sequential(nn.Conv1d(1, 2, 3), nn.BatchNorm1d(2), nn.Dropout(0.5))
     before = {k: v.clone() for k, v in critic.state_dict().items()}
     state = torch.get_rng_state()
-    check_scores(critic, (2, 1, 8), BCE)
+    check_scores(critic, (2, 1, 8), BCE, ["y"])
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(v, before[k]) for k, v in critic.state_dict().items())
 

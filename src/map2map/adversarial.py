@@ -176,7 +176,7 @@ class Adversarial(Training):
         self.critic = make_critic(self.make_model, names, channels, emulator.ndim)
         space = output_space(emulator, dataset, aligned=data.aligned)
         for size in data.batch_sizes("train"):
-            check_scores(self.critic, (size, channels, *space), self.loss)
+            check_scores(self.critic, (size, channels, *space), self.loss, names)
         if self.spectral_norm:
             normalize_spectrally(self.critic)
         self.seed = data.seed or 0
@@ -268,6 +268,13 @@ class Adversarial(Training):
         """Whether only the discriminator learns from the coming batch."""
         return self.takes_part(task) and (task.trainer.global_step + 1) % self.critic_steps != 0
 
+    def network_steps(self, task: "Task", batches: float) -> float:
+        """All of the epochs before the discriminator, and one of so many after."""
+        alone = min(batches, self.first_epoch * task.trainer.num_training_batches)
+        if not math.isfinite(batches) or not math.isfinite(alone):
+            return batches
+        return alone + batches // self.critic_steps - alone // self.critic_steps
+
     def deviation(self, batch: int) -> float:
         """Of the instance noise in a batch, numbered from 1 among those with a discriminator."""
         return max(0.0, self.noise * (1 - batch / self.noise_batches))
@@ -299,7 +306,8 @@ class Adversarial(Training):
             if supervised:
                 objective = objective + supervised * loss
         parts = {name: value.detach() for name, value in parts.items()}
-        self._last |= parts
+        # penalties are told less often than they are due
+        self._last = {key: last for key, last in self._last.items() if key == "reg"} | parts
         parts.pop("reg", None)
         return Step(loss.detach(), x, output, target, objective, parts)
 

@@ -61,45 +61,71 @@ def make_critic(
     return critic
 
 
-def check_scores(critic: nn.Module, shape: Sequence[int], loss: nn.Module) -> None:
-    """Refuse a critic that does not give scores for a batch.
+def check_scores(
+    critic: nn.Module, shape: Sequence[int], loss: nn.Module, names: Sequence[str]
+) -> None:
+    """Refuse a critic that does not give scores for a batch, or cannot learn from them.
 
     Args:
         critic: It is copied, not changed.
         shape: Of the fields, (batch, channel, *space).
         loss: Compares scores with 1 for real and 0 for not.
+        names: Of the fields, for messages.
 
     Raises:
         GeometryError: If it does not take fields of this shape, or gives nothing for them.
-        RecipeError: If the loss does not take its scores.
+        RecipeError: If it has no weights, or the loss does not take its scores.
     """
     name, scores = type(critic).__name__, None
     # without values first, which takes no time; with, for critics that look at them
     for device in ("meta", "cpu"):
         try:
-            with torch.no_grad(), same_random_numbers(), torch.device(device):
+            with same_random_numbers(), torch.device(device):
                 scores = copy.deepcopy(critic).to(device).train()(torch.zeros(tuple(shape)))
             break
         except Exception as error:
             if device == "cpu":
                 raise GeometryError(
-                    f"the discriminator {name} does not take {told(shape)}: {error}"
+                    f"the discriminator {name} does not take {told(shape)}, which are "
+                    f"{', '.join(names)}: {error}"
                 ) from error
-    if not isinstance(scores, Tensor) or not scores.numel() or len(scores) != shape[0]:
+    if not isinstance(scores, Tensor) or scores.shape[:1] != (shape[0],) or not scores.numel():
         found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise GeometryError(
             f"the discriminator {name} gives {found} for {told(shape)}, but one score or more of "
             f"each sample are needed; take a smaller one, or larger crops"
         )
+    if not scores.requires_grad:
+        raise RecipeError(
+            f"the discriminator {name} cannot learn: its scores have no gradient by its weights; "
+            f"give it some (nn.Parameter), and no detach or no_grad on the way"
+        )
+    check_loss(loss, tuple(scores.shape))
+
+
+def check_loss(loss: nn.Module, shape: Sequence[int]) -> None:
+    """Refuse a loss that cannot tell scores of a shape from one another.
+
+    Raises:
+        RecipeError: If it is such.
+    """
+    name, ones = type(loss).__name__, torch.ones(tuple(shape))
     try:
-        value = loss(torch.zeros(scores.shape), torch.ones(scores.shape))
+        values = [loss(sign * ones, ones) for sign in (1, -1)]
     except Exception as error:
         raise RecipeError(
-            f"the loss {type(loss).__name__} does not compare scores of shape "
-            f"{tuple(scores.shape)} with as many labels: {error}"
+            f"the loss {name} does not compare scores of shape {tuple(shape)} with as many "
+            f"labels: {error}"
         ) from error
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        raise RecipeError(f"the loss {type(loss).__name__} of scores is no single number")
+    if not all(isinstance(value, Tensor) and value.numel() == 1 for value in values):
+        raise RecipeError(f"the loss {name} of scores is no single number")
+    real, fake = (value.item() for value in values)
+    if real == fake:
+        raise RecipeError(
+            f"the loss {name} is {real + 0.0:g} for what the discriminator takes for real and for "
+            f"what it does not, so that nothing is learnt; use torch.nn.BCEWithLogitsLoss, MSELoss "
+            f"or map2map.losses.Wasserstein"
+        )
 
 
 def told(shape: Sequence[int]) -> str:

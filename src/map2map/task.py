@@ -222,7 +222,9 @@ class Task(pl.LightningModule):
         """The optimizer; the scheduler is ours to step, so that resuming is exact."""
         try:
             optimizer = self.make_optimizer(self.built.model.parameters())
-            steps = lambda: self.trainer.estimated_stepping_batches  # noqa: E731
+            steps = lambda: self.way.network_steps(  # noqa: E731
+                self, self.trainer.estimated_stepping_batches
+            )
             self.scheduler = self.schedule.make(optimizer, steps)
         except (ValueError, TypeError) as error:
             raise RecipeError(f"the optimizer or its schedule cannot be made: {error}") from error
@@ -505,7 +507,7 @@ class Task(pl.LightningModule):
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
             if self.average is not None:
                 self.average.update()
-        self.schedule.after_step(self.scheduler)
+            self.schedule.after_step(self.scheduler)
 
     def close_epoch(self) -> dict[str, float]:
         """The losses of the epoch; steps the scheduler the first time it is asked."""

@@ -93,7 +93,6 @@ class Tracker(pl.Callback):
             return
         named = [(name, p.grad) for name, p in pl_module.named_parameters() if p.grad is not None]
         weights = [grad for name, grad in named if name.endswith("weight")]
-        self._grads = {}
         for tag, grads in (("first", weights[:1]), ("last", weights[-1:]), ("all", named)):
             norms = [(g[1] if isinstance(g, tuple) else g).norm() for g in grads]
             if norms:
@@ -118,6 +117,8 @@ class Tracker(pl.Callback):
             lr = float(trainer.optimizers[0].param_groups[0]["lr"])
             told: Scalars = {"loss/batch/train": float(loss), "samples/s": rate, "lr": lr}
             self._scalars(trainer, {**told, **self._grads}, step)
+            # there are none of a batch from which the network does not learn
+            self._grads = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Figures of the validation split."""

@@ -214,7 +214,7 @@ def train(
         "files": _files(data) if trainer.is_global_zero else {},
         "seed": data.seed,
         "epochs": trainer.current_epoch,
-        "optimizer_steps": trainer.global_step,
+        "optimizer_steps": int(task.way.network_steps(task, trainer.global_step)),
         **chosen,
         **({} if task.line is None else {"mean_line": line}),
         # applying the emulator cannot do likewise: it does not know the class

@@ -120,6 +120,10 @@ class Training(ABC):
         """Whether the coming step leaves the network as it is; asked just before it is done."""
         return False
 
+    def network_steps(self, task: "Task", batches: float) -> float:
+        """In how many of the first so many batches of the training the network is not left so."""
+        return batches
+
     def validate(self, task: "Task", batch: "Batch") -> Step:
         """The same of a validation batch, without gradients."""
         return Step(*task.step(batch))
@@ -128,8 +132,8 @@ class Training(ABC):
         """What loggers are told after an optimizer step, by tag; called by all processes.
 
         Args:
-            task: What is trained; the step is ``task.trainer.global_step``.
-            interval: Optimizer steps between scalars.
+            task: What is trained; the number of the batch is ``task.trainer.global_step``.
+            interval: Batches between scalars.
         """
         return {}
 
