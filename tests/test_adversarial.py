@@ -160,7 +160,7 @@ class Batches(pl.Callback):
 
     def on_train_start(self, trainer, task):
         copied = lambda m: {k: v.clone() for k, v in m.state_dict().items()}  # noqa: E731
-        self.start, self.critic = copied(task.built.model), copied(task.way.critic)
+        self.start, self.critic = copied(task.built.model), copied(task.way.adversary.critic)
 
     def on_train_batch_start(self, trainer, task, batch, batch_idx):
         self.pairs.append(batch.settle())
@@ -278,7 +278,7 @@ def compare_with_loop(how, optimizer, target="y", network=conv_net, beside=None)
     for mine, theirs in zip(log.values(), told, strict=True):
         for key, value in theirs.items():
             assert mine[key] == pytest.approx(value, rel=2e-4, abs=1e-6), (key, mine, theirs)
-    for mine, theirs in ((emulator.model, model), (task.way.critic, critic)):
+    for mine, theirs in ((emulator.model, model), (task.way.adversary.critic, critic)):
         for key, value in theirs.state_dict().items():
             torch.testing.assert_close(mine.state_dict()[key], value, rtol=2e-3, atol=1e-5)
     return told
@@ -296,14 +296,14 @@ def test_a_schedule_that_knows_its_length_spans_the_epochs_with_a_discriminator(
     cosine = Schedule(lambda o: WarmupCosine(o, warmup=0.25, final=0.1), interval="step")
     way = Adversarial(lambda i, o, ndim: Judge(i, o), schedule=cosine, start=1)
     fit(way, epochs=3)
-    assert way.scheduler.total_steps == 2 * STEPS
-    assert way.optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 0.02)
+    assert way.adversary.scheduler.total_steps == 2 * STEPS
+    assert way.adversary.rate == pytest.approx(0.1 * 0.02)
 
 
 @pytest.mark.parametrize("how", ["norm", "value"])
 def test_gradients_of_the_discriminator_are_clipped_as_those_of_the_network(how):
     _, task = fit(Adversarial(Judge), gradient_clip_val=1e-6, gradient_clip_algorithm=how)
-    grads = torch.cat([p.grad.flatten() for p in task.way.learnt])
+    grads = torch.cat([p.grad.flatten() for p in task.way.adversary.learnt])
     size = float(grads.norm() if how == "norm" else grads.abs().max())
     assert size == pytest.approx(1e-6, rel=1e-3)
 
@@ -390,7 +390,9 @@ def test_a_conditional_critic_sees_the_style_of_each_sample_in_every_cell(condit
         for key, value in theirs.items():
             assert mine[key] == pytest.approx(value, rel=2e-4, abs=1e-6), (key, mine, theirs)
     for key, value in critic.state_dict().items():
-        torch.testing.assert_close(task.way.critic.state_dict()[key], value, rtol=2e-3, atol=1e-5)
+        torch.testing.assert_close(
+            task.way.adversary.critic.state_dict()[key], value, rtol=2e-3, atol=1e-5
+        )
     for key, value in model.state_dict().items():
         torch.testing.assert_close(emulator.model.state_dict()[key], value, rtol=2e-3, atol=1e-5)
     assert np.isfinite(task.history["adv/D/total/val"]).all()
@@ -539,7 +541,7 @@ def test_a_state_without_a_critic_is_taken_up_and_its_best_epoch_forgotten():
 def test_validation_asks_the_critic_without_noise_and_with_real_labels_of_one():
     way = Adversarial(Judge, instance_noise=5.0, real_label=0.7, conditional=True)
     emulator, task = fit(way, epochs=1)
-    critic, told = way.critic.eval(), {}
+    critic, told = way.adversary.critic.eval(), {}
     x, y = (torch.from_numpy(np.load(f"{n}_2.npy")) for n in "xy")
     wide = F.pad(x[None], [1] * 4, mode="circular")[0]
     crops = [(wide[:, i : i + 8, j : j + 8], y[:, i : i + 6, j : j + 6])

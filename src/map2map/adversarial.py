@@ -3,40 +3,32 @@
 A step, in the order of map2map: the network runs; noise is added to its output and to the target,
 and the input put beside both if the critic is conditional; the critic steps, on the output cut off
 from the network, on the target, and on penalties of its slope; then the network steps, on what the
-critic says now. The critic is no part of the task's module: its optimizer steps here, and between
-processes its gradients are averaged here.
+critic says now.
 """
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
-from torch.optim import LBFGS, Optimizer
 
+from map2map.adversary import Adversary, Penalties, trainable
 from map2map.assemble import output_space
-from map2map.checkpoints import load_weights
 from map2map.critics import (
     check_scores,
     drawn,
     gradient_norms,
-    gradient_penalty,
     make_critic,
     normalize_spectrally,
-    r1_penalty,
     random_numbers,
 )
-from map2map.errors import ArtefactError, FieldError, RecipeError
+from map2map.errors import FieldError, RecipeError
 from map2map.losses import Wasserstein
 from map2map.preparation import ModelFactory
-from map2map.schedules import OptimizerFactory, Schedule, Scheduler
-from map2map.together import average_gradients, share_first
+from map2map.schedules import OptimizerFactory, Schedule
 from map2map.training import Step, Training
 
 if TYPE_CHECKING:
@@ -48,8 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["Adversarial"]
 
 log = logging.getLogger(__name__)
-
-PRECISIONS = ("32-true", "64-true", "bf16-true", "bf16-mixed")
 
 
 class Adversarial(Training):
@@ -138,12 +128,12 @@ class Adversarial(Training):
         self.conditional, self.first_epoch, self.real_label = conditional, start, real_label
         self.noise, self.noise_batches = instance_noise, instance_noise_batches
         self.spectral_norm = spectral_norm
-        self.r1_interval, self.r1_weight = r1_interval, r1_weight
-        self.slope_weight, self.slope_interval = gradient_penalty, gradient_penalty_interval
+        self.penalties = Penalties(
+            r1_interval, r1_weight, gradient_penalty_interval, gradient_penalty
+        )
         self.critic_steps = critic_steps
         self.weights = supervised_weight, adversarial_weight
         self.batches = 0
-        self._state: tuple[Mapping[str, Any], Path] | None = None
         # of the last batch, for loggers
         self._last: dict[str, Tensor] = {}
 
@@ -173,12 +163,13 @@ class Adversarial(Training):
             seen = [emulator.inputs, emulator.targets, emulator.styles]
         channels = sum(fields.channels for fields in seen)
         names = [name for fields in seen for name in fields.names]
-        self.critic = make_critic(self.make_model, names, channels, emulator.ndim)
+        critic = make_critic(self.make_model, names, channels, emulator.ndim)
         space = output_space(emulator, dataset, aligned=data.aligned)
         for size in data.batch_sizes("train"):
-            check_scores(self.critic, (size, channels, *space), self.loss, names)
+            check_scores(critic, (size, channels, *space), self.loss, names)
         if self.spectral_norm:
-            normalize_spectrally(self.critic)
+            normalize_spectrally(critic)
+        self.adversary = Adversary(critic, self.loss, self.penalties, self.real_label)
         self.seed = data.seed or 0
 
     def load(self, state: Mapping[str, Any], path: Path, *, strict: bool) -> None:
@@ -189,9 +180,8 @@ class Adversarial(Training):
         """
         self.forgets_best = "adv_model" not in state
         if not self.forgets_best:
-            load_weights(self.critic, state["adv_model"], path, strict=strict)
-            own = ("adv_optimizer", "adv_scheduler", "adversarial")
-            self._state = {key: state.get(key) for key in own}, path
+            self.adversary.load(state, path, strict=strict)
+            self.batches = int((state.get("adversarial") or {}).get("batches", 0))
 
     def start(self, task: "Task") -> None:
         """Go to the device, alike in all processes, and make the optimizer.
@@ -201,62 +191,20 @@ class Adversarial(Training):
             ArtefactError: If the state is of another optimizer.
         """
         trainer = task.trainer
-        check_trainer(trainer)
         if trainer.is_global_zero and 0 < (trainer.max_epochs or 0) <= self.first_epoch:
             log.warning(
                 "the discriminator begins in epoch %d (counted from 0), but training ends after %d",
                 self.first_epoch,
                 trainer.max_epochs,
             )
-        dtype: Any = task.dtype
-        self.critic.to(task.device, dtype)
-        self.loss.to(task.device)
-        sync = getattr(trainer.strategy, "_layer_sync", None)
-        if sync is not None:
-            self.critic = sync.apply(self.critic)
-        share_first([*self.critic.parameters(), *self.critic.buffers()])
-        self.learnt = trainable(self.critic)
-        schedule = self._schedule = self.schedule or task.schedule
-        try:
-            self.optimizer: Optimizer = (self.make_optimizer or task.make_optimizer)(self.learnt)
-            self.scheduler: Scheduler | None = schedule.make(
-                self.optimizer, lambda: self._steps(trainer)
-            )
-        except (ValueError, TypeError) as error:
-            raise RecipeError(
-                f"the discriminator's optimizer or its schedule cannot be made: {error}"
-            ) from error
-        if any(isinstance(o, LBFGS) for o in (self.optimizer, *trainer.optimizers)):
-            raise RecipeError("LBFGS tries each step several times, in which a discriminator moves")
-        self._restore()
+        make_optimizer = self.make_optimizer or task.make_optimizer
+        schedule = self.schedule or task.schedule
+        self.adversary.start(task, make_optimizer, schedule, lambda: self._steps(trainer))
 
     def _steps(self, trainer: "pl.Trainer") -> float:
         """Batches of the training in which the discriminator takes part."""
         every = trainer.estimated_stepping_batches
         return max(1, every - self.first_epoch * trainer.num_training_batches)
-
-    def _restore(self) -> None:
-        """The state of the optimizer and the scheduler."""
-        if self._state is None:
-            return
-        (state, path), self._state = self._state, None
-        mine = state["adversarial"] or {}
-        before, now = mine.get("optimizer_class"), type(self.optimizer).__name__
-        if before not in (None, now):
-            raise ArtefactError(
-                f"{path} was trained with the optimizer {before} of the discriminator, not {now}; "
-                f"go on with the same, or start anew with output.resume: never"
-            )
-        if state["adv_optimizer"] is not None:
-            try:
-                self.optimizer.load_state_dict(state["adv_optimizer"])
-            except ValueError as error:
-                raise ArtefactError(
-                    f"the optimizer state of the discriminator in {path} is of another: {error}"
-                ) from error
-        if self.scheduler is not None and state["adv_scheduler"] is not None:
-            self.scheduler.load_state_dict(state["adv_scheduler"])
-        self.batches = int(mine.get("batches", 0))
 
     # --- steps -----------------------------------------------------------------------------
 
@@ -287,20 +235,22 @@ class Adversarial(Training):
         with torch.set_grad_enabled(not withheld):
             loss, x, output, target = task.step(batch)
         self.batches += 1
-        number = task.trainer.global_step + 1
+        trainer = task.trainer
+        number = trainer.global_step + 1
         draws = random_numbers(self.seed, task.global_rank, number, output.device)
         fake, real, deviation = output, target, self.deviation(self.batches)
         if deviation:
             fake = fake + deviation * drawn(torch.randn, fake, draws)
             real = real + deviation * drawn(torch.randn, real, draws)
         fake, real = (self._seen(task, x, side, batch) for side in (fake, real))
-        parts = self._teach(task, fake.detach(), real.detach(), number, draws)
+        adversary = self.adversary
+        parts = adversary.teach(trainer, fake.detach(), real.detach(), number, draws)
         if withheld:
             # all gradients are zero, and still there, as several processes expect
             objective = 0.0 * torch.stack([p.sum() for p in trainable(task.built.model)]).sum()
         else:
-            self._learns(False)
-            parts["adv/G"] = adversarial = self.judged(fake, 1.0)
+            adversary.learns(False)
+            parts["adv/G"] = adversarial = adversary.judged(fake, 1.0)
             supervised, weight = self.weights
             objective = weight * adversarial
             if supervised:
@@ -323,85 +273,20 @@ class Adversarial(Training):
         ]
         return torch.cat([beside, field, *styles], dim=1)
 
-    def judged(self, field: Tensor, label: float) -> Tensor:
-        """The loss of the scores of a field, given what it is called."""
-        return self.loss_of(self.scores(field), label)
-
-    def scores(self, field: Tensor) -> Tensor:
-        """What the discriminator says, in single precision at least."""
-        scores: Tensor = self.critic(field.to(self.learnt[0].dtype))
-        return scores.to(torch.promote_types(scores.dtype, torch.float32))
-
-    def loss_of(self, scores: Tensor, label: float) -> Tensor:
-        """The loss of scores."""
-        loss: Tensor = self.loss(scores, torch.full_like(scores, label))
-        return loss
-
-    def _teach(
-        self, task: "Task", fake: Tensor, real: Tensor, number: int, draws: torch.Generator
-    ) -> dict[str, Tensor]:
-        """A step of the discriminator; its losses.
-
-        Args:
-            task: What is trained.
-            fake: What it sees of outputs, cut off from the network.
-            real: What it sees of targets.
-            number: Of the batch in the training, from 1.
-            draws: Random numbers of this batch.
-        """
-        self._learns(True)
-        self.critic.train()
-        self.optimizer.zero_grad()
-        losses = {}
-        for name, field, label in (("fake", fake, 0.0), ("real", real, self.real_label)):
-            losses[name] = self.judged(field, label)
-            with no_autocast(field):
-                torch.autograd.backward(losses[name])
-        with no_autocast(fake):
-            reg = self._penalize(fake, real, number, draws)
-            average_gradients(self.learnt)
-        clip_as(task.trainer, self.learnt)
-        self.optimizer.step()
-        self._schedule.after_step(self.scheduler)
-        # as those of the network, which are the first process's, too
-        share_first(list(self.critic.buffers()))
-        parts = {"adv/D/total": losses["fake"] + losses["real"]}
-        parts |= {f"adv/D/{name}": loss for name, loss in losses.items()}
-        return parts if reg is None else parts | {"reg": reg}
-
-    def _penalize(
-        self, fake: Tensor, real: Tensor, number: int, draws: torch.Generator
-    ) -> Tensor | None:
-        """Add the gradients of the penalties that are due; the penalties."""
-        due = []
-        if self.r1_interval and number % self.r1_interval == 0:
-            due.append((r1_penalty(self.scores, real, self.r1_weight), self.r1_interval))
-        if self.slope_weight and number % self.slope_interval == 0:
-            share = drawn(torch.rand, fake[:, :1].flatten(start_dim=1)[:, 0], draws)
-            penalty = gradient_penalty(self.scores, fake, real, share, self.slope_weight)
-            due.append((penalty, self.slope_interval))
-        for penalty, times in due:
-            torch.autograd.backward(times * penalty)
-        return torch.stack([penalty for penalty, _ in due]).sum() if due else None
-
-    def _learns(self, learns: bool) -> None:
-        """Whether gradients of the discriminator's weights are taken."""
-        for parameter in self.learnt:
-            parameter.requires_grad_(learns)
-
     def validate(self, task: "Task", batch: "Batch") -> Step:
         """What the discriminator says of a validation batch: without noise, real labels are 1."""
         loss, x, output, target = task.step(batch)
         if not self.takes_part(task):
             return Step(loss, x, output, target)
-        self.critic.eval()
-        scores = [self.scores(self._seen(task, x, side, batch)) for side in (output, target)]
-        fake, real = self.loss_of(scores[0], 0.0), self.loss_of(scores[1], 1.0)
+        adversary = self.adversary
+        adversary.critic.eval()
+        scores = [adversary.scores(self._seen(task, x, side, batch)) for side in (output, target)]
+        fake, real = adversary.loss_of(scores[0], 0.0), adversary.loss_of(scores[1], 1.0)
         parts = {
             "adv/D/total": fake + real,
             "adv/D/fake": fake,
             "adv/D/real": real,
-            "adv/G": self.loss_of(scores[0], 1.0),
+            "adv/G": adversary.loss_of(scores[0], 1.0),
         }
         return Step(loss, x, output, target, parts=parts)
 
@@ -420,81 +305,27 @@ class Adversarial(Training):
         told["loss/batch/train/adv/D"] = {name: float(last[f"adv/D/{name}"]) for name in names}
         if "adv/G" in last:
             told["loss/batch/train/adv/G"] = float(last["adv/G"])
-        norms = gradient_norms(self.critic)
+        norms = gradient_norms(self.adversary.critic)
         if norms is not None:
             told |= {"grad/adv/first": norms[0], "grad/adv/last": norms[1]}
         deviation = self.deviation(self.batches)
         if deviation:
             told["instance_noise"] = deviation
-        return told | {"lr/adv": float(self.optimizer.param_groups[0]["lr"])}
+        return told | {"lr/adv": self.adversary.rate}
 
     def _told_every(self, interval: int) -> int:
         """Batches between penalties that are told: a multiple of those between penalties."""
-        every = self.r1_interval or self.slope_interval
+        every = self.penalties.r1_interval or self.penalties.slope_interval
         return interval if interval <= every else interval // every * every
 
     def end_epoch(self, task: "Task") -> None:
         """Step the scheduler."""
         if self.takes_part(task):
             validates = bool(task.trainer.limit_val_batches)
-            self._schedule.after_epoch(self.scheduler, task.epoch_losses, validates=validates)
+            self.adversary.end_epoch(task.epoch_losses, validates=validates)
 
     def state(self) -> dict[str, Any]:
         """The discriminator, its optimizer and scheduler, and how far the noise has sunk."""
-        return {
-            "adv_model": self.critic.state_dict(),
-            "adv_optimizer": self.optimizer.state_dict(),
-            "adv_scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-            "adversarial": {
-                "optimizer_class": type(self.optimizer).__name__,
-                "batches": self.batches,
-            },
-        }
-
-
-def check_trainer(trainer: "pl.Trainer") -> None:
-    """Refuse what a trainer cannot do with two networks.
-
-    Raises:
-        RecipeError: If it is asked for.
-    """
-    gathers = any(
-        isinstance(callback, GradientAccumulationScheduler)
-        for callback in trainer.callbacks  # type: ignore[attr-defined]
-    )
-    if trainer.accumulate_grad_batches != 1 or gathers:
-        raise RecipeError(
-            "trainer.accumulate_grad_batches is of one network, but the discriminator would step "
-            "after every batch; take larger batches, or several processes"
-        )
-    if str(trainer.precision) not in PRECISIONS:
-        raise RecipeError(
-            f"trainer.precision {trainer.precision!r} is of one network (it scales losses, or "
-            f"changes layers), not of a discriminator; take one of {', '.join(PRECISIONS)}"
-        )
-    if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy):
-        raise RecipeError(
-            f"the strategy {type(trainer.strategy).__name__} does not know the discriminator; "
-            f"take a single device, or ddp"
-        )
-
-
-@contextmanager
-def no_autocast(like: Tensor) -> Iterator[None]:
-    """Gradients, and what they are taken of again, in full precision."""
-    with torch.autocast(like.device.type, enabled=False):
-        yield
-
-
-def clip_as(trainer: "pl.Trainer", parameters: list[nn.Parameter]) -> None:
-    """Clip gradients as the trainer clips those of the network."""
-    most = trainer.gradient_clip_val
-    if most:
-        by_value = trainer.gradient_clip_algorithm == "value"
-        clip = nn.utils.clip_grad_value_ if by_value else nn.utils.clip_grad_norm_
-        clip(parameters, float(most))
-
-
-def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """The weights that gradients are taken of."""
-    return [p for p in model.parameters() if p.requires_grad]
+        state = self.adversary.state()
+        state["adversarial"]["batches"] = self.batches
+        return state
