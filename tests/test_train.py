@@ -638,3 +638,14 @@ def test_training_begins_with_an_emulator_of_the_users_own_class(m2m):
     assert status == 0, err
     a, b = (torch.load(f"{folder}/state_1.pt", weights_only=True)["model"] for folder in "ab")
     assert same_weights(a, b)
+
+
+def test_losses_in_double_precision_are_as_a_loop_in_double_precision_has_them():
+    val = {"x": "x_2.npy", "y": "y_2.npy"}
+    state = command_line("double", 0.0, val, precision="64-true")
+    model = ConvNet(1, 1, ndim=2, width=3, depth=1).double()
+    model.load_state_dict(state["model"])
+    x, y = (torch.from_numpy(np.load(path)).double() for path in val.values())
+    output = model(nn.functional.pad(x[None], [1] * 4, mode="circular"))[0]
+    by_hand = ((output - y) ** 2).mean().item()
+    assert state["history"]["val"] == [pytest.approx(by_hand, rel=1e-13)]

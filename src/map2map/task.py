@@ -297,6 +297,8 @@ class Task(pl.LightningModule):
         """Normalized inputs, as the network takes them, and targets, with what was drawn."""
         emulator = self.built
         physical_x, physical_y = batch.settle()
+        if self.dtype == torch.float64:  # files are read in single precision
+            physical_x, physical_y = physical_x.double(), physical_y.double()
         style = self.styles_of(batch)
         x, y = emulator.encode_input(physical_x, style), emulator.encode_target(physical_y, style)
         if self.line is not None and self.training and self.current_epoch == 0:
