@@ -29,7 +29,7 @@ from map2map.errors import FieldError, RecipeError
 from map2map.losses import Wasserstein
 from map2map.preparation import ModelFactory
 from map2map.schedules import OptimizerFactory, Schedule
-from map2map.training import Step, Training
+from map2map.training import Step, Training, check_known
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -143,8 +143,9 @@ class Adversarial(Training):
         """Make the discriminator, and try it on the shape of the outputs.
 
         Raises:
-            FieldError: If targets are no fields on a grid, or are not known everywhere.
-            RecipeError: If the discriminator or its loss does not suit them.
+            FieldError: If targets are no fields on a grid.
+            RecipeError: If they are not known everywhere, or the discriminator or its loss does not
+                suit them.
             GeometryError: If it does not take the crops.
         """
         emulator, dataset = task.built, data.dataset("train")
@@ -153,11 +154,7 @@ class Adversarial(Training):
                 f"a discriminator judges fields, but {', '.join(emulator.targets.names)} are "
                 f"numbers for the whole of a sample; train without `training`"
             )
-        if data.reading.mask:
-            raise FieldError(
-                "a discriminator sees all cells, so targets must be known everywhere; train "
-                "without `data.reading.mask`, or without `training`"
-            )
+        check_known(data, "a discriminator (model.training) judges all of them")
         seen = [emulator.targets]
         if self.conditional:
             seen = [emulator.inputs, emulator.targets, emulator.styles]

@@ -14,12 +14,12 @@ import torch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
-from torch.optim import LBFGS, Optimizer
+from torch.optim import LBFGS
 
 from map2map.checkpoints import load_weights
 from map2map.critics import drawn, gradient_penalty, r1_penalty
 from map2map.errors import ArtefactError, RecipeError
-from map2map.schedules import OptimizerFactory, Schedule, Scheduler
+from map2map.schedules import OptimizerFactory, Schedule, check_class
 from map2map.together import average_gradients, share_first
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Adversary", "Penalties", "trainable"]
 
+WHOSE = " of the discriminator"
 PRECISIONS = ("32-true", "64-true", "bf16-true", "bf16-mixed")
 
 
@@ -106,13 +107,9 @@ class Adversary:
         share_first([*self.critic.parameters(), *self.critic.buffers()])
         self.learnt = trainable(self.critic)
         self.schedule = schedule
-        try:
-            self.optimizer: Optimizer = make_optimizer(self.learnt)
-            self.scheduler: Scheduler | None = schedule.make(self.optimizer, steps)
-        except (ValueError, TypeError) as error:
-            raise RecipeError(
-                f"the discriminator's optimizer or its schedule cannot be made: {error}"
-            ) from error
+        self.optimizer, self.scheduler = schedule.with_optimizer(
+            make_optimizer, self.learnt, steps, WHOSE
+        )
         if any(isinstance(o, LBFGS) for o in (self.optimizer, *trainer.optimizers)):
             raise RecipeError("LBFGS tries each step several times, in which a discriminator moves")
         self._restore()
@@ -128,12 +125,7 @@ class Adversary:
             return
         (state, path), self._state = self._state, None
         mine = state["adversarial"] or {}
-        before, now = mine.get("optimizer_class"), type(self.optimizer).__name__
-        if before not in (None, now):
-            raise ArtefactError(
-                f"{path} was trained with the optimizer {before} of the discriminator, not {now}; "
-                f"go on with the same, or start anew with output.resume: never"
-            )
+        check_class(self.optimizer, mine.get("optimizer_class"), path, WHOSE)
         if state["adv_optimizer"] is not None:
             try:
                 self.optimizer.load_state_dict(state["adv_optimizer"])

@@ -1,17 +1,18 @@
 """How learning rates change: when a scheduler steps, and one that knows how long training takes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import cos, isfinite, pi
+from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from map2map.errors import FieldError, RecipeError
+from map2map.errors import ArtefactError, FieldError, RecipeError
 
-__all__ = ["OptimizerFactory", "Schedule", "Scheduler", "WarmupCosine"]
+__all__ = ["OptimizerFactory", "Schedule", "Scheduler", "WarmupCosine", "check_class"]
 
 Scheduler = LRScheduler | ReduceLROnPlateau
 OptimizerFactory = Callable[[Any], Optimizer]
@@ -63,6 +64,32 @@ class Schedule:
             made.spread(int(asked))
         return made
 
+    def with_optimizer(
+        self,
+        make: OptimizerFactory,
+        weights: Iterable[nn.Parameter],
+        steps: Callable[[], float],
+        of: str = "",
+    ) -> tuple[Optimizer, Scheduler | None]:
+        """An optimizer, and its scheduler.
+
+        Args:
+            make: Makes the optimizer.
+            weights: What it changes.
+            steps: Tells how many steps it takes.
+            of: Whose it is, for messages.
+
+        Raises:
+            RecipeError: If they cannot be made.
+        """
+        try:
+            optimizer = make(weights)
+            return optimizer, self.make(optimizer, steps)
+        except (ValueError, TypeError) as error:
+            raise RecipeError(
+                f"the optimizer{of} or its schedule cannot be made: {error}"
+            ) from error
+
     def after_step(self, scheduler: Scheduler | None) -> None:
         """Step what steps along with the optimizer."""
         if self.interval == "step" and isinstance(scheduler, LRScheduler):
@@ -89,6 +116,26 @@ class Schedule:
                 scheduler.step(losses[watched])
         elif scheduler is not None and self.interval == "epoch":
             scheduler.step()
+
+
+def check_class(optimizer: Optimizer, known: str | None, path: Path, of: str = "") -> None:
+    """Refuse to go on with an optimizer of another class.
+
+    Args:
+        optimizer: The one there is.
+        known: The class of that in a state; None if it is not told.
+        path: Of the state.
+        of: Whose it is, for messages.
+
+    Raises:
+        ArtefactError: If it is another.
+    """
+    now = type(optimizer).__name__
+    if known not in (None, now):
+        raise ArtefactError(
+            f"{path} was trained with the optimizer {known}{of}, not {now}; go on with the same, "
+            f"or start anew with output.resume: never"
+        )
 
 
 class WarmupCosine(LRScheduler):

@@ -15,7 +15,7 @@ from map2map.averages import Average
 from map2map.batches import Batch
 from map2map.emulator import Emulator
 from map2map.epochs import SPLITS, Epochs
-from map2map.errors import ArtefactError, FieldError, GeometryError, RecipeError
+from map2map.errors import FieldError, GeometryError, RecipeError
 from map2map.fields import Field
 from map2map.grids import Domain
 from map2map.masked_losses import masked_loss
@@ -32,7 +32,7 @@ from map2map.preparation import (
     take_up,
 )
 from map2map.runs import Runs
-from map2map.schedules import OptimizerFactory, Schedule, Scheduler
+from map2map.schedules import OptimizerFactory, Schedule, Scheduler, check_class
 from map2map.tallies import FieldTally, Tally
 from map2map.together import of_all, share_first, share_of
 from map2map.training import ByItself, Ordinary, Step, Training, check_losses
@@ -220,23 +220,15 @@ class Task(pl.LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """The optimizer; the scheduler is ours to step, so that resuming is exact."""
-        try:
-            optimizer = self.make_optimizer(self.built.model.parameters())
-            steps = lambda: self.way.network_steps(  # noqa: E731
-                self, self.trainer.estimated_stepping_batches
-            )
-            self.scheduler = self.schedule.make(optimizer, steps)
-        except (ValueError, TypeError) as error:
-            raise RecipeError(f"the optimizer or its schedule cannot be made: {error}") from error
+        optimizer, self.scheduler = self.schedule.with_optimizer(
+            self.make_optimizer,
+            self.built.model.parameters(),
+            lambda: self.way.network_steps(self, self.trainer.estimated_stepping_batches),
+        )
         if self._resumed is not None:
             # all of it has been taken up, and it is as large as the network, thrice
             (state, path, _), self._resumed = self._resumed, None
-            before, now = state.get("optimizer_class"), type(optimizer).__name__
-            if before not in (None, now):
-                raise ArtefactError(
-                    f"{path} was trained with the optimizer {before}, not {now}; go on with the "
-                    f"same, or start anew with output.resume: never"
-                )
+            check_class(optimizer, state.get("optimizer_class"), path)
         return optimizer
 
     @property

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from map2map.batches import Batch
     from map2map.task import Task
 
-__all__ = ["ByItself", "Ordinary", "Step", "Training", "check_losses"]
+__all__ = ["ByItself", "Ordinary", "Step", "Training", "check_known", "check_losses"]
 
 
 @dataclass(frozen=True)
@@ -205,11 +205,7 @@ class ByItself(Training):
         Raises:
             RecipeError: If they are not.
         """
-        if data.reading.mask:
-            raise RecipeError(
-                f"data.reading.mask leaves out cells of the target, but "
-                f"{type(self.model).__name__} learns from all of them; mend the data"
-            )
+        check_known(data, f"{type(self.model).__name__} learns from all of them")
 
     def step(self, task: "Task", batch: "Batch") -> Step:
         """A step without output."""
@@ -222,6 +218,23 @@ class ByItself(Training):
     def validate(self, task: "Task", batch: "Batch") -> Step:
         """Likewise."""
         return self.step(task, batch)
+
+
+def check_known(data: Any, why: str) -> None:
+    """Refuse targets that are not known everywhere.
+
+    Args:
+        data: A `map2map.data.FieldData`.
+        why: Who needs all of them, for the message.
+
+    Raises:
+        RecipeError: If they are not.
+    """
+    if data.reading.mask:
+        raise RecipeError(
+            f"data.reading.mask leaves out cells of the target, but {why}; mend the data, or train "
+            f"otherwise"
+        )
 
 
 def check_losses(

@@ -18,7 +18,7 @@ from map2map.grids import Grid
 from map2map.patterns import Files
 from map2map.preparation import channels_last
 from map2map.runs import Runs
-from map2map.training import Step, Training
+from map2map.training import Step, Training, check_known
 from map2map.typing import Shape
 from map2map.windows import Halo
 
@@ -128,11 +128,7 @@ class Unrolled(Training):
             RecipeError: If crops, edges or fields are such that steps cannot follow one another.
         """
         emulator = task.built
-        if data.reading.mask:
-            raise RecipeError(
-                "data.reading.mask leaves out cells of the target, but the next of several steps "
-                "starts from all of them; mend the data, or leave model.training out"
-            )
+        check_known(data, "the next of several steps (model.training) starts from all of them")
         learnt = files_of(data.patterns["train"])
         if emulator.targets.of_run or emulator.footprint.scale > 1 or data.reading.cells:
             raise RecipeError(
