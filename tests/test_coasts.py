@@ -1,6 +1,7 @@
 """Land cells, from the files of two models through preparation and training to scores."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import xarray as xr
 from torch import nn
 
 from map2map.common_grid import CommonGrid, Counts, Part
+from map2map.comparing import compared
 from map2map.crops import Crops
 from map2map.data import FieldData, Reading
 from map2map.errors import FieldError
@@ -157,11 +159,9 @@ def test_the_gradient_of_a_masked_batch_is_that_of_its_sea():
     y[:, :, :2] = torch.nan
     valid = torch.isfinite(y)
 
-    class Masked:
-        class dataset:  # noqa: N801
-            allow_nonfinite = True
-
+    runs = SimpleNamespace(domain=Domain(2), scale_factor=1, shape=(6, 6))
+    masked = SimpleNamespace(dataset=SimpleNamespace(allow_nonfinite=True, runs=runs))
     for loss in (nn.L1Loss(), nn.MSELoss(), nn.SmoothL1Loss(beta=0.3)):
-        found = torch.autograd.grad(Task.compared(None, loss, layer(x), y, Masked), layer.weight)[0]
+        found = torch.autograd.grad(compared(loss, layer(x), y, masked, None), layer.weight)[0]
         expected = torch.autograd.grad(loss(layer(x)[valid], y[valid]), layer.weight)[0]
         torch.testing.assert_close(found, expected)
