@@ -33,8 +33,10 @@ from map2map.errors import (
 from map2map.fields import Field
 from map2map.files import replacing
 from map2map.models import ConvNet
+from map2map.patterns import Files
 from map2map.runs import Runs
 from map2map.samples import SampleDataset
+from map2map.told import Told
 
 RECIPE = {
     "seed_everything": 1,
@@ -307,6 +309,17 @@ def test_masked_cells_do_not_move_the_weights(folder):
 
 # --- the recipe --------------------------------------------------------------------------------
 
+
+def of(name: str, **arguments: object) -> dict:
+    """A class with arguments, as a recipe has it."""
+    return {"class_path": name, "init_args": arguments}
+
+
+def adversarial(**arguments: object) -> dict:
+    """Adversarial training."""
+    return {"model__training": of("map2map.adversarial.Adversarial", **arguments)}
+
+
 BAD_RECIPES = {
     "crop": ({"data__crops__size": 9}, GeometryError, r"crop is \(9, 9\).*fields are \(8, 8\)"),
     "crop axes": ({"data__crops__size": [4, 4, 4]}, GeometryError, "`crop` has 3 values"),
@@ -328,6 +341,15 @@ BAD_RECIPES = {
         {"model__model__init_args__depth": 9, "data__crops__halo": 1},
         GeometryError,
         "6 cells",
+    ),
+    "crops of a network that sees all": (
+        {
+            "model__model": {"class_path": "FNO", "init_args": {"modes": 2}},
+            "data__crops__size": 4,
+        },
+        GeometryError,
+        "crops have 4 x 4 cells of fields of 8 x 8, but .* FNO depends on the whole domain .*; "
+        "leave data.crops.size out",
     ),
     "model": (
         {"model__model": {"class_path": "map2map.models.UNt"}},
@@ -370,6 +392,60 @@ BAD_RECIPES = {
     "empty key": ({"data__trian": {}}, RecipeError, "no key data.trian; did you mean 'train'"),
     "key": ({"data__crops__siez": 4}, RecipeError, "data.crops: .* 'siez'; did you mean 'size'"),
     "trainer key": ({"trainer__max_epoch": 1}, RecipeError, "max_epoch; .*'max_epochs'"),
+    "key of a network": (
+        {"model__model": {"class_path": "FNO", "init_args": {"zzzzzz": 3}}},
+        RecipeError,
+        "model.model: .* 'zzzzzz'; there are depth, modes, padding, positions, width$",
+    ),
+    "key of a network inside": (
+        adversarial(discriminator=of("PatchGAN", wdith=4)),
+        RecipeError,
+        "'discriminator.init_args.wdith'; there are none",
+    ),
+    "key of another network inside": (
+        adversarial(discriminator=of("SRDiscriminator", scael_factor=4)),
+        RecipeError,
+        "'discriminator.init_args.scael_factor'; did you mean 'scale_factor'",
+    ),
+    "key of an optimizer inside": (
+        adversarial(discriminator=of("PatchGAN"), optimizer=of("torch.optim.Adam", betta=4)),
+        RecipeError,
+        "model.training.optimizer: .* 'betta'; did you mean 'betas'",
+    ),
+    "loss by a name alone": (
+        {"model__loss": {"class_path": "RelativL2"}},
+        RecipeError,
+        "model.loss: there is no class 'RelativL2'; did you mean 'RelativeL2'.*import path, such",
+    ),
+    "two places": (
+        {"data__train__nu": {"table": "t.csv", "placeholder": "k"}},
+        RecipeError,
+        "data.train.nu is told by exactly one of placeholder, .* placeholder and table are given",
+    ),
+    "no place": (
+        {"data__train__nu": {"scale": 2.0, "column": "k"}},
+        RecipeError,
+        "data.train.nu is told by exactly one of .* none is given",
+    ),
+    "key of a place": (
+        {"data__train__nu": {"tabel": "t.csv"}},
+        RecipeError,
+        "no key data.train.nu.tabel; did you mean 'table'",
+    ),
+    "numbers as a place": (
+        {"data__train__nu": [1, 2]},
+        RecipeError,
+        r"data.train.nu is \[1, 2\], but a list is one of patterns",
+    ),
+    "styles": (
+        {
+            "model__styles": [{"name": "nu", "kind": "parameter"}],
+            "data__train__nu": 1.0,
+            "model__model": {"class_path": "FNO", "init_args": {"modes": 2}},
+        },
+        RecipeError,
+        r"styles \(nu\), but the network takes none; those that do are FlowMatching, .*UNet, .*V",
+    ),
     "optimizer key": (
         {"model__optimizer__init_args__betta": 1},
         RecipeError,
@@ -441,6 +517,35 @@ def test_bad_recipes_leave_with_status_2(folder, m2m, case):
     (folder / "r.yaml").write_text(yaml.safe_dump(edited(**changes)))
     check_refusal(*m2m("train", "r.yaml"), message)
     assert not list(folder.glob("state_*"))
+
+
+def test_losses_are_named_without_a_path_too(folder):
+    measures = {"l2": {"class_path": "RelativeL2"}}
+    (folder / "r.yaml").write_text(
+        yaml.safe_dump(edited(model__loss=of("LogCosh"), model__options={"measures": measures}))
+    )
+    # in a process of its own, where nothing else has imported them
+    code = (
+        "from map2map.commands.train import make; made = make(['--config', 'r.yaml'], 'm2m').model;"
+        "print(type(made.loss).__name__, type(made.measures['l2']).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["LogCosh", "RelativeL2"]
+
+
+def test_a_place_on_the_command_line_takes_the_place_of_that_in_the_recipe(folder):
+    (folder / "r.yaml").write_text(
+        yaml.safe_dump(edited(data__train__nu={"table": "t.csv", "column": "c", "scale": 2.0}))
+    )
+    for value, expected in (
+        ("{placeholder: k}", Told(placeholder="k")),
+        ("{table: u.csv}", Told(table="u.csv")),
+        ("{pattern: 'x_*.npy', variable: x}", Files("x_*.npy", "x")),
+    ):
+        made = make(["--config", "r.yaml", "--data.train.nu", value], "m2m")
+        assert made.datamodule.patterns["train"]["nu"] == expected
+    made = make(["--config", "r.yaml", "--data.train.nu={placeholder: k}"], "m2m")
+    assert made.datamodule.patterns["train"]["nu"] == Told(placeholder="k")
 
 
 @pytest.mark.parametrize(

@@ -211,3 +211,28 @@ def test_arguments_of_their_own_are_refused_too():
         FNO(1, 1, ndim=4)
     assert modes_of([3, 4], 2) == (3, 4)
     assert modes_of(5, 3) == (5, 5, 5)
+
+
+@pytest.mark.parametrize("kind", [FNO, FactorizedFNO, UFNO])
+@pytest.mark.parametrize("padding", [0.0, 0.5, 3.0])
+def test_modes_that_a_training_grid_does_not_have_do_nothing_on_a_finer_one(kind, padding):
+    """What is left out is just what gets no gradient there."""
+    torch.manual_seed(0)
+    options = {"levels": 1} if kind is UFNO else {}
+    model = kind(1, 1, width=3, modes=[7, 9], depth=2, padding=padding, **options).double()
+    expected = {0.0: (4, 5), 0.5: (6, 7), 3.0: (6, 6)}[padding]
+    assert model.learn_on((8, 9)) == expected
+    small = kind(1, 1, width=3, modes=list(expected), depth=2, padding=padding, **options).double()
+    others = {k: v for k, v in model.state_dict().items() if not k.startswith("spectral")}
+    small.load_state_dict(others, strict=False)
+    model(torch.randn(2, 1, 8, 9, dtype=torch.float64)).square().sum().backward()
+    for (name, large), few in zip(
+        model.spectral.named_parameters(), small.spectral.parameters(), strict=True
+    ):
+        # real and imaginary part together, because a mean has no phase
+        learnt = (large.grad != 0).reshape(2, -1, 9).any(0).any(-1).repeat(2)
+        torch.testing.assert_close((large != 0).flatten(1).any(1), learnt, msg=name)
+        few.data = large.data[learnt]
+    x = torch.randn(1, 1, 24, 25, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), small(x), rtol=0, atol=1e-13)

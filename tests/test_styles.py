@@ -316,7 +316,7 @@ def test_a_network_that_takes_no_styles_is_refused_by_name():
     def plain(in_chan, out_chan, *, ndim):
         return UNet(in_chan, out_chan, ndim=ndim)
 
-    with pytest.raises(FieldError, match=r"with 1 styles: .*style_chan"):
+    with pytest.raises(RecipeError, match=r"styles \(z\), .* none; .* StyledVNet, UNet, .*, VNet"):
         trained(model=plain)
 
 

@@ -154,6 +154,34 @@ def test_a_factor_that_the_files_contradict_is_refused_with_their_sizes(files):
         runs(scale_factor=None)
 
 
+@pytest.mark.parametrize(
+    ("shape", "factor", "says"),
+    [
+        (
+            (24, 24),
+            None,
+            "1.5 times the cells .* is 1 .*; give targets of 16 x 16 or 32 x 32 or",
+        ),
+        ((32, 48), None, "2 x 3 times the cells .*; give targets of 16 x 16 or 32 x 32"),
+        ((64, 64), 2, "4 times the cells .* is 2 .*; set data.crops.scale_factor: 4, if all"),
+        ((64, 64), 3, "4 times the cells .* is 3 .*; set data.crops.scale_factor: 4, if all"),
+    ],
+)
+def test_what_fits_a_target_is_told_by_its_factor(files, shape, factor, says):
+    for run in range(4):
+        np.save(f"high_{run}.npy", np.zeros((1, *shape), np.float32))
+    with pytest.raises(GeometryError, match=says) as found:
+        runs(scale_factor=factor)
+    assert "same_shape" not in str(found.value)
+
+
+def test_runs_of_other_shapes_that_fit_are_told_that_they_may_differ(files):
+    np.save("low_2.npy", smooth(8, 2)[None])
+    np.save("high_2.npy", smooth(16, 2)[None])
+    with pytest.raises(GeometryError, match=r"low_2\.npy .*same_shape: false lets runs differ"):
+        runs(scale_factor=None)
+
+
 def test_the_factor_of_the_training_split_goes_for_the_others(files):
     np.save("high_3.npy", smooth(64, 3)[None])
     data = FieldData(

@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from map2map.errors import FieldError, RecipeError, SourceError
 from map2map.fields import Field
+from map2map.grids import Domain
+from map2map.patterns import Files
+from map2map.runs import Runs
 from map2map.told import Known, Told, numbers
 
 TWO = Field("gravity", kind="label", classes=("newton", "gr"))
@@ -12,10 +16,11 @@ THREE = Field("gravity", kind="label", classes=("newton", "gr", "mond"))
 MASS = Field("mass", kind="parameter")
 
 
-def runs(*placeholders, coordinate=None, attributes=None):
+def runs(*placeholders, coordinate=None, attributes=None, files=None):
     """A run for each, in a file of its own."""
+    names = files or [f"file_{i:03}" for i in range(len(placeholders))]
     return [
-        Known(f"run {i}", i, len(placeholders), told, lambda: coordinate, lambda: attributes or {})
+        Known(f"run {i}", i, names, told, lambda: coordinate, lambda: attributes or {})
         for i, told in enumerate(placeholders)
     ]
 
@@ -132,7 +137,7 @@ def test_without_key_columns_rows_are_files_in_their_order(tmp_path):
     np.testing.assert_array_equal(numbers(MASS, Told(table=table), known), [[5], [6]])
     frames = [*known, known[1]]  # a second frame of the second file
     np.testing.assert_array_equal(numbers(MASS, Told(table=table), frames), [[5], [6], [6]])
-    with pytest.raises(SourceError, match="2 rows for 3 files, and no column named like"):
+    with pytest.raises(SourceError, match=r"2 rows for 3 files .*, and no column named like"):
         numbers(MASS, Told(table=table), runs({}, {}, {}))
 
 
@@ -156,7 +161,8 @@ def test_a_table_that_does_not_tell_is_refused(tmp_path, text, says):
     [
         "\ufeffseed,mass\n1,5\n2,6\n",
         "seed, mass\r\n1, 5\r\n2, 6\r\n",
-        "seed,mass\n1,5,stray\n2,6\n",
+        "seed,mass,,\n1,5,,\n\n2,6,,\n",
+        "seed,mass\n1,5,,\n2 ,6 \n",
     ],
 )
 def test_tables_as_other_programs_write_them_are_read(tmp_path, text):
@@ -166,10 +172,70 @@ def test_tables_as_other_programs_write_them_are_read(tmp_path, text):
     )
 
 
-def test_a_row_that_is_too_short_is_no_traceback(tmp_path):
-    table = write(tmp_path, "seed,mass\n1\n2,6\n")
-    with pytest.raises(FieldError, match="no finite number"):
-        numbers(MASS, Told(table=table), runs({"seed": "1"}, {"seed": "2"}))
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("seed,mass\n1\n2,6\n", "line 2 of the table .* has 1 cells, 1, for 2 columns, seed,mass"),
+        ("seed,mass\n1,5\n\n2,6,7\n", r"line 4 .* 3 cells, 2,6,7, .*\(a decimal comma"),
+        ("seed,mass,mass\n1,5,6\n2,6,7\n", "several columns 'mass'; name each"),
+        ("seed,mass\n1,5\n2,6\n001,7\n", "lines 2 and 4"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_told_by_line(tmp_path, text, says):
+    with pytest.raises(SourceError, match=says):
+        numbers(MASS, Told(table=write(tmp_path, text)), runs({"seed": "1"}, {"seed": "2"}))
+
+
+def test_a_table_with_keys_may_tell_of_more_runs_than_there_are(tmp_path):
+    table = write(tmp_path, "seed,mass\n1,5\n2,6\n3,7\n")
+    np.testing.assert_array_equal(numbers(MASS, Told(table=table), runs({"seed": "2"})), [[6]])
+
+
+UNPADDED = [f"d/a_{i}.npy" for i in (0, 1, 10, 11, 2)]
+
+
+@pytest.mark.parametrize("kind", ["npy", "csv"])
+def test_rows_in_the_order_of_files_that_count_without_zeros_are_refused(tmp_path, kind):
+    values = np.arange(5.0)
+    path = tmp_path / f"t.{kind}"
+    np.save(path, values) if kind == "npy" else path.write_text("mass\n0\n1\n2\n3\n4\n")
+    told = Told(table=str(path))
+    says = r"sorted as text, not by numbers: …, d/a_1.npy, d/a_10.npy, d/a_11.npy, …; .*pad the num"
+    with pytest.raises(SourceError, match=says):
+        numbers(MASS, told, runs(*[{}] * 5, files=UNPADDED))
+    for names in (
+        [f"d/a_{i:02}.npy" for i in range(5)],
+        ["nu0.005_1", "nu0.05_1", "nu0.25_1", "nu0.5_1", "nu1_0"],
+        ["z1e-05", "z1e-4", "z2", "z2b", "z3"],
+    ):
+        found = numbers(MASS, told, runs(*[{}] * 5, files=names))
+        np.testing.assert_array_equal(found[:, 0], values)
+
+
+def test_a_table_for_each_file_is_found_if_both_count_alike(tmp_path):
+    for i in (0, 1, 10, 11, 2):
+        np.save(tmp_path / f"s_{i}.npy", [float(i)])
+        np.save(tmp_path / f"p_{i:02}.npy", [float(i)])
+    found = numbers(MASS, Told(table=str(tmp_path / "s_*.npy")), runs(*[{}] * 5, files=UNPADDED))
+    np.testing.assert_array_equal(found[:, 0], [0, 1, 10, 11, 2])
+    with pytest.raises(SourceError, match=r"d/a_1\.npy, d/a_10\.npy, d/a_11\.npy"):
+        numbers(MASS, Told(table=str(tmp_path / "p_*.npy")), runs(*[{}] * 5, files=UNPADDED))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("s_{run}.npy", r"has a placeholder, .*with wildcards .*, as s_\*.npy"),
+        (
+            "{run}.csv",
+            "has a placeholder, .*one CSV file tells of all runs, by a column",
+        ),
+        ("s_*.csv", "has wildcards, but one CSV file tells of all runs"),
+    ],
+)
+def test_what_names_of_tables_cannot_have_is_refused(name, says):
+    with pytest.raises(SourceError, match=says):
+        numbers(MASS, Told(table=name), runs({"run": "1"}))
 
 
 def test_a_table_that_cannot_be_read_is_refused(tmp_path):
@@ -195,5 +261,40 @@ def test_files_of_which_no_frame_is_a_run_have_their_rows_too(name, tmp_path):
 
 def test_a_table_that_tells_no_number_is_named(tmp_path):
     (tmp_path / "table.csv").write_text("mass\n1\nnan\n")
-    with pytest.raises(FieldError, match=r"run 1 \(by the table .*table\.csv\) has the mass 'nan'"):
+    with pytest.raises(
+        FieldError, match=r"run 1 \(by the table .*table\.csv, line 3\) has the mass 'nan'"
+    ):
         numbers(MASS, Told(table=str(tmp_path / "table.csv")), runs({}, {}))
+
+
+# --- of runs --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["npy", "csv"])
+def test_rows_are_those_of_all_files_also_where_only_some_are_taken(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    for k in range(5):
+        np.save(f"x_{k}.npy", np.zeros((1, 4), np.float32))
+    values = np.arange(5.0) ** 2
+    np.save("t.npy", values)
+    (tmp_path / "t.csv").write_text("\n".join(["mass", *map(str, values)]))
+    files = Files("x_{run}.npy", only={"run": "1:4"})
+    patterns = {"x": files, "mass": Told(table=f"t.{kind}")}
+    found = Runs([Field("x")], [MASS], patterns, Domain(1)).numbers
+    np.testing.assert_array_equal(found, [[1], [4], [9]])
+    np.save("t.npy", values[:3])
+    (tmp_path / "t.csv").write_text("mass\n1\n2\n3\n")
+    with pytest.raises(SourceError, match=r"5 files \(those that `only` leaves out among them\)"):
+        Runs([Field("x")], [MASS], patterns, Domain(1))
+
+
+def test_the_coordinate_of_a_frame_is_that_of_whichever_input_has_frames(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    xr.Dataset(
+        {"u": (("time", "x"), np.zeros((3, 4)))}, {"time": [0.5, 1.0, 2.0], "x": np.arange(4.0)}
+    ).to_netcdf("u.nc")
+    xr.Dataset({"still": ("x", np.zeros(4))}, {"x": np.arange(4.0)}).to_netcdf("still.nc")
+    patterns = {"u": "u.nc", "still": "still.nc", "mass": Told(coordinate=True)}
+    for inputs in (["u", "still"], ["still", "u"]):
+        runs = Runs([Field(name) for name in inputs], [MASS], patterns, Domain(1, frames=1))
+        np.testing.assert_array_equal(runs.numbers, [[0.5], [1], [2]])

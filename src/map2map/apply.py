@@ -252,7 +252,8 @@ class Work:
             raise RecipeError(f"{job.output} is an input, and would be replaced; choose another")
         domain = job.domain or grid_declared(self.first.attrs, emulator.domain)
         spacing = [step_of(axis.values) for axis in self.first.axes]
-        domain_of_input(emulator, domain, spacing, other_grid=job.other_grid)
+        shape = self.runs.shape
+        domain_of_input(emulator, domain, spacing, shape=shape, other_grid=job.other_grid)
         check_members(job, learnt)
         self.members = job.members or 1
         if job.members is not None and self.runs.runs[0].frame is not None:

@@ -52,6 +52,7 @@ class Applicable(Protocol):
     derived: Mapping[str, Derived]
     styles: FieldSet
     style_range: dict[str, list[float]]
+    cells: Shape | None
 
 
 @dataclass(frozen=True)
@@ -327,6 +328,7 @@ def domain_of_input(
     domain: Domain,
     spacing: Sequence[float | None] = (),
     *,
+    shape: Sequence[int] = (),
     other_grid: bool = False,
 ) -> None:
     """Refuse a grid of another kind than the emulator has learnt on.
@@ -335,17 +337,19 @@ def domain_of_input(
         emulator: The emulator.
         domain: Of the input.
         spacing: Step of the coordinates of each axis of the input, where it is known.
+        shape: Cells per axis of the input, if they are known.
         other_grid: Whether this was asked for.
 
     Raises:
         GeometryError: If axes are periodic where they were not, or the other way round, or cells
-            are of another size.
+            are of another size; or if the domain is of another size, and the network sees all of
+            it.
     """
     if other_grid:
         return
     ask = "ask for it if this is what you want (--other-grid, other_grid=True)"
-    shape: Shape = (1,) * emulator.ndim
-    grid, learnt = domain.grid(shape), emulator.domain.grid(shape)
+    one: Shape = (1,) * emulator.ndim
+    grid, learnt = domain.grid(one), emulator.domain.grid(one)
     if grid.periodic != learnt.periodic:
         raise GeometryError(
             f"the input's axes are periodic: {grid.periodic}, but the emulator has learnt on "
@@ -358,3 +362,12 @@ def domain_of_input(
                 f"the input's cells are {width} on axis {axis}, but the emulator has learnt "
                 f"on {known:g}; {ask}"
             )
+    # cells are known to be as wide as those of the training
+    known = None not in spacing and len(spacing) == emulator.ndim and learnt.spacing is not None
+    if known and shape and emulator.cells is not None and tuple(shape) != emulator.cells:
+        given, cells = (" x ".join(map(str, each)) for each in (shape, emulator.cells))
+        raise GeometryError(
+            f"the input's domain has {given} cells, but the emulator, whose network sees the whole "
+            f"domain ({emulator.footprint.whole}), has learnt on {cells} of the same size; what it "
+            f"has learnt is of that domain: {ask}"
+        )

@@ -61,7 +61,8 @@ def apply_dataset(
             )
     spacing = [step_of(data.coords[axis].values if axis in data.coords else None) for axis in space]
     domain = domain or grid_declared(data.attrs, emulator.domain)
-    domain_of_input(emulator, domain, spacing, other_grid=other_grid)
+    shape = tuple(data.sizes[axis] for axis in space)
+    domain_of_input(emulator, domain, spacing, shape=shape, other_grid=other_grid)
     outer = tuple(data.sizes[axis] for axis in extra)
     along = [
         Axis(str(axis), data.coords[axis].values if axis in data.coords else None) for axis in space

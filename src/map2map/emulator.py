@@ -38,6 +38,7 @@ from map2map.readers import resolve
 from map2map.slopes import Derivative, Velocity
 from map2map.specs import Spec, build, describe
 from map2map.styles import with_any_style
+from map2map.typing import Shape
 
 __all__ = ["Card", "Emulator"]
 
@@ -65,6 +66,7 @@ class Card:
         derived: How inputs are computed from other fields, by name.
         styles: The parameters of a run that it takes beside its inputs.
         style_range: Lowest and highest value of each in the training split, by name.
+        cells: Per axis, of the fields of the training, if the network sees the whole domain.
     """
 
     format: int
@@ -80,11 +82,12 @@ class Card:
     derived: dict[str, Spec] = field(default_factory=dict)
     styles: list[dict[str, Any]] = field(default_factory=list)
     style_range: dict[str, list[float]] = field(default_factory=dict)
+    cells: list[int] | None = None
 
     def entries(self) -> dict[str, Any]:
-        """What is written; of what came with styles nothing where there are none."""
+        """What is written; of what few emulators have nothing where there is none."""
         found = asdict(self)
-        return {k: v for k, v in found.items() if v or k not in ("styles", "style_range")}
+        return {k: v for k, v in found.items() if v or k not in ("styles", "style_range", "cells")}
 
     @classmethod
     def read(cls, path: Path | str) -> "Card":
@@ -151,6 +154,8 @@ class Emulator(nn.Module):
     Attributes:
         footprint: What the network sees.
         style_range: Lowest and highest value of each style in the training split, by name.
+        cells: Per axis, of the fields of the training, if it sees the whole domain and they are
+            known.
         settings: How it is applied to whole fields where that is not said.
     """
 
@@ -168,6 +173,7 @@ class Emulator(nn.Module):
         super().__init__()
         self.styles = styles or FieldSet(())
         self.style_range: dict[str, list[float]] = {}
+        self.cells: Shape | None = None
         names = (*inputs.names, *targets.names, *self.styles.names)
         self.derived: Mapping[str, Derived] = dict(derived or {})
         for name, norm in norms.items():
@@ -479,6 +485,7 @@ class Emulator(nn.Module):
             derived={name: describe(how) for name, how in self.derived.items()},
             styles=self.styles.as_dicts(),
             style_range=self.style_range,
+            cells=None if self.cells is None else list(self.cells),
         )
 
     def save(self, path: Path | str) -> None:
@@ -581,6 +588,7 @@ class Emulator(nn.Module):
             FieldSet.from_dicts(card.styles),
         )
         emulator.style_range = card.style_range
+        emulator.cells = None if card.cells is None else tuple(card.cells)
         check_channels(path, emulator)
         check_footprint(path, card.footprint, emulator.footprint)
         emulator.training_record, emulator.scores = card.training, card.scores

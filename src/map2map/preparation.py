@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
+from map2map import models
 from map2map.assemble import fit_together
 from map2map.checkpoints import load_weights
 from map2map.emulator import Emulator
@@ -22,9 +24,11 @@ from map2map.errors import (
     near_names,
 )
 from map2map.grids import Domain
+from map2map.models.operators import Operator
 from map2map.norms import Norm, Standardize
 from map2map.runs import Runs
 from map2map.specs import Spec, describe, describe_call
+from map2map.typing import Shape
 from map2map.windows import crop_window
 
 __all__ = [
@@ -32,6 +36,7 @@ __all__ = [
     "Options",
     "channels_last",
     "check_sizes",
+    "check_whole",
     "fit_norms",
     "make_emulator",
     "take_up",
@@ -112,17 +117,7 @@ def make_emulator(
             f"`style_chan` of the model is {asked}, but `styles` has {runs.styles.channels} "
             f"numbers; leave it out, it is filled in"
         )
-    try:
-        model = make_model(*channels, ndim=runs.ndim, **style)
-    except M2MError:
-        raise
-    except TypeError as error:
-        raise FieldError(
-            f"the model cannot be made for {channels[0]} input and {channels[1]} output "
-            f"channels on {runs.ndim} axes"
-            + (f" with {style['style_chan']} styles" if style else "")
-            + f": {error}"
-        ) from error
+    model = make_network(make_model, channels, runs, style)
     takes = getattr(model, "style_chan", runs.styles.channels)
     if isinstance(takes, int) and takes != runs.styles.channels:
         raise RecipeError(
@@ -132,6 +127,7 @@ def make_emulator(
     if options.init_weight_std is not None:
         draw_weights(model, options.init_weight_std)
     known = None if model_arguments is None else model_arguments | style
+    learn_on(model, runs.shape)
     spec = model_spec(model, channels, runs.ndim, known)
     made = replace(domain, ndim=runs.ndim)
     norms = {name: Standardize(constants=True) for name in runs.styles.names} | norms
@@ -142,9 +138,64 @@ def make_emulator(
         name: [float(runs.style_numbers[:, k].min()), float(runs.style_numbers[:, k].max())]
         for k, name in enumerate(runs.styles.names)
     }
+    if emulator.footprint.whole is not None and not emulator.footprint.reduces:
+        emulator.cells = runs.shape
     if options.channels_last:
         emulator.model.to(memory_format=channels_last(runs.ndim))  # type: ignore[call-overload]
     return emulator
+
+
+def make_network(
+    make_model: ModelFactory, channels: tuple[int, int], runs: Runs, style: dict[str, Any]
+) -> nn.Module:
+    """Make the network.
+
+    Raises:
+        FieldError: If it cannot be made for these channels and axes.
+        RecipeError: If it takes no styles, and there are some.
+    """
+    try:
+        return make_model(*channels, ndim=runs.ndim, **style)
+    except M2MError:
+        raise
+    except TypeError as error:
+        if style and "style_chan" in str(error):
+            raise RecipeError(
+                f"there are styles ({', '.join(runs.styles.names)}), but the network takes none; "
+                f"those that do are {', '.join(styled_models())}; use one of them, or leave "
+                f"`styles` out"
+            ) from error
+        raise FieldError(
+            f"the model cannot be made for {channels[0]} input and {channels[1]} output "
+            f"channels on {runs.ndim} axes"
+            + (f" with {style['style_chan']} styles" if style else "")
+            + f": {error}"
+        ) from error
+
+
+def styled_models() -> list[str]:
+    """The networks that take styles."""
+    made = {name: getattr(models, name) for name in models.__all__}
+    return [name for name, one in made.items() if "style_chan" in signature(one).parameters]
+
+
+def learn_on(model: nn.Module, space: Shape) -> None:
+    """Leave out Fourier modes that fields of so many cells do not have: they cannot be learnt."""
+    for operator in model.modules():
+        if not isinstance(operator, Operator):
+            continue
+        learnt = operator.learn_on(space)
+        if learnt != operator.each:
+            who, cells = type(operator).__name__, " x ".join(map(str, space))
+            asked, there = (
+                each[0] if len(set(each)) == 1 else list(each) for each in (operator.each, learnt)
+            )
+            log.warning(
+                "%s keeps %s modes, but the fields of the training, %s cells, have %s; those "
+                "beyond cannot be learnt and are left out, on finer grids, too; with fewer weights "
+                "it is the same: `modes: %s`",
+                *(who, asked, cells, there, there),
+            )
 
 
 def model_spec(
@@ -271,7 +322,29 @@ def check_sizes(emulator: Emulator, data: Any) -> None:
         return
     shape = crop_window((0,) * len(dataset.size), dataset.size, dataset.halo).shape
     emulator.footprint.check_sizes(shape, type(emulator.model).__name__)
+    check_whole(emulator, data)
     if not data.aligned and emulator.footprint.whole is None:
         sizes = [emulator.footprint.output_size(n) for n in shape]
         output, target = (torch.empty(1, 1, *n) for n in (sizes, dataset.target_size))
         fit_together(output, target, dataset, emulator, aligned=False)
+
+
+def check_whole(emulator: Emulator, data: Any) -> None:
+    """Refuse crops for a network that sees the whole domain: it would learn of another one.
+
+    Raises:
+        GeometryError: If there are some.
+    """
+    if emulator.footprint.whole is None:
+        return
+    for split in [split for split in data.runs if split != "test"]:
+        dataset = data.dataset(split)
+        for layout in dataset.layouts:
+            if layout.grid.shape != dataset.size:
+                crop, field = (" x ".join(map(str, n)) for n in (dataset.size, layout.grid.shape))
+                asked = "leave data.crops.size out" if data.crops.size else "let all have one shape"
+                raise GeometryError(
+                    f"crops have {crop} cells of fields of {field}, but every output cell of "
+                    f"{type(emulator.model).__name__} depends on the whole domain "
+                    f"({emulator.footprint.whole}), so it learns of whole fields; {asked}"
+                )

@@ -301,12 +301,19 @@ class Runs:
         """Labels and parameters of all groups."""
         if not fields:
             return np.empty((len(self.groups), 0), np.float32)
-        order = {id(entry): k for k, entry in enumerate(found[self.reference])}
+        files = self._files[self.reference]
+        every = found[self.reference]
+        if files.only:
+            # rows of tables are those of all files
+            framed = self.domain.frames > 0
+            every = replace(files, only=None).found(self.reference, self._arrays, framed=framed)
+        names = [str(entry) for entry in every]
+        order = {name: k for k, name in enumerate(names)}
         known = [
             Known(
                 str(run),
-                order[id(run.found[self.reference])],
-                len(order),
+                order[str(run.found[self.reference])],
+                names,
                 run.told,
                 lambda run=run: self._coordinate(run),  # type: ignore[misc]
                 lambda run=run: self._stored(self.reference, run).said,  # type: ignore[misc]
@@ -318,10 +325,11 @@ class Runs:
 
     def _coordinate(self, run: Run) -> float | None:
         """Of the frame of a run."""
-        axis = self._stored(self.reference, run).frame_axis
-        if run.frame is None or axis is None or axis.values is None:
-            return None
-        return float(axis.values[run.frame])
+        for name in dict.fromkeys((self.reference, *run.found)) if run.frame is not None else ():
+            axis = self._stored(name, run).frame_axis
+            if axis is not None and axis.values is not None:
+                return float(axis.values[run.frame])
+        return None
 
     def _frames(self, runs: list[Run]) -> list[Run]:
         """A run for every frame that is wanted."""
@@ -412,24 +420,45 @@ class Runs:
         factor = self.scale_factor if name in self._finer else 1
         expected = tuple(factor * n for n in shape)
         if tuple(stored.shape) != expected:
+            own = self._stored(self.reference, run).shape
             scaled = f" (scale factor {self.scale_factor})" if self.scale_factor > 1 else ""
-            raise GeometryError(
-                f"field {name!r} in {run.place(name)} has shape "
-                f"{tuple(stored.shape)}, but {expected} is expected from "
-                f"{like.place(self.reference)}{scaled}; "
-                + (
+            if tuple(factor * n for n in own) == tuple(stored.shape):
+                remedy = (
                     "all fields of all runs must have the same grid: make those of other shapes "
                     "anew, or leave them out; in a recipe, data.domain.same_shape: false lets runs "
                     "differ"
-                    if self.domain.same_shape
-                    else "all fields of a run must have the same grid"
                 )
+            elif name in self._finer:
+                remedy = self._told_factor(own, stored.shape)
+            else:
+                remedy = "all fields of a run must have the same grid"
+            raise GeometryError(
+                f"field {name!r} in {run.place(name)} has shape "
+                f"{tuple(stored.shape)}, but {expected} is expected from "
+                f"{like.place(self.reference)}{scaled}; {remedy}"
             )
         if stored.channels != self._channels[name]:
             raise FieldError(
                 f"field {name!r} in {run.place(name)} has {stored.channels} channels, but "
                 f"{self._channels[name]} in {self.runs[0].place(name)}"
             )
+
+    def _told_factor(self, coarse: Shape, fine: Shape) -> str:
+        """What is wrong with the cells of a target, and the remedy."""
+        ratios = [m / n for n, m in zip(coarse, fine, strict=True)]
+        same = ratios[0] if len(set(ratios)) == 1 else 0.0
+        times = f"{same:.3g}" if same else " x ".join(f"{each:.3g}" for each in ratios)
+        if same >= 1 and same.is_integer():
+            remedy = f"set data.crops.scale_factor: {same:g}, if all have it"
+        else:
+            factors = sorted({self.scale_factor, 2, 3})
+            fitting = [" x ".join(str(factor * n) for n in coarse) for factor in factors]
+            remedy = f"give targets of {' or '.join(fitting)} cells"
+        return (
+            f"targets have {times} times the cells of the inputs on each axis, but the scale "
+            f"factor, one whole number for all axes and runs, is {self.scale_factor} (that of the "
+            f"recipe, or else of the first files of the training); {remedy}"
+        )
 
 
 def variable_of(name: str, source: Source, asked: str | None) -> str:

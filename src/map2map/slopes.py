@@ -44,7 +44,7 @@ class _Slope(nn.Module):
         self.inputs, self.styles = emulator.inputs, emulator.styles
         self.style_range, self.domain = emulator.style_range, emulator.domain
         self.ndim, self.footprint = emulator.ndim, emulator.footprint
-        self.derived = emulator.derived
+        self.derived, self.cells = emulator.derived, emulator.cells
         self.targets = FieldSet(tuple(self.named(field) for field in emulator.targets))
 
     def named(self, target: Field) -> Field:

@@ -156,11 +156,11 @@ class Unrolled(Training):
             data.runs[split] = made or later_runs(
                 task, data, data.patterns[split], step, self.steps
             )
-        self._settle(emulator, data)
+        self._settle(data)
         self._ready = True
         data.resolve(self.footprint(emulator.footprint))
 
-    def _settle(self, emulator: Emulator, data: Any) -> None:
+    def _settle(self, data: Any) -> None:
         """Whether crops are whole fields; what else is not possible."""
         dataset = data.dataset("train")
         grid = dataset.grid
@@ -181,11 +181,6 @@ class Unrolled(Training):
                     "axes are exchanged, of which some are periodic and others not, so that it is "
                     "not known which; leave augment.symmetries out, or flip only"
                 )
-        elif emulator.footprint.whole is not None:
-            raise GeometryError(
-                f"every output cell depends on the whole domain ({emulator.footprint.whole}), so "
-                f"steps need whole fields; leave data.crops.size out"
-            )
         elif set(grid.beyond) - {"periodic", "refuse"} and self.steps > 1:
             raise GeometryError(
                 f"what is made up beyond the edges ({grid.pad}) is made up anew after each step, "

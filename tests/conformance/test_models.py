@@ -31,7 +31,7 @@ OF_RADIATION = ("ColumnFluxes",)
 
 JUDGES = ("PatchGAN42", "SRDiscriminator")
 """Discriminators that are no models of emulators, for they give fewer scores than cells; see
-test_critics.py and test_super_resolution_models.py."""
+test_critics.py and test_sr_models.py."""
 
 DRAWING = ("FlowMatching",)
 """Models that draw random numbers; see test_flow_matching.py."""

@@ -164,7 +164,8 @@ def make_parser() -> argparse.ArgumentParser:
                       help="beyond an edge that is not periodic: only outputs that do not see "
                       "beyond it, or what to make up; with 'model', the network pads by itself")
     grid.add_argument("--other-grid", action="store_true",
-                      help="apply it although periodic axes or cell size are not the training's")
+                      help="apply it although periodic axes, cell size, or the domain that its "
+                      "network sees the whole of, are not the training's")
     speed = parser.add_argument_group("speed")
     speed.add_argument("--precision", choices=list(DTYPES), default="fp32", help="default: fp32")
     speed.add_argument("--channels-last", action=argparse.BooleanOptionalAction,

@@ -190,7 +190,8 @@ def check_grid(emulator: Emulator, runs: Runs, *, other_grid: bool) -> None:
         return  # coordinates are those of the cubes
     source, name = runs.source(runs.reference, 0)
     spacing = [step_of(axis.values) for axis in source.stored(name).axes]
-    domain_of_input(emulator, emulator.domain, spacing, other_grid=other_grid)
+    domain = emulator.domain
+    domain_of_input(emulator, domain, spacing, shape=runs.shape, other_grid=other_grid)
     known = [abs(step) for step in spacing if step is not None and not isnan(step)]
     if other_grid and len(known) == len(spacing) == emulator.ndim:
         emulator.domain = runs.domain = replace(emulator.domain, spacing=known)

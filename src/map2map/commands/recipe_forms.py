@@ -4,12 +4,14 @@ Lightning's command line has the optimizer, its schedule, callbacks and loggers 
 the trainer; a recipe has them in those. Either is taken.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from map2map.commands.recipe_places import SIDES, check_places, whole_place
 from map2map.commands.recipes import read
 from map2map.errors import RecipeError
 from map2map.variables import expand
@@ -26,6 +28,10 @@ PLACES = {
     "logger": "trainer.logger",
 }
 """Where the keys that Lightning has beside the model and the trainer belong."""
+
+
+PLACE = re.compile(rf"--data\.({'|'.join(SIDES)})\.[^.]+")
+"""Options that say where something is."""
 
 
 def settled(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,6 +59,7 @@ def settled(recipe: Mapping[str, Any]) -> dict[str, Any]:
             if inner.get(name) is not None:
                 raise RecipeError(f"{key} and {place} are the same; give one of them")
             inner[name] = found.pop(key)
+    check_places(found)
     return found
 
 
@@ -80,11 +87,23 @@ def _placed(option: str) -> str:
 
 def _filled(option: str, value: str) -> str:
     if option != "--config":
-        return str(expand(value, option.removeprefix("--")))
+        text = str(expand(value, option.removeprefix("--")))
+        return _whole(text) if PLACE.fullmatch(option) else text
     recipe = read(Path(value))
     filled = settled(recipe)
     # jsonargparse takes YAML in the place of a file
     return value if filled == recipe else yaml.safe_dump(filled, sort_keys=False)
+
+
+def _whole(text: str) -> str:
+    """What takes the place of where something is in a recipe, and is not mixed with it."""
+    try:
+        place = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if not isinstance(place, Mapping):
+        return text
+    return yaml.safe_dump(whole_place(place), default_flow_style=True)
 
 
 def _check_format(number: Any) -> None:

@@ -21,7 +21,11 @@ NO_ATTRIBUTE = re.compile(r"module '([^']*)' has no attribute '([^']*)'")
 NO_MODULE = re.compile(r"No module named '([^']*)'")
 NO_PATH = re.compile(r"Expected a dot import path string: (\S+)")
 MISSING = re.compile(r"Requirement '(([\w-]+)[^']*)' not met")
-PACKAGES = ("map2map.models", "map2map.norms")
+GOT = re.compile(r"Got value: Namespace\(class_path='([^']*)'")
+VALUE = re.compile(r"\.? ?(Given|Got) value: .*")
+PACKAGES = ("map2map.models", "map2map.norms", "map2map.losses")
+FILLED_IN = {"in_chan", "out_chan", "ndim", "style_chan", "params"}
+"""Arguments of networks and optimizers that a recipe does not give."""
 
 
 def one_sentence(text: str, keys: Iterable[str]) -> str:
@@ -48,31 +52,49 @@ def one_sentence(text: str, keys: Iterable[str]) -> str:
     value = re.search(
         r"(?:Given|Got) value: (?!Namespace|\{|NestedArg)(.*?)(?:\. Got value|$)", text, re.M
     )
-    found["class"] += re.findall(r"Got value: Namespace\(class_path='([^']*)'", text)
-    text = re.sub(r"\.? ?(Given|Got) value: .*", "", text)
-    parts = dict.fromkeys(
-        part for line in text.splitlines() if (part := NOISE.sub(note, line).strip(" -"))
-    )
+    parts: dict[str, str] = {}
+    for line in text.splitlines():
+        part = NOISE.sub(note, VALUE.sub("", line)).strip(" -")
+        if part:
+            # what a line says of itself is further inside than what the lines before say
+            owner = GOT.search(line)
+            parts[part] = owner[1] if owner else found["class"][-1] if found["class"] else ""
     values = [part for part in parts if part.startswith("Expected a <class")]
     if values:
         # what is a number or a text may also be some object, which nobody means
-        parts = dict.fromkeys(part for part in parts if not NO_PATH.search(part))
-    said = " or ".join(_with_near(part, found["class"], list(keys)) for part in parts)
+        parts = {part: owner for part, owner in parts.items() if not NO_PATH.search(part)}
+    said = " or ".join(
+        _with_near(part, _owner(part, owner, text), list(keys)) for part, owner in parts.items()
+    )
     where = ".".join(dict.fromkeys(found["key"]))
     given = f", not {value[1]!r}" if value and parts and "xpected" in said else ""
     said = re.sub(r"(?:a )?<class '([^']*)'>|(?:a )?typing\.Literal", _type_name, said)
     return f"{f'{where}: ' if where else ''}{said}{given}"
 
 
-def _with_near(part: str, classes: list[str], keys: list[str]) -> str:
+def _owner(part: str, owner: str, text: str) -> str:
+    """The class whose key a part is about: the outer one, or one that is named among its keys."""
+    match = UNKNOWN.search(part)
+    inner = match[1].split(".init_args.")[:-1] if match else []
+    if not inner:
+        return owner
+    name = re.escape(inner[-1].rpartition(".")[2])
+    found = re.search(rf"\b{name}'?(?:: \{{|=Namespace\()'?class_path'?[:=] ?'([^']*)'", text)
+    return found[1] if found else ""
+
+
+def _with_near(part: str, owner: str, keys: list[str]) -> str:
     if match := UNKNOWN_IN_GROUP.search(part):
         group, key = match.groups()
         inside = [k.removeprefix(f"{group}.") for k in keys if k.startswith(f"{group}.")]
         return f"there is no key {group}.{key}{near_names(key, _first(inside))}"
     if match := UNKNOWN.search(part):
         key = match[1]
-        allowed = _arguments(classes[-1]) if classes else _first(keys)
-        return f"there is no key {key!r}{near_names(key, allowed)}"
+        if ".init_args." not in key and not owner:
+            return f"there is no key {key!r}{near_names(key, _first(keys))}"
+        allowed = _arguments(owner)
+        near = "" if allowed is None else near_names(key.rpartition(".")[2], allowed)
+        return f"there is no key {key!r}{near}"
     if match := NO_ATTRIBUTE.search(part):
         module, name = match.groups()
         return f"there is no {name!r} in {module}{near_names(name, _public(module))}"
@@ -83,8 +105,12 @@ def _with_near(part: str, classes: list[str], keys: list[str]) -> str:
         )
     if match := NO_PATH.search(part):
         near = near_names(match[1], [name for package in PACKAGES for name in _public(package)])
-        hint = f", such as map2map.models.UNet{near}" if "did you" in near else ""
-        return f"expected an import path{hint}"
+        return (
+            f"there is no class {match[1]!r}"
+            + (near if "did you" in near else "")
+            + f" (a class is named by its import path, such as map2map.models.UNet; those of "
+            f"{', '.join(PACKAGES)} by their names alone, too)"
+        )
     return part[:1].lower() + part[1:] if part.startswith("Expected") else part
 
 
@@ -102,9 +128,15 @@ def _public(module: str) -> list[str]:
     return [name for name in getattr(found, "__all__", dir(found)) if not name.startswith("_")]
 
 
-def _arguments(path: str) -> list[str]:
-    module, _, name = path.rpartition(".")
-    try:
-        return list(inspect.signature(getattr(import_module(module), name)).parameters)
-    except (ImportError, AttributeError, ValueError):
-        return []
+def _arguments(path: str) -> list[str] | None:
+    """What a recipe can give a class; None if that is not known."""
+    name = path.rpartition(".")[2]
+    for module in (path.rpartition(".")[0],) if "." in path else PACKAGES:
+        try:
+            known = inspect.signature(getattr(import_module(module), name)).parameters
+        except (ImportError, AttributeError, ValueError):
+            continue
+        several = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+        given = {key for key, one in known.items() if one.kind not in several}
+        return sorted(given - FILLED_IN)
+    return None

@@ -21,6 +21,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 # their names may stand in recipes without a path
+import map2map.losses
 import map2map.models
 import map2map.norms  # noqa: F401
 from map2map.checkpoints import Interrupted

@@ -30,7 +30,21 @@ CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 LINEAR_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
-SLOPE = 0.01
+BLOCK_SLOPE = 0.01
+"""What leaky ReLUs of blocks multiply negative values by; PyTorch's own."""
+
+
+def check_axes(x: Tensor, in_chan: int, ndim: int, who: str) -> None:
+    """Refuse another number of channels or axes than a network takes.
+
+    Raises:
+        GeometryError: If there is one.
+    """
+    if x.ndim != ndim + 2 or x.shape[1] != in_chan:
+        raise GeometryError(
+            f"{who} takes (batch, {in_chan} channels, {ndim} axes of space), not a tensor of shape "
+            f"{tuple(x.shape)}"
+        )
 
 
 def check_ndim(ndim: int) -> None:
@@ -105,7 +119,7 @@ class ConvBlock(nn.Module):
                 layers.append(BATCH_NORM[self.ndim](chan))
             elif letter == "A":
                 # in place, but never on the block's own input, which others may still need
-                layers.append(nn.LeakyReLU(SLOPE, inplace=position > 0))
+                layers.append(nn.LeakyReLU(BLOCK_SLOPE, inplace=position > 0))
             else:
                 out = next(outs)
                 layers.append(self._conv(letter, chan, out))
@@ -176,7 +190,7 @@ class ResBlock(ConvBlock):
         )
         self.seq, self.last_act = seq, last_act
         self.skip = nn.Identity() if out_chan is None else CONV[ndim](in_chan, self.out_chan, 1)
-        self.act = nn.LeakyReLU(SLOPE, inplace=True) if acts_on_sum else nn.Identity()
+        self.act = nn.LeakyReLU(BLOCK_SLOPE, inplace=True) if acts_on_sum else nn.Identity()
 
     def forward(self, x: Tensor, style: Tensor | None = None) -> Tensor:
         """Apply the layers to (batch, in_chan, *space); the space shrinks."""

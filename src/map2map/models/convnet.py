@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from map2map.errors import RecipeError
 from map2map.footprints import Footprint
-from map2map.models.conv import CONV, SLOPE, check_ndim
+from map2map.models.conv import BLOCK_SLOPE, CONV, check_ndim
 
 __all__ = ["ConvNet"]
 
@@ -52,7 +52,10 @@ class ConvNet(nn.Module):
         chans = [in_chan, *[width] * (depth - 1), out_chan]
         layers: list[nn.Module] = []
         for before, after in pairwise(chans):
-            layers += [CONV[ndim](before, after, kernel_size), nn.LeakyReLU(SLOPE, inplace=True)]
+            layers += [
+                CONV[ndim](before, after, kernel_size),
+                nn.LeakyReLU(BLOCK_SLOPE, inplace=True),
+            ]
         # no activation at the end: the output may be negative
         self.convs = nn.Sequential(*layers[:-1])
         self.footprint = Footprint(margin=depth * (kernel_size // 2), ring=0)

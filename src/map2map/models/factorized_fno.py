@@ -1,19 +1,13 @@
 """FactorizedFNO: a Fourier neural operator whose convolutions are along axes (Tran et al. 2023)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from map2map.models.conv import CONV
-from map2map.models.spectral import (
-    Operator,
-    Positions,
-    SpectralConv,
-    along,
-    check_positive,
-    modes_of,
-    turns_along,
-)
+from map2map.models.operators import Operator, Positions, check_positive
+from map2map.models.spectral import SpectralConv, along, turns_along
 
 __all__ = ["FactorizedFNO"]
 
@@ -55,20 +49,20 @@ class FactorizedFNO(Operator):
         padding: float = 0.0,
         positions: Positions = "none",
     ) -> None:
-        each = modes_of(modes, ndim)
         super().__init__(
             in_chan,
             out_chan,
-            ndim,
+            ndim=ndim,
             width=width,
+            modes=modes,
             depth=depth,
             padding=padding,
             positions=positions,
         )
         check_positive(expansion=expansion)
-        self.modes, self.expansion, self.shared = modes, expansion, shared
+        self.expansion, self.shared = expansion, shared
         self.spectral = nn.ModuleList(
-            nn.ModuleList(SpectralConv(width, width, (m,)) for m in each)
+            nn.ModuleList(SpectralConv(width, width, (m,)) for m in self.each)
             for _ in range(1 if shared else depth)
         )
         self.feed = nn.ModuleList(
@@ -82,10 +76,15 @@ class FactorizedFNO(Operator):
 
     def layers(self, x: Tensor) -> Tensor:
         """The layers."""
-        each = enumerate(modes_of(self.modes, self.ndim), start=2)
+        each = enumerate(self.each, start=2)
         turns = [turns_along(x, axis, modes, self.padding) for axis, modes in each]
         for i, feed in enumerate(self.feed):
             convs: Any = self.spectral[0 if self.shared else i]
             parts = [along(convs[axis], x, axis, turn) for axis, turn in enumerate(turns)]
             x = x + feed(sum(parts[1:], start=parts[0]))
         return x
+
+    def _leave_out(self, known: Sequence[int]) -> None:
+        for convs in self.spectral:
+            for conv, few in zip(list[Any](convs.children()), known, strict=True):
+                conv.leave_out([few])

@@ -1,15 +1,11 @@
 """FNO: the Fourier neural operator (Li et al. 2021)."""
 
-from torch import Tensor, nn
-from torch.nn.functional import gelu
-
-from map2map.models.conv import CONV
-from map2map.models.spectral import Operator, Positions, SpectralConv, modes_of, turns_of
+from map2map.models.operators import BoxOperator
 
 __all__ = ["FNO"]
 
 
-class FNO(Operator):
+class FNO(BoxOperator):
     """Layers of a spectral convolution beside one of width 1, with GELU between them.
 
     It sees the whole domain and takes fields of any size. Its weights act on the coefficients of
@@ -30,38 +26,3 @@ class FNO(Operator):
     Raises:
         RecipeError: If an argument is out of range.
     """
-
-    def __init__(
-        self,
-        in_chan: int,
-        out_chan: int,
-        *,
-        ndim: int = 2,
-        width: int = 32,
-        modes: int | list[int] = 12,
-        depth: int = 4,
-        padding: float = 0.0,
-        positions: Positions = "none",
-    ) -> None:
-        each = modes_of(modes, ndim)
-        super().__init__(
-            in_chan,
-            out_chan,
-            ndim,
-            width=width,
-            depth=depth,
-            padding=padding,
-            positions=positions,
-        )
-        self.modes = modes
-        self.spectral = nn.ModuleList(SpectralConv(width, width, each) for _ in range(depth))
-        self.local = nn.ModuleList(CONV[ndim](width, width, 1) for _ in range(depth))
-
-    def layers(self, x: Tensor) -> Tensor:
-        """The layers."""
-        turns = turns_of(x, modes_of(self.modes, self.ndim), self.padding)
-        for i, (spectral, local) in enumerate(zip(self.spectral, self.local, strict=True)):
-            x = spectral(x, turns) + local(x)
-            if i + 1 < self.depth:
-                x = gelu(x)
-        return x

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from map2map.errors import GeometryError
 from map2map.footprints import Footprint
 from map2map.models.activations import SLOPE
-from map2map.models.conv import BATCH_NORM, CONV, ConvBlock, check_ndim
+from map2map.models.conv import BATCH_NORM, CONV, ConvBlock, check_axes, check_ndim
 
 __all__ = ["PatchGAN", "PatchGAN42"]
 
@@ -89,11 +89,7 @@ class PatchGAN42(nn.Module):
         Raises:
             GeometryError: If there are too few cells, other channels or axes.
         """
-        if x.ndim != self.ndim + 2 or x.shape[1] != self.in_chan:
-            raise GeometryError(
-                f"PatchGAN42 takes (batch, {self.in_chan} channels, {self.ndim} axes of space), "
-                f"not a tensor of shape {tuple(x.shape)}"
-            )
+        check_axes(x, self.in_chan, self.ndim, "PatchGAN42")
         if min(map(self.scores, x.shape[2:])) < 1:
             raise GeometryError(
                 f"PatchGAN42 cannot take {tuple(x.shape[2:])} cells: its patches are of {PATCH} "

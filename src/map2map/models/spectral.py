@@ -10,29 +10,15 @@ every grid that resolves it, and weights trained on one grid are right on anothe
 """
 
 from collections.abc import Sequence
-from math import isfinite, pi, prod
-from typing import Literal, get_args
+from math import ceil, pi, prod
 
 import torch
 from torch import Tensor, nn
 
-from map2map.errors import RecipeError, near_names
-from map2map.footprints import Footprint
-from map2map.models.conv import CONV, check_ndim
+from map2map.errors import RecipeError
+from map2map.models.conv import check_ndim
 
-__all__ = [
-    "Operator",
-    "Positions",
-    "SpectralConv",
-    "along",
-    "check_positive",
-    "modes_of",
-    "turns_along",
-    "turns_of",
-]
-
-Positions = Literal["none", "cells", "nodes"]
-"""What a network is told of where a cell is: nothing, its middle, or its lower edge."""
+__all__ = ["SpectralConv", "along", "modes_of", "modes_on", "turns_along", "turns_of"]
 
 
 class SpectralConv(nn.Module):
@@ -57,6 +43,16 @@ class SpectralConv(nn.Module):
         # numbers; of three axes, because others could be taken for those of a convolution
         self.weight = nn.Parameter(torch.empty(2 * kept, in_chan, out_chan))
         nn.init.normal_(self.weight, std=(in_chan + out_chan) ** -0.5)
+
+    @torch.no_grad()
+    def leave_out(self, known: Sequence[int]) -> None:
+        """Let modes do nothing that are beyond so many on each axis."""
+        keep = torch.ones(1, dtype=torch.bool, device=self.weight.device)
+        last = len(self.modes) - 1
+        for axis, (modes, few) in enumerate(zip(self.modes, known, strict=True)):
+            k = torch.arange(0 if axis == last else 1 - modes, modes, device=keep.device)
+            keep = (keep[:, None] & (k.abs() < few)).flatten()
+        self.weight.mul_(keep.repeat(2)[:, None, None])
 
     def forward(self, x: Tensor, turns: list[Tensor]) -> Tensor:
         """Map (batch, in_chan, *space) to (batch, out_chan, *space).
@@ -166,6 +162,15 @@ def along(conv: SpectralConv, x: Tensor, axis: int, turn: Tensor) -> Tensor:
     return y.movedim(-1, axis + 1).movedim(-1, 1)
 
 
+def modes_on(cells: int, padding: float = 0.0) -> int:
+    """How many modes an axis of so many cells has, the mean among them; see `waves`.
+
+    >>> modes_on(16), modes_on(17), modes_on(16, padding=0.25), modes_on(16, padding=2)
+    (8, 9, 10, 9)
+    """
+    return ceil((cells + padding if padding >= 1 else cells * (1 + padding)) / 2)
+
+
 def modes_of(modes: int | Sequence[int], ndim: int) -> tuple[int, ...]:
     """Modes of every axis, from one number for all or one for each.
 
@@ -180,102 +185,3 @@ def modes_of(modes: int | Sequence[int], ndim: int) -> tuple[int, ...]:
             f"{ndim}, all of them at least 1 (the mean)"
         )
     return each
-
-
-class Operator(nn.Module):
-    """What networks of spectral convolutions share: what they are told, first and last layers.
-
-    Args:
-        in_chan: Channels of the input.
-        out_chan: Channels of the output.
-        ndim: Number of axes.
-        width: Channels of the layers.
-        depth: Number of layers, which a model makes by itself.
-        padding: What spectral convolutions add to the domain on the high side of every axis, if it
-            is not periodic: a share of it below 1, or a whole number of cells. There they see
-            zeros, and what they give there is cut off, so that opposite edges are no neighbors.
-        positions: Whether a network is told where cells are, as shares of the domain: their
-            middles (``cells``), or their lower edges (``nodes``), for values on corners.
-
-    Raises:
-        RecipeError: If an argument is out of range.
-    """
-
-    def __init__(
-        self,
-        in_chan: int,
-        out_chan: int,
-        ndim: int,
-        *,
-        width: int,
-        depth: int,
-        padding: float,
-        positions: Positions,
-    ) -> None:
-        super().__init__()
-        check_operator(padding, positions)
-        check_positive(width=width, depth=depth)
-        self.in_chan, self.out_chan, self.ndim = in_chan, out_chan, ndim
-        self.width, self.depth = width, depth
-        self.padding, self.positions = padding, positions
-        told = 0 if positions == "none" else ndim
-        self.lift = CONV[ndim](in_chan + told, width, 1)
-        self.project = nn.Sequential(
-            CONV[ndim](width, 2 * width, 1), nn.GELU(), CONV[ndim](2 * width, out_chan, 1)
-        )
-        who = type(self).__name__
-        self.footprint = Footprint(0, whole=f"the Fourier modes of {who} span it")
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, in_chan, *space) to (batch, out_chan, *space).
-
-        Raises:
-            GeometryError: If there are other axes.
-        """
-        self.footprint.check_input(x.shape, ndim=self.ndim, who=type(self).__name__)
-        y: Tensor = self.project(self.layers(self.lift(self._placed(x))))
-        return y
-
-    def layers(self, x: Tensor) -> Tensor:
-        """What a model is made of, from and to (batch, width, *space)."""
-        raise NotImplementedError
-
-    def _placed(self, x: Tensor) -> Tensor:
-        """The input with coordinates from 0 to 1 as further channels."""
-        if self.positions == "none":
-            return x
-        shift = 0.5 if self.positions == "cells" else 0.0
-        blank, channels = torch.zeros_like(x[:, :1]), [x]
-        for axis in range(2, x.ndim):
-            j = torch.arange(x.shape[axis], device=x.device).to(x.dtype)
-            shape = [-1 if i == axis else 1 for i in range(x.ndim)]
-            channels.append(blank + ((j + shift) / (j[-1:] + 1)).reshape(shape))
-        return torch.cat(channels, dim=1)
-
-
-def check_positive(**positive: int) -> None:
-    """Refuse arguments below 1.
-
-    Raises:
-        RecipeError: If there is one.
-    """
-    for name, value in positive.items():
-        if value < 1:
-            raise RecipeError(f"`{name}` is {value}, but must be at least 1")
-
-
-def check_operator(padding: float, positions: str) -> None:
-    """Refuse what is no padding and no kind of positions.
-
-    Raises:
-        RecipeError: If one is out of range.
-    """
-    if not isfinite(padding) or padding < 0 or (padding > 1 and padding != int(padding)):
-        raise RecipeError(
-            f"`padding` is {padding}, but must be a share of the domain from 0 to below 1, or a "
-            f"whole number of cells"
-        )
-    if positions not in get_args(Positions):
-        raise RecipeError(
-            f"unknown positions {positions!r}{near_names(positions, get_args(Positions))}"
-        )

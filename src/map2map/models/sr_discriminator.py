@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from map2map.errors import GeometryError
-from map2map.models.conv import CONV, Resampler, adds_narrowed, check_ndim
+from map2map.models.conv import CONV, Resampler, adds_narrowed, check_axes, check_ndim
 from map2map.models.doubling import SLOPE, Channels, doublings
 
 __all__ = ["SRDiscriminator"]
@@ -79,11 +79,7 @@ class SRDiscriminator(nn.Module):
         Raises:
             GeometryError: If there are too few cells, other channels or axes.
         """
-        if x.ndim != self.ndim + 2 or x.shape[1] != self.in_chan:
-            raise GeometryError(
-                f"SRDiscriminator takes (batch, {self.in_chan} channels, {self.ndim} axes of "
-                f"space), not a tensor of shape {tuple(x.shape)}"
-            )
+        check_axes(x, self.in_chan, self.ndim, "SRDiscriminator")
         if min(x.shape[2:]) < self.minimum:
             raise GeometryError(
                 f"SRDiscriminator cannot take {tuple(x.shape[2:])} cells: {len(self.blocks)} "

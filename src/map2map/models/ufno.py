@@ -7,19 +7,12 @@ from torch import Tensor, nn
 from map2map.errors import RecipeError
 from map2map.footprints import Footprint
 from map2map.models.conv import CONV
-from map2map.models.spectral import (
-    Operator,
-    Positions,
-    SpectralConv,
-    check_positive,
-    modes_of,
-    turns_of,
-)
+from map2map.models.operators import BoxOperator, Positions, check_positive
 
 __all__ = ["UFNO"]
 
 
-class UFNO(Operator):
+class UFNO(BoxOperator):
     """An `FNO` whose later layers have a small U-Net beside the spectral convolution.
 
     The U-Net sees a few cells around each, and so what the modes leave out: edges, fronts, wells.
@@ -57,12 +50,12 @@ class UFNO(Operator):
         padding: float = 0.0,
         positions: Positions = "none",
     ) -> None:
-        each = modes_of(modes, ndim)
         super().__init__(
             in_chan,
             out_chan,
-            ndim,
+            ndim=ndim,
             width=width,
+            modes=modes,
             depth=depth,
             padding=padding,
             positions=positions,
@@ -72,25 +65,17 @@ class UFNO(Operator):
             raise RecipeError(
                 f"`unet_depth` is {unet_depth}, but must be from 0 to the `depth`, {depth}"
             )
-        self.modes, self.unet_depth, self.levels = modes, unet_depth, levels
-        self.spectral = nn.ModuleList(SpectralConv(width, width, each) for _ in range(depth))
-        self.local = nn.ModuleList(CONV[ndim](width, width, 1) for _ in range(depth))
+        self.unet_depth, self.levels = unet_depth, levels
         self.unets = nn.ModuleList(Branch(width, levels, ndim) for _ in range(unet_depth))
         if unet_depth:
             # two of the widest cells at least, so that there is something around each
             least = 2**levels + 1
             self.footprint = Footprint(0, minimum=least, whole=self.footprint.whole)
 
-    def layers(self, x: Tensor) -> Tensor:
-        """The layers."""
-        turns = turns_of(x, modes_of(self.modes, self.ndim), self.padding)
-        plain = self.depth - self.unet_depth
-        for i, (spectral, local) in enumerate(zip(self.spectral, self.local, strict=True)):
-            y = spectral(x, turns) + local(x)
-            if i >= plain:
-                y = y + self.unets[i - plain](x)
-            x = F.gelu(y) if i + 1 < self.depth else y
-        return x
+    def layer(self, i: int, x: Tensor, turns: list[Tensor]) -> Tensor:
+        """One of the layers, before GELU; ``turns`` are the matrices of its axes."""
+        y, unet = super().layer(i, x, turns), i - (self.depth - self.unet_depth)
+        return y if unet < 0 else y + self.unets[unet](x)
 
 
 class Branch(nn.Module):

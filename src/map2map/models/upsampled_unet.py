@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from map2map.errors import RecipeError, near_names
 from map2map.footprints import Footprint
 from map2map.models.conv import (
+    BLOCK_SLOPE,
     CONV,
-    SLOPE,
     TRANSPOSED,
     ConvBlock,
     Resampler,
@@ -139,7 +139,7 @@ class UpsampledUNet(nn.Module):
         self.footprint.check_input(x.shape, ndim=self.ndim, who=type(self).__name__)
         check_style(self, style, self.style_chan)
         y = x if self.noise is None else torch.cat([x, self.noise(x)], dim=1)
-        y = nn.functional.leaky_relu(v_forward(self.unet, y, self.depth, style), SLOPE)
+        y = nn.functional.leaky_relu(v_forward(self.unet, y, self.depth, style), BLOCK_SLOPE)
         for stage in self.stages:
             y = stage(y, style)
         y = through(self.last, y, style)
@@ -181,7 +181,7 @@ class Stage(nn.Module):
             self.up = TRANSPOSED[ndim](chan, out, factor, stride=factor)
         else:
             self.up = nn.Sequential(CONV[ndim](chan, out, 1), Resampler(ndim, factor))
-        self.act, self.noise = nn.LeakyReLU(SLOPE), noise
+        self.act, self.noise = nn.LeakyReLU(BLOCK_SLOPE), noise
         more = 0 if noise is None else noise.channels
         self.block = ConvBlock(out + more, out, out, seq="CA" * convs, ndim=ndim)
 

@@ -7,15 +7,15 @@ around its own.
 import torch
 from torch import Tensor, nn
 
-from map2map.errors import GeometryError, RecipeError
+from map2map.errors import RecipeError
 from map2map.footprints import Footprint
 from map2map.models.conv import check_ndim, resample
 
 __all__ = ["FourierUpsampling", "LinearUpsampling"]
 
 
-class LinearUpsampling(nn.Module):
-    """Linear interpolation between the centers of cells: bilinear in 2-D, trilinear in 3-D.
+class Upsampling(nn.Module):
+    """What both share.
 
     Args:
         in_chan: Channels of the input.
@@ -32,22 +32,58 @@ class LinearUpsampling(nn.Module):
     ) -> None:
         super().__init__()
         check_ndim(ndim)
-        check_arguments(self, (in_chan, out_chan), scale_factor)
+        if in_chan != out_chan or scale_factor < 2:
+            raise RecipeError(
+                f"{type(self).__name__} gives the channels that it takes on a finer grid: "
+                f"`in_chan` ({in_chan}) and `out_chan` ({out_chan}) must be equal, and "
+                f"`scale_factor` ({scale_factor}) at least 2"
+            )
         self.in_chan, self.out_chan, self.ndim = in_chan, out_chan, ndim
         self.scale_factor = scale_factor
-        self.footprint = Footprint(1, scale=scale_factor, cut=max(scale_factor // 2, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (batch, in_chan, *space) to (batch, in_chan, *finer space).
 
         Raises:
-            GeometryError: If there are too few cells.
+            GeometryError: If there are too few cells, or other axes.
         """
         self.footprint.check_input(x.shape, ndim=self.ndim, who=type(self).__name__)
+        return self.finer(x)
+
+    @property
+    def footprint(self) -> Footprint:
+        """What it sees."""
+        raise NotImplementedError
+
+    def finer(self, x: Tensor) -> Tensor:
+        """The input on the finer grid."""
+        raise NotImplementedError
+
+
+class LinearUpsampling(Upsampling):
+    """Linear interpolation between the centers of cells: bilinear in 2-D, trilinear in 3-D.
+
+    Args:
+        in_chan: Channels of the input.
+        out_chan: As many.
+        ndim: Number of axes.
+        scale_factor: Output cells per input cell and axis.
+
+    Raises:
+        RecipeError: If channels differ, or the factor is not above 1.
+    """
+
+    @property
+    def footprint(self) -> Footprint:
+        """It sees the neighbors of a cell."""
+        return Footprint(1, scale=self.scale_factor, cut=max(self.scale_factor // 2, 1))
+
+    def finer(self, x: Tensor) -> Tensor:
+        """Interpolated."""
         return resample(x, self.scale_factor)
 
 
-class FourierUpsampling(nn.Module):
+class FourierUpsampling(Upsampling):
     """The one field without waves beyond the input's Nyquist that agrees with it.
 
     It continues the spectrum with zeros, and so sees the whole of a periodic domain. A wave at
@@ -65,34 +101,18 @@ class FourierUpsampling(nn.Module):
         RecipeError: If channels differ, or the factor is not above 1.
     """
 
-    def __init__(
-        self, in_chan: int, out_chan: int, *, ndim: int = 3, scale_factor: int = 2
-    ) -> None:
-        super().__init__()
-        check_ndim(ndim)
-        check_arguments(self, (in_chan, out_chan), scale_factor)
-        self.in_chan, self.out_chan, self.ndim = in_chan, out_chan, ndim
-        self.scale_factor = scale_factor
-        self.footprint = Footprint(
-            0, scale=scale_factor, whole="FourierUpsampling continues its spectrum"
-        )
+    @property
+    def footprint(self) -> Footprint:
+        """It sees all cells."""
+        cause = "FourierUpsampling continues its spectrum"
+        return Footprint(0, scale=self.scale_factor, whole=cause)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (batch, in_chan, *space) to (batch, in_chan, *finer space).
-
-        Raises:
-            GeometryError: If there are other axes.
-        """
-        if x.ndim != self.ndim + 2:
-            raise GeometryError(
-                f"FourierUpsampling takes (batch, channel, and {self.ndim} axes of space), not a "
-                f"tensor of shape {tuple(x.shape)}"
-            )
-        y = x
+    def finer(self, x: Tensor) -> Tensor:
+        """Continued."""
         for axis in range(2, self.ndim + 2):
-            matrix = periodic_sinc(y.shape[axis], self.scale_factor, y)
-            y = torch.matmul(y.movedim(axis, -1), matrix.T).movedim(-1, axis)
-        return y
+            matrix = periodic_sinc(x.shape[axis], self.scale_factor, x)
+            x = torch.matmul(x.movedim(axis, -1), matrix.T).movedim(-1, axis)
+        return x
 
 
 def periodic_sinc(size: int, factor: int, like: Tensor) -> Tensor:
@@ -116,17 +136,3 @@ def periodic_sinc(size: int, factor: int, like: Tensor) -> Tensor:
     if size % 2 == 0:
         total = total + torch.cos(torch.pi * (places[:, None] - cells))
     return (total / size).to(like.dtype)
-
-
-def check_arguments(model: nn.Module, chans: tuple[int, int], factor: int) -> None:
-    """Refuse what cannot be interpolated.
-
-    Raises:
-        RecipeError: If channels differ, or the factor is not above 1.
-    """
-    if chans[0] != chans[1] or factor < 2:
-        raise RecipeError(
-            f"{type(model).__name__} gives the channels that it takes on a finer grid: `in_chan` "
-            f"({chans[0]}) and `out_chan` ({chans[1]}) must be equal, and `scale_factor` "
-            f"({factor}) at least 2"
-        )
