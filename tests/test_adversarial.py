@@ -400,7 +400,7 @@ def test_a_conditional_critic_sees_the_style_of_each_sample_in_every_cell(condit
 
 @pytest.mark.parametrize(("precision", "within"), [("bf16-mixed", 0.03), ("64-true", 1e-4)])
 def test_other_precisions_give_the_same_losses_by_rounding(precision, within):
-    """The network lowers what the critic says after its step, also where weights are cached."""
+    """From those in single precision: half is rounded more, double less."""
     logs = []
     for each in ("32-true", precision):
         torch.manual_seed(0)

@@ -1,5 +1,8 @@
 """Running averages of weights."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -69,3 +72,35 @@ def test_averages_of_half_precision_are_kept_in_single_precision():
 def test_decays_that_average_nothing_or_for_ever_are_refused(decay):
     with pytest.raises(RecipeError, match="the decay must be between 0 and 1"):
         Options(ema=decay)
+
+
+TWO = """
+import sys
+from types import SimpleNamespace
+import torch
+from torch import distributed, nn
+from map2map.averages import Average
+from map2map.task import Task
+
+rank = int(sys.argv[1])
+distributed.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+model = nn.BatchNorm1d(2)
+average = Average(model, 0.9)
+# statistics of batches are each process's own
+average.values["running_mean"] += 1.0 + rank
+Task.on_validation_epoch_start(SimpleNamespace(average=average))
+print(model.running_mean.tolist(), average.values["running_mean"].tolist())
+average.leave()
+print(model.running_mean.tolist())
+"""
+
+
+def test_all_processes_validate_the_average_of_the_first(tmp_path):
+    command = [sys.executable, "-c", TWO]
+    both = [
+        subprocess.Popen([*command, str(rank), str(tmp_path / "meet")], stdout=subprocess.PIPE)
+        for rank in range(2)
+    ]
+    for process in both:
+        told = process.communicate(timeout=120)[0].decode()
+        assert (process.returncode, told) == (0, "[1.0, 1.0] [1.0, 1.0]\n[0.0, 0.0]\n")

@@ -15,15 +15,17 @@ from map2map import metrics
 from map2map.baselines import Means, computed, constant, identity, training_files
 from map2map.derived import GradientNorm
 from map2map.emulator import Emulator
+from map2map.ensembles import placed
 from map2map.errors import FieldError, GeometryError, RecipeError
-from map2map.evaluate import Options, evaluate, metrics_available, placed
+from map2map.evaluate import Options, evaluate, metrics_available
+from map2map.examples import middle
 from map2map.fields import Field, FieldSet
 from map2map.grids import Domain
 from map2map.models import ConvNet
 from map2map.report.scores import read_scores
 from map2map.runs import Files, Runs
 from map2map.score_tables import table
-from map2map.scores import Joint, middle
+from map2map.scores import Joint
 
 SHAPE = (12, 10)
 

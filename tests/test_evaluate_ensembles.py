@@ -10,8 +10,9 @@ import xarray as xr
 
 from map2map.cli import main
 from map2map.emulator import Emulator
+from map2map.ensembles import predict
 from map2map.errors import RecipeError
-from map2map.evaluate import Options, evaluate, predict
+from map2map.evaluate import Options, evaluate
 from map2map.fields import Field, FieldSet
 from map2map.grids import Domain
 from map2map.metrics import pointwise_scores

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from map2map.errors import SaveError
-from map2map.files import link, replacing
+from map2map.files import link, refuse_existing, replacing
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -44,3 +44,20 @@ def test_a_link_is_replaced(tmp_path):
         link(tmp_path / "checkpoint.pt", name)
     assert (tmp_path / "checkpoint.pt").read_text() == "state_2.pt"
     assert (tmp_path / "checkpoint.pt").is_symlink()
+
+
+def test_files_that_are_there_are_refused_by_name_unless_they_may_be_replaced(tmp_path):
+    files = [tmp_path / f"{name}.nc" for name in "abcde"]
+    refuse_existing(files, overwrite=False)
+    files[1].touch()
+    files[4].mkdir()
+    with pytest.raises(SaveError) as refused:
+        refuse_existing(files, overwrite=False, choose="another seed")
+    assert str(refused.value) == (
+        f"{files[1]}, {files[4]} would be replaced; choose another seed, or allow to overwrite"
+    )
+    refuse_existing(files, overwrite=True)
+    for path in (files[0], files[2]):
+        path.touch()
+    with pytest.raises(SaveError, match=r"c.nc, … would be replaced; choose another folder, or"):
+        refuse_existing(iter(files), overwrite=False)

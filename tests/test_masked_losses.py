@@ -9,7 +9,7 @@ from torch import nn
 from map2map.errors import RecipeError
 from map2map.fields import Field, FieldSet
 from map2map.losses import GaussianNLL, LogCosh, MomentLoss, WeightedL1
-from map2map.masked_losses import masked_loss
+from map2map.masked_losses import counted_loss, masked_loss
 
 BATCH, CHANNELS, CELLS = 3, 3, 7
 
@@ -222,3 +222,14 @@ def test_what_a_class_says_of_itself_counts_more_than_what_it_inherits():
 
     target = torch.tensor([[1.0, float("nan")]])
     assert float(masked_loss(Mine(), torch.tensor([[3.0, 5.0]]), target)) == 4.0
+
+
+@pytest.mark.parametrize("loss", [nn.L1Loss(), nn.MSELoss(reduction="sum"), LogCosh()])
+def test_what_does_not_count_may_be_anything_and_all_counts_if_nothing_is_said(loss):
+    output, target, counts = made()
+    expected = masked_loss(loss, output, holed(target, counts))
+    for value in (0.0, 7.0, math.inf, math.nan):
+        filled = torch.where(counts, target, value)
+        torch.testing.assert_close(counted_loss(loss, output, filled, counts), expected)
+    torch.testing.assert_close(counted_loss(loss, output, target, None), loss(output, target))
+    assert counted_loss(loss, output, target, torch.zeros_like(counts)) == 0

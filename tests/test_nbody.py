@@ -101,7 +101,7 @@ def test_a_plane_wave_approaches_the_exact_solution_before_shells_cross():
 @pytest.mark.parametrize("steps", [1, 7])
 def test_with_linear_forces_growth_is_exact_however_few_the_steps(steps, monkeypatch):
     # -grad laplacian^-1 of minus the divergence of a displacement is that displacement
-    monkeypatch.setattr(nbody, "acceleration", lambda x, spacing, refine: x)
+    monkeypatch.setattr(nbody, "acceleration", lambda x, spacing: x)
     psi, z = plane_wave(1e-3), 0.5
     final, velocity = evolve(psi, 2.0, stop=1 / (1 + z), steps=steps)
     D, f, H = (float(of(z, COSMOLOGY.Om)) for of in (growth_factor, growth_rate, hubble))
@@ -127,7 +127,7 @@ def test_early_power_is_linear_within_two_percent_at_low_wavenumbers():
     displacement, _ = evolve(
         zeldovich(field, box / size), box / size, start=0.02, stop=stop, steps=5
     )
-    density = displacement_to_density(displacement[None], box / size, refine=2)[0, 0]
+    density = displacement_to_density(displacement[None], box / size, scale=2)[0, 0]
     _, power = power_spectrum(density, box / size / 2)
     _, expected = power_spectrum(field, box / size)
     growth = float(growth_factor(1 / stop - 1, COSMOLOGY.Om))
@@ -157,7 +157,7 @@ def test_forces_move_with_the_box():
     torch.testing.assert_close(rolled, acceleration(psi, 2.0).roll((1, 5), (1, 3)))
 
 
-def test_time_steps_and_force_meshes_converge():
+def test_time_steps_converge():
     psi = linear()
     rms = float(evolve(psi, 2.0, steps=40)[0].std())
     differences = [
@@ -165,16 +165,14 @@ def test_time_steps_and_force_meshes_converge():
         for steps in (5, 20)
     ]
     assert differences[1] < min(0.02, differences[0] / 2)
-    finer, _ = evolve(psi, 2.0, refine=2)
-    assert 0.01 < float((finer - evolve(psi, 2.0)[0]).std()) / rms < 0.2
 
 
 def test_second_order_is_closer_to_the_simulation_than_first_order():
     def smooth(k):
-        return COSMOLOGY.power(k) * np.exp(-((k / 0.3) ** 2))
+        return COSMOLOGY.power(k) * np.exp(-((k / 0.15) ** 2))
 
     psi = zeldovich(gaussian_field(32, 128.0, 0, smooth), 4.0)
-    final, _ = evolve(psi, 4.0, refine=2)
+    final, _ = evolve(psi, 4.0)
     second = psi + float(growth_factor_second(0, COSMOLOGY.Om)) * second_order(psi, 4.0)
     assert float((final - second).std()) < 0.7 * float((final - psi).std())
 
@@ -205,7 +203,7 @@ def test_files_are_float32_displacements_that_the_seed_decides(tmp_path):
 def test_existing_files_are_replaced_only_if_told(tmp_path):
     (first, *_) = simulate(tmp_path, runs=1, size=4, box=8.0, steps=1)
     before = first.read_bytes()
-    with pytest.raises(SaveError, match=r"already holds za_00.npy, lpt_00.npy, pm_00.npy; choose"):
+    with pytest.raises(SaveError, match=r"za_00.npy, .*lpt_00.npy, .*pm_00.npy would be replaced"):
         simulate(tmp_path, runs=2, size=4, box=16.0, steps=1)
     with pytest.raises(SaveError, match="holds simulations with"):
         simulate(tmp_path, runs=1, size=4, box=16.0, steps=1, seed=1)

@@ -1,5 +1,7 @@
 """Noise: numbers that belong to cells."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from scipy import stats
 from torch import nn
 
 from map2map.errors import RecipeError
+from map2map.grids import Grid
 from map2map.noise import (
     Noise,
     Place,
@@ -89,6 +92,13 @@ def test_a_window_has_the_numbers_of_the_whole_field(ndim, scale, cut):
         wanted = [(scale * start[axis] + cut + i) % (scale * shape[axis]) for i in range(9)]
         field = field.index_select(1 + axis, torch.tensor(wanted))
     torch.testing.assert_close(found, field, rtol=0, atol=0)
+
+
+def test_a_place_within_a_grid_tells_what_the_grid_knows():
+    grid = Grid((4, 6, 5), periodic=(True, False, True), pad="edge")
+    expected = Place((-2, 0, 3), (4, 6, 5), (True, False, True), 9)
+    assert Place.within(grid, (-2, 0, 3), 9) == expected
+    assert Place.within(grid, (-2, 0, 3)) == replace(expected, seed=0)
 
 
 def test_beyond_an_edge_that_is_not_periodic_numbers_are_new():

@@ -25,7 +25,9 @@ from map2map.inks import PAPER, tint
 from map2map.report import curves, headline, maps, profiles, report, tables, wording
 from map2map.report.drawing import SCREEN, VARIABLES, with_palette
 from map2map.report.page import content, render
-from map2map.report.scores import NAMES, Score, Scores, read_scores
+from map2map.report.scores import Score, Scores, read_scores
+from map2map.report.tables import score_rows
+from map2map.scores import NAMES
 
 MADE = runpy.run_path(str(Path(__file__).with_name("made_scores.py")))
 made_scores, CARD = MADE["made_scores"], MADE["CARD"]
@@ -187,6 +189,22 @@ def test_the_table_holds_the_means_and_marks_the_best(page, dataset):
             assert abs(float(digits) * factor - mean) <= 0.51 * last
         best = int(np.argmin(np.abs(means - dataset[name].attrs["perfect"])))
         assert [attrs.get("class") == "best" for attrs, _ in cells] == [i == best for i in range(3)]
+
+
+def test_a_score_without_a_perfect_number_has_no_best(dataset, tmp_path):
+    path = tmp_path / "scores.nc"
+    changed = dataset.copy()
+    for name in ("bias", "wasserstein"):
+        changed[name] = changed[name].assign_attrs(long_name=f"some {name}")
+    del changed.wasserstein.attrs["perfect"]
+    changed.to_netcdf(path)
+    rows = {row.name: row for row in score_rows(read_scores(path), "displacement")}
+    marked = {name: sum(cell.best for cell in row.cells) for name, row in rows.items()}
+    assert (marked["bias"], marked[NAMES["wasserstein"]]) == (1, 0)
+    assert (rows["bias"].perfect, rows[NAMES["wasserstein"]].perfect) == ("0", wording.DASH)
+    values = [cell.value for cell in rows[NAMES["wasserstein"]].cells]
+    expected = dataset.wasserstein.mean("run").sel(field="displacement").values
+    np.testing.assert_allclose([float(plain(v)) for v in values], expected, 0.1)
 
 
 def test_what_was_not_scored_is_said_in_its_place(dataset, tmp_path):

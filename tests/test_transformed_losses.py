@@ -111,6 +111,11 @@ def test_a_shift_that_output_and_target_share_keeps_matter_in_the_crop():
     assert loss(target + 0.5, target) > 0.01
     left = told(LagrangianEulerian(form="sum", lag=0, remove_mean=False), {"psi": 2}, (40, 40))
     assert left(output + 30.0, target + 30.0) == 0
+    # and carries no gradient
+    mean = (output + target).mean((2, 3), keepdim=True) / 2
+    (found,) = torch.autograd.grad(loss(moved := output.clone().requires_grad_(), target), moved)
+    (expected,) = torch.autograd.grad(left(moved - mean, target - mean), moved)
+    torch.testing.assert_close(found, expected)
 
 
 def test_momentum_is_what_cells_carry_along():

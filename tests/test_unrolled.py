@@ -359,8 +359,14 @@ def test_symmetries_act_on_all_steps_alike():
     assert len(flipped) > 1
 
 
-def test_a_run_that_is_broken_off_goes_on_bit_for_bit_and_tells_every_step(m2m, tmp_path):
-    """With noise, which is drawn, and steps that grow."""
+class Stop(BaseException):
+    """What a program that is ended does not live to see."""
+
+
+def test_a_run_that_is_broken_off_goes_on_bit_for_bit_and_tells_every_step(
+    m2m, tmp_path, monkeypatch
+):
+    """With noise, which is drawn, and steps that grow; within an epoch, which has 3 batches."""
     u = np.random.default_rng(0).normal(1, 2, (FRAMES, 8, 8)).astype(np.float32)
     np.save("u.npy", u)
     (tmp_path / "recipe.yaml").write_text(
@@ -377,12 +383,26 @@ data:
   reading: {batch_size: 2, threads: 0}
 """
     )
-    found = {}
-    for folder, epochs in (("whole", [3]), ("broken", [1, 3])):
-        for count in epochs:
-            argv = ["recipe.yaml", "--output.folder", folder, "--trainer.max_epochs", count]
-            status, _, err = m2m("train", *argv)
-            assert status == 0, err
+    found, plain, calls = {}, Task.training_step, []
+
+    def breaks(self, *batch):
+        calls.append(self.global_step)
+        if len(calls) == 6:
+            raise Stop
+        return plain(self, *batch)
+
+    for folder in ("whole", "broken"):
+        argv = ["train", "recipe.yaml", "--output.folder", folder, "--output.every", 1]
+        argv += ["--trainer.max_epochs", 3]
+        if folder == "broken":
+            with monkeypatch.context() as patch:
+                patch.setattr(Task, "training_step", breaks)
+                with pytest.raises(Stop):
+                    m2m(*argv)
+            state = torch.load("broken/checkpoint.pt", weights_only=True)
+            assert (state["epoch"], state["global_step"]) == (1, 5)
+        status, _, err = m2m(*argv)
+        assert status == 0, err
         emulator = Emulator.load(f"{folder}/emulator.safetensors")
         found[folder] = list(emulator.model.parameters())
     for one, other in zip(found["whole"], found["broken"], strict=True):

@@ -1,6 +1,5 @@
 """Each use case from its simulation to its report: two steps of training on few data."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import xarray as xr
 
 from map2map.cli import main
 from map2map.emulator import Emulator
+from map2map.task import Task
 
 FLAME = ["--snapshots=1", "--setting.size=8", "--setting.every=2", "--setting.thickness=2e-4",
          "--setting.integral=0.2"]  # fmt: skip
@@ -130,6 +130,10 @@ def test_a_use_case_runs_from_simulation_to_report(name, tmp_path, monkeypatch):
     assert Path("report.html").stat().st_size > 10_000
 
 
+class Stop(BaseException):
+    """What a program that is ended does not live to see."""
+
+
 APPLIED = {
     "super_resolution": ["coarse=data/pm_08.npy"],
     "cosmology_styled": ["linear=data/za_03_Om0.25_z0.25.npy", "Om=0.25", "z=0.25"],
@@ -146,11 +150,22 @@ def test_a_use_case_that_is_broken_off_goes_on_bit_for_bit_and_is_applied_in_til
     monkeypatch.chdir(tmp_path)
     simulate, train, _ = CASES[name]
     assert main(["simulate", *simulate, "--out", "data"]) == 0
-    command = ["train", name, *SHORT, "--trainer.max_epochs=2", *train]
+    command = ["train", name, *SHORT, "--trainer.max_epochs=2", *train, "--output.every=1"]
     assert main([*command, "--output.folder=whole"]) == 0
-    Path("broken").mkdir()
-    shutil.copy("whole/state_1.pt", "broken/state_1.pt")
-    Path("broken/checkpoint.pt").symlink_to("state_1.pt")
+    plain, steps = Task.training_step, []
+
+    def breaks(self, *batch):
+        steps.append(self.global_step)
+        # within the second epoch
+        if len(steps) == 4:
+            raise Stop
+        return plain(self, *batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Task, "training_step", breaks)
+        with pytest.raises(Stop):
+            main([*command, "--output.folder=broken"])
+    assert Path("broken/state_partial.pt").exists()
     assert main([*command, "--output.folder=broken"]) == 0
     whole, broken = (
         Emulator.load(f"{folder}/emulator.safetensors") for folder in ("whole", "broken")

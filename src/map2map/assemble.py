@@ -270,11 +270,9 @@ def drawn_in_place(
     if not draws_noise(emulator.model):
         return torch.as_tensor(emulator.model(*arguments))
     dataset, outputs = batches.dataset, []
-    grid = dataset.grid
     for index, *sample in zip(indices, *arguments, strict=True):
         start = crop_window(dataset.anchor(index), dataset.size, dataset.halo).start
-        periodic = tuple(beyond == "periodic" for beyond in grid.beyond)
-        with placed(emulator.model, Place(start, grid.shape, periodic)):
+        with placed(emulator.model, Place.within(dataset.grid, start)):
             outputs.append(emulator.model(*(part[None] for part in sample)))
     return torch.cat(outputs)
 

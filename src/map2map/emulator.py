@@ -410,7 +410,7 @@ class Emulator(nn.Module):
 
         The targets are comoving displacements [Mpc/h] of particles from where they were at first,
         and there is a style of the name ``z``, the redshift; see
-        `map2map.physics.cosmology.velocity_from_slope`.
+        `map2map.physics.cosmology.velocity_of_slope`.
 
         Args:
             fields: As for `apply`.

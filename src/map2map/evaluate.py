@@ -7,7 +7,6 @@ Of a run without such a cell the scores are NaN.
 
 import inspect
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,35 +18,28 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import map2map.metrics
-from map2map.arrays import require_noise
 from map2map.baselines import Baseline, read_field
 from map2map.crops import Where
 from map2map.emulator import Emulator
-from map2map.errors import FieldError, GeometryError, M2MError, RecipeError, SaveError, near_names
+from map2map.ensembles import EMULATOR, MEAN, Ensembles, check_members, placed
+from map2map.errors import FieldError, M2MError, RecipeError, SaveError, near_names
+from map2map.examples import Examples, middle
 from map2map.fields import Field
 from map2map.figures import Case
 from map2map.globe import latitudes
 from map2map.grids import Grid
 from map2map.metrics import Pointwise
 from map2map.metrics.base import slabs
-from map2map.metrics.ensembles import EnsembleScores, crps_score, slabs_of
-from map2map.noise import draws_noise
 from map2map.patterns import some
 from map2map.runs import Runs, distinct_names
-from map2map.scores import Joint, Table, middle, with_summary
+from map2map.scores import Joint, Table, with_summary
 from map2map.styles import outside
-from map2map.tiling import valid_domain
-from map2map.typing import Array, Shape
+from map2map.typing import Array
 
-__all__ = ["Options", "evaluate", "metrics_available", "predict"]
+__all__ = ["Options", "evaluate", "metrics_available"]
 
 log = logging.getLogger(__name__)
 
-EMULATOR = "emulator"
-MEAN = "ensemble mean"
-"""What the mean of an ensemble is called among the methods."""
-
-EXAMPLES = ("best", "median", "worst")
 SPECTRAL = ("spectral", "bispectrum")
 """Metrics of periodic fields, whose number of wavenumbers depends on the grid."""
 
@@ -93,8 +85,7 @@ class Options:
                 )
         if self.bootstrap < 1:
             raise RecipeError(f"the bootstrap draws runs at least once, not {self.bootstrap} times")
-        if self.members is not None and self.members < 2:
-            raise RecipeError(f"an ensemble is scored from 2 members on, not {self.members}")
+        check_members(self.members)
 
 
 def metrics_available() -> dict[str, Callable[..., xr.Dataset]]:
@@ -105,35 +96,6 @@ def metrics_available() -> dict[str, Callable[..., xr.Dataset]]:
         for name, function in functions.items()
         if inspect.isfunction(function)
     }
-
-
-def predict(
-    emulator: Emulator, fields: Mapping[str, Array], member: int = 0
-) -> Mapping[str, Array]:
-    """Apply the emulator to the whole fields of one run, shape (channel, *space).
-
-    Cells without an output, beside the valid interior, are NaN.
-
-    Args:
-        emulator: The emulator.
-        fields: Its inputs by name.
-        member: By how much the seed of what it draws is larger than that of its settings.
-    """
-    found: Mapping[str, Array]
-    if member:
-        found = emulator.apply(fields, settings=emulator.settings.of_member(member))
-    else:
-        found = emulator(fields)
-    shape = next(iter(fields.values())).shape[-emulator.ndim :]
-    domain = valid_domain(emulator.domain.grid(shape), emulator.footprint)
-    if domain.shape == shape:
-        return found
-    scale = emulator.footprint.scale
-    whole = {}
-    for name, values in found.items():
-        whole[name] = np.full((len(values), *(scale * n for n in shape)), np.nan, values.dtype)
-        whole[name][(slice(None), *domain.scaled(scale).slices)] = values
-    return whole
 
 
 def evaluate(
@@ -160,14 +122,12 @@ def evaluate(
     for name in (EMULATOR, MEAN):
         if name in baselines:
             raise RecipeError(f"a baseline cannot be called {name!r}; choose another name")
-    if options.members is not None:
-        require_noise(emulator)
-    evaluation = Evaluation(emulator, runs, baselines, options)
     try:
         with TemporaryDirectory(prefix="m2m-evaluate-") as folder:
+            evaluation = Evaluation(emulator, runs, baselines, options, Path(folder))
             for run in options.track(range(len(runs)), len(runs)):
-                evaluation.add(run, Path(folder))
-            return evaluation.result(Path(folder))
+                evaluation.add(run)
+            return evaluation.result()
     except OSError as error:
         if isinstance(error, M2MError):
             raise
@@ -182,6 +142,7 @@ class Evaluation:
         runs: On what.
         baselines: Beside what.
         options: How.
+        folder: For what is too large to keep in memory.
     """
 
     def __init__(
@@ -190,14 +151,17 @@ class Evaluation:
         runs: Runs,
         baselines: Mapping[str, Baseline],
         options: Options,
+        folder: Path,
     ) -> None:
         self.emulator, self.runs, self.baselines, self.options = emulator, runs, baselines, options
-        mean = [] if options.members is None else [MEAN]
-        self.methods = [EMULATOR, *mean, *baselines]
-        self.names = run_names(runs)
+        self.names, self.folder = run_names(runs), folder
         names = runs.targets.names
         self.fields = emulator.targets.subset(names).with_vectors()
-        self.table = Table(self.methods, self.names, [each.name for each in self.fields])
+        self.made = Ensembles(emulator, self.fields, options.members, options.seed)
+        self.methods = [*self.made.methods, *baselines]
+        scored = [each.name for each in self.fields]
+        self.table = Table(self.methods, self.names, scored)
+        self.examples = Examples(folder, scored, self.methods)
         self.grid: Grid = self.grid_of(0)
         self.wraps = [beyond == "periodic" for beyond in self.grid.beyond]
         available = metrics_available()
@@ -214,12 +178,9 @@ class Evaluation:
                 f"{names[0]!r} of {runs.runs[0]} has none"
             )
         self.metrics = [available[name] for name in chosen]
-        self.seconds: list[float] = []
         self.joints: dict[str, Joint] = {}
         self.together: dict[tuple[str, str], Pointwise] = {}
         self.masked_fields: set[str] = set()
-        self.ensembles: dict[str, EnsembleScores] = {}
-        self.draws = draws_noise(emulator)
         self.outside: dict[str, list[str]] = {}
 
     def grid_of(self, run: int) -> Grid:
@@ -228,72 +189,39 @@ class Evaluation:
         shape = tuple(n * scale for n in self.runs.shape_of(run))
         return self.emulator.domain.grid(shape, scale)
 
-    def add(self, run: int, folder: Path) -> None:
-        """Score one run."""
+    def add(self, run: int) -> None:
+        """Score all methods on one run."""
         self.grid = self.grid_of(run)
         shape = self.runs.shape_of(run)
         inputs = {
             name: read_field(self.runs, name, run, shape) for name in self.emulator.inputs.names
         }
-        with TemporaryDirectory(prefix="members-", dir=folder) as spool:
-            self.score_run(run, inputs, folder, Path(spool))
+        with TemporaryDirectory(prefix="members-", dir=self.folder) as spool:
+            told = {**inputs, **self.styles_of(run)}
+            predictions, members = self.made.of_run(run, told, self.grid.shape, Path(spool))
+            predictions |= {name: made(run, inputs) for name, made in self.baselines.items()}
+            excluded = self.excluded(run)
+            planes = {}
+            for scored, parts in self.fields.items():
+                truth, found = self.sides(run, parts, predictions)
+                if excluded is not None:
+                    truth[:, excluded] = np.nan
+                self.score(run, scored, truth, found, members.get(scored.name, []))
+                sides = {"truth": truth, **found}
+                planes[scored.name] = {side: middle(values) for side, values in sides.items()}
+            self.examples.keep(run, planes)
 
-    def score_run(self, run: int, inputs: Mapping[str, Array], folder: Path, spool: Path) -> None:
-        """Score all methods on one run."""
-        predictions, members = self.predictions(run, inputs, spool)
-        predictions |= {name: baseline(run, inputs) for name, baseline in self.baselines.items()}
-        slices: dict[str, Any] = {}
-        excluded = self.excluded(run)
-        for scored, parts in self.fields.items():
-            whole = [read_field(self.runs, name, run, self.grid.shape) for name in parts]
-            truth = np.concatenate(whole) if len(whole) > 1 else whole[0]
-            if excluded is not None:
-                truth[:, excluded] = np.nan
-            found = {}
-            for method, values in predictions.items():
-                if all(name in values for name in parts):
-                    pairs = zip(parts, whole, strict=True)
-                    made = [placed(values[name], x.shape, method) for name, x in pairs]
-                    found[method] = np.concatenate(made) if len(made) > 1 else made[0]
-            self.score(run, scored, truth, found, members.get(scored.name, []))
-            slices[f"{scored.name}/truth"] = middle(truth)
-            slices |= {f"{scored.name}/{method}": middle(x) for method, x in found.items()}
-        # kept on disk, because the examples are known at the end only
-        np.savez(folder / f"{run}.npz", **slices)
-
-    def predictions(
-        self, run: int, inputs: Mapping[str, Array], spool: Path
-    ) -> tuple[dict[str, Mapping[str, Array]], dict[str, list[Array]]]:
-        """What the emulator makes of a run, by method and field; and by field all members' values.
-
-        Members are kept on disk, but for the first and the mean.
-        """
-        count, styles = self.options.members or 1, self.styles_of(run)
-        first: Mapping[str, Array] = {}
-        sums: dict[str, NDArray[np.float64]] = {}
-        members: dict[str, list[Array]] = {}
-        start = time.perf_counter()
-        seed = self.options.seed + run * count if self.draws else 0
-        for member in range(count):
-            outputs = predict(self.emulator, {**inputs, **styles}, seed + member)
-            if count == 1:
-                break
-            first = first or outputs
-            for name, values in outputs.items():
-                sums[name] = sums.get(name, np.zeros(1)) + values
-            for number, (scored, parts) in enumerate(self.fields.items()):
-                shape = self.grid.shape
-                made = [outputs[name] for name in parts]
-                sides = [placed(x, (len(x), *shape), EMULATOR) for x in made]
-                kept = members.setdefault(scored.name, [])
-                path = spool / f"{number}-{member}.npy"
-                np.save(path, np.concatenate(sides))
-                kept.append(np.load(path, mmap_mode="r"))
-        self.seconds.append((time.perf_counter() - start) / count)
-        if count == 1:
-            return {EMULATOR: outputs}, {}
-        mean = {name: (total / count).astype(np.float32) for name, total in sums.items()}
-        return {EMULATOR: first, MEAN: mean}, members
+    def sides(
+        self, run: int, parts: Sequence[str], predictions: Mapping[str, Mapping[str, Array]]
+    ) -> tuple[Array, dict[str, Array]]:
+        """The truth of a field made of these targets, and by method who predicts all of them."""
+        whole = [read_field(self.runs, name, run, self.grid.shape) for name in parts]
+        found = {}
+        for method, values in predictions.items():
+            if all(name in values for name in parts):
+                pairs = zip(parts, whole, strict=True)
+                found[method] = joined([placed(values[name], x.shape, method) for name, x in pairs])
+        return joined(whole), found
 
     def styles_of(self, run: int) -> dict[str, Any]:
         """The styles of a run; notes those outside the range of the training."""
@@ -317,16 +245,10 @@ class Evaluation:
         with np.errstate(invalid="ignore"):
             return np.asarray(~(values > where.above).any(axis=0))
 
-    def score(
-        self,
-        run: int,
-        scored: Field,
-        truth: Array,
-        found: Mapping[str, Array],
-        members: Sequence[Array] = (),
-    ) -> None:
-        """Score all methods' predictions of one field, and the ensemble if there is one."""
-        name = scored.name
+    def cells(
+        self, run: int, name: str, truth: Array, found: Mapping[str, Array]
+    ) -> NDArray[np.bool_]:
+        """Where the truth and all predictions are finite; tells and scores what is left out."""
         counts = np.isfinite(truth).all(axis=0)
         covered = np.ones_like(counts)
         cells = max(1, int(counts.sum()))
@@ -360,7 +282,19 @@ class Evaluation:
             )
         share = xr.Dataset({"masked_truth": counted("masked_truth", masked)})
         self.table.add(EMULATOR, run, name, share)
-        counts &= covered
+        return counts & covered
+
+    def score(
+        self,
+        run: int,
+        scored: Field,
+        truth: Array,
+        found: Mapping[str, Array],
+        members: Sequence[Array] = (),
+    ) -> None:
+        """Score all methods' predictions of one field, and the ensemble if there is one."""
+        name = scored.name
+        counts = self.cells(run, name, truth, found)
         if not counts.any():
             log.warning(
                 "no cell of %r in run %s can be scored: the truth or a prediction is finite in "
@@ -370,6 +304,7 @@ class Evaluation:
                 ", ".join(found),
             )
             return
+        kept = None if counts.all() else counts
         vector = scored.kind == "vector"
         told = self.told(run, scored, truth)
         for method, values in found.items():
@@ -380,11 +315,12 @@ class Evaluation:
                     self.grid.spacing,
                     periodic=self.wraps,
                     vector=vector,
-                    mask=None if counts.all() else counts,
+                    mask=kept,
                     **told,
                 )
                 self.table.add(method, run, name, scores)
-        self.score_ensemble(run, scored, truth, found, members, counts)
+        for method, scores in self.made.scores(scored, truth, found, members, kept).items():
+            self.table.add(method, run, name, scores)
         if self.options.watch is not None:
             self.options.watch(
                 Case(
@@ -399,36 +335,10 @@ class Evaluation:
             )
         for method, values in found.items():
             pooled = self.together.setdefault((method, name), Pointwise())
-            for part in slabs(values, truth, None if counts.all() else counts):
+            for part in slabs(values, truth, kept):
                 pooled.add(*part)
         joint = self.joints.setdefault(name, Joint.like(truth, found[EMULATOR], counts))
         joint.add(truth, found[EMULATOR], counts)
-
-    def score_ensemble(
-        self,
-        run: int,
-        scored: Field,
-        truth: Array,
-        found: Mapping[str, Array],
-        members: Sequence[Array],
-        counts: NDArray[np.bool_],
-    ) -> None:
-        """Score the members together, if there are any, and what compares with that of others."""
-        if not members:
-            return
-        kept = None if counts.all() else counts
-        mine = EnsembleScores(len(members), vector=scored.kind == "vector")
-        for part in slabs_of(members, truth, kept):
-            mine.add(*part)
-        self.table.add(EMULATOR, run, scored.name, mine.result())
-        for method in [name for name in found if name != EMULATOR]:
-            alone = Pointwise()
-            for window in slabs(found[method], truth, kept):
-                alone.add(*window)
-            one = xr.Dataset({"crps": crps_score(alone.result()["mae"])})
-            self.table.add(method, run, scored.name, one)
-        pooled = self.ensembles.setdefault(scored.name, EnsembleScores(len(members)))
-        pooled.merge(mine)
 
     def told(self, run: int, scored: Field, truth: Array) -> dict[str, Any]:
         """What metrics are told of a field on the globe: where it is, and what is usual there."""
@@ -442,7 +352,7 @@ class Evaluation:
             return {"latitude": latitude}
         return {"latitude": latitude, "climatology": np.concatenate(known)}
 
-    def result(self, folder: Path) -> xr.Dataset:
+    def result(self) -> xr.Dataset:
         """All scores of all runs.
 
         Raises:
@@ -465,9 +375,10 @@ class Evaluation:
             units=("field", [str(f.units) for f in targets]),
             kind=("field", [str(f.kind) for f in targets]),
         )
-        scores = scores.assign(self.examples(scores, folder))
+        errors = scores.relative_l2.sel({"method": EMULATOR}).mean("field").values
+        scores = scores.assign(self.examples.chosen(errors, self.names))
         scores["seconds"] = xr.Variable(
-            "run", self.seconds, {"units": "s", "long_name": "time to apply the emulator"}
+            "run", self.made.seconds, {"units": "s", "long_name": "time to apply the emulator"}
         )
         scores = scores.assign(self.over_all())
         joints = [self.joints[target.name] for target in targets]
@@ -484,29 +395,7 @@ class Evaluation:
             np.stack([joint.edges for joint in joints]),
             {"units": "field", "long_name": "edges of the bins; outer bins hold what is beyond"},
         )
-        return scores.assign(self.by_spread()).assign_attrs(self.notes())
-
-    def by_spread(self) -> dict[str, xr.Variable]:
-        """Of ensembles, the error of the mean where members scatter so much, over all runs."""
-        if not self.ensembles:
-            return {}
-        curves = [self.ensembles[each.name].by_spread() for each in self.fields]
-        table = np.full((3, len(curves), max(c.shape[1] for c in curves)), np.nan)
-        for number, curve in enumerate(curves):
-            table[:, number, : curve.shape[1]] = curve
-        told = {
-            "binned_spread": ("field", "spread of members, times the root of (M + 1) / M"),
-            "binned_skill": ("field", "rmse of the mean of members"),
-            "binned_share": ("1", "share of all numbers"),
-        }
-        return {
-            name: xr.Variable(
-                ("field", "spread_bin"),
-                values,
-                {"units": units, "long_name": f"{what}; in bins of the spread, over all runs"},
-            )
-            for (name, (units, what)), values in zip(told.items(), table, strict=True)
-        }
+        return scores.assign(self.made.by_spread()).assign_attrs(self.notes())
 
     def over_all(self) -> dict[str, xr.Variable]:
         """Scores of all cells of all runs together: R² is no mean of those of runs."""
@@ -552,43 +441,6 @@ class Evaluation:
             "periodic": [int(wraps) for wraps in self.wraps],
         }
 
-    def examples(self, scores: xr.Dataset, folder: Path) -> dict[str, xr.Variable]:
-        """Middle planes of the emulator's best, median and worst run."""
-        errors = scores.relative_l2.sel({"method": EMULATOR}).mean("field").values
-        order = np.argsort(errors)
-        # runs that could not be scored are behind all others
-        order = order[: np.isfinite(errors).sum() or len(order)]
-        chosen = [int(order[i]) for i in (0, (len(order) - 1) // 2, -1)]
-        loaded = [dict(np.load(folder / f"{run}.npz")) for run in chosen]
-        fields = [each.name for each in self.fields]
-        components = max(loaded[0][f"{name}/truth"].shape[0] for name in fields)
-        planes = [slices[f"{fields[0]}/truth"].shape[1:] for slices in loaded]
-        plane = tuple(max(sizes) for sizes in zip(*planes, strict=True))
-
-        def stack(method: str) -> NDArray[np.float32]:
-            out = np.full((len(chosen), len(fields), components, *plane), np.nan, np.float32)
-            for i, slices in enumerate(loaded):
-                for j, name in enumerate(fields):
-                    if (values := slices.get(f"{name}/{method}")) is not None:
-                        there = tuple(slice(0, n) for n in values.shape)
-                        out[i, j][there] = values
-            return out
-
-        dims = ("example", "field", "component", "y", "x")
-        attrs = {"units": "field", "long_name": "middle plane of the first axis"}
-        return {
-            "example": xr.Variable("example", list(EXAMPLES)),
-            "example_run": xr.Variable(
-                "example",
-                [self.names[run] for run in chosen],
-                {"long_name": "by the emulator's relative L2, mean over fields"},
-            ),
-            "slice_truth": xr.Variable(dims, stack("truth"), attrs),
-            "slice": xr.Variable(
-                ("method", *dims), np.stack([stack(method) for method in self.methods]), attrs
-            ),
-        }
-
 
 SHARES = {
     "not_finite": "share of the truth's cells where this prediction is not finite; not scored",
@@ -602,30 +454,9 @@ def counted(name: str, share: float) -> xr.Variable:
     return xr.Variable((), np.float64(share), attrs)
 
 
-def placed(values: Array, shape: Shape, method: str) -> Array:
-    """A prediction on the cells of the truth.
-
-    Numbers per channel are spread. Cells at the edges that the emulator could not compute without
-    making up values are NaN.
-
-    Raises:
-        GeometryError: If it does not fit.
-    """
-    if values.ndim == 1:
-        values = values.reshape(-1, *(1,) * (len(shape) - 1)).astype(np.float32)
-        return np.broadcast_to(values, shape)
-    if values.shape == shape:
-        return values
-    gaps = [m - n for n, m in zip(values.shape[1:], shape[1:], strict=True)]
-    odd = any(gap < 0 or gap % 2 for gap in gaps)
-    if len(values) != shape[0] or odd or method != EMULATOR:
-        raise GeometryError(
-            f"the prediction of {method!r} has shape {values.shape}, but the truth {shape}"
-        )
-    out = np.full(shape, np.nan, values.dtype)
-    inner = (slice(gap // 2, gap // 2 + n) for gap, n in zip(gaps, values.shape[1:], strict=True))
-    out[(slice(None), *inner)] = values
-    return out
+def joined(parts: Sequence[Array]) -> Array:
+    """Channels of several fields as those of one."""
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
 def run_names(runs: Runs) -> list[str]:

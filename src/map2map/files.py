@@ -3,14 +3,14 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from map2map.errors import M2MError, SaveError
 
-__all__ = ["digest", "link", "make_way", "replacing", "slug"]
+__all__ = ["digest", "link", "make_way", "refuse_existing", "replacing", "slug"]
 
 ZIP_WRITER = re.compile("PytorchStreamWriter|inline_container|iostream error")
 """What torch's messages contain when it cannot write."""
@@ -79,6 +79,27 @@ def make_way(
             path.unlink()
     except OSError as error:
         raise SaveError(f"cannot remove the old simulation: {error}") from error
+
+
+def refuse_existing(
+    files: Iterable[Path], *, overwrite: bool, choose: str = "another folder"
+) -> None:
+    """Refuse to replace files, before anything is computed.
+
+    Args:
+        files: That shall be written.
+        overwrite: Whether they may be replaced.
+        choose: What may be chosen instead.
+
+    Raises:
+        SaveError: If some are there already, and may not be.
+    """
+    existing = [str(path) for path in files if path.exists()]
+    if existing and not overwrite:
+        raise SaveError(
+            f"{', '.join(existing[:3])}{', …' if existing[3:] else ''} would be replaced; choose "
+            f"{choose}, or allow to overwrite"
+        )
 
 
 def link(path: Path, target: str) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from map2map.errors import RecipeError
 
-__all__ = ["leaves_out", "masked_loss"]
+__all__ = ["counted_loss", "leaves_out", "masked_loss"]
 
 
 def leaves_out(loss: nn.Module) -> bool:
@@ -40,9 +40,26 @@ def masked_loss(loss: nn.Module, output: Tensor, target: Tensor) -> Tensor:
     Raises:
         RecipeError: If numbers are missing, and the loss does not say how to leave them out.
     """
+    return counted_loss(loss, output, target, torch.isfinite(target))
+
+
+def counted_loss(loss: nn.Module, output: Tensor, target: Tensor, counts: Tensor | None) -> Tensor:
+    """The loss of the numbers of a target that count; zero if none do.
+
+    Args:
+        loss: Compares output and target.
+        output: Shape (batch, channel, *space), or another that the loss takes.
+        target: Shape (batch, channel, *space); anything where it does not count.
+        counts: True for the numbers of the target that count; default: all.
+
+    Raises:
+        RecipeError: If some do not, and the loss does not say how to leave them out.
+    """
     about: Any = loss
-    counts = torch.isfinite(target)
     found: Tensor
+    if counts is None:
+        found = loss(output, target)
+        return found
     if getattr(loss, "takes_counts", False):
         found = loss(output, torch.where(counts, target, 0.0), counts)
     elif getattr(loss, "is_mean", False):

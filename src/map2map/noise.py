@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from map2map.errors import RecipeError
+from map2map.grids import Grid
 from map2map.typing import Shape
 
 __all__ = ["Noise", "Place", "drawing", "draws_noise", "normal_numbers", "placed"]
@@ -35,6 +36,11 @@ class Place:
     shape: Shape
     periodic: tuple[bool, ...]
     seed: int = 0
+
+    @classmethod
+    def within(cls, grid: Grid, start: Shape, seed: int = 0) -> "Place":
+        """The place of a window that starts at a cell of a grid."""
+        return cls(start, grid.shape, tuple(beyond == "periodic" for beyond in grid.beyond), seed)
 
 
 class Noise(nn.Module):

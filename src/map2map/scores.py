@@ -20,12 +20,12 @@ from map2map.typing import Array, Shape
 
 __all__ = [
     "FORMAT",
+    "NAMES",
     "Joint",
     "Table",
     "attributes",
     "bootstrap",
     "check_output",
-    "middle",
     "save_scores",
     "with_summary",
 ]
@@ -34,6 +34,33 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Version of the file; a reader refuses one that it does not know."""
+
+NAMES = {
+    "relative_l2": "relative L2 error",
+    "r2": "R²",
+    "pearson": "Pearson's r",
+    "rmse": "RMSE",
+    "mae": "mean absolute error",
+    "bias": "bias",
+    "crps": "CRPS",
+    "crps_plain": "CRPS of these members",
+    "spread": "spread of members",
+    "spread_skill": "spread / error of the mean",
+    "rank_error": "unevenness of ranks",
+    "energy_score": "energy score",
+    "max_error": "largest error",
+    "wasserstein": "Wasserstein distance",
+    "mean_error": "error of the mean",
+    "integral_error": "error of the integral",
+    "profile_error": "error of the profile",
+    "divergence_error": "error of the divergence",
+    "curl_error": "error of the curl",
+    "latitude_rmse": "RMSE by area",
+    "latitude_mae": "mean absolute error by area",
+    "latitude_bias": "bias by area",
+    "acc": "anomaly correlation",
+}
+"""What scores are called on screen and page; others by the name of their variable."""
 
 JOINT_BINS = 128
 CHUNK = 1 << 20
@@ -129,17 +156,6 @@ class Joint:
                 ]
                 index = bins[0] * JOINT_BINS + bins[1]
                 self.counts += np.bincount(index, minlength=JOINT_BINS**2).reshape(JOINT_BINS, -1)
-
-
-def middle(values: Array) -> NDArray[np.float32]:
-    """The middle plane of a field, shape (component, y, x)."""
-    if values.ndim == 2:
-        plane = values[:, None]
-    elif values.ndim == 3:
-        plane = values
-    else:
-        plane = values[:, values.shape[1] // 2]
-    return plane.astype(np.float32)
 
 
 def bootstrap(

@@ -15,7 +15,7 @@ from map2map.arrays import Applicable
 from map2map.errors import FieldError, near_names
 from map2map.fields import Field, FieldSet, same_units
 from map2map.norms import Norm
-from map2map.physics.cosmology import velocity_from_slope
+from map2map.physics.cosmology import velocity_of_slope
 from map2map.styles import row_of
 
 __all__ = ["Derivative", "Velocity", "per"]
@@ -129,7 +129,7 @@ class Velocity(_Slope):
     def factor(self, values: Mapping[str, float]) -> float:
         """From the derivative by the redshift to the velocity."""
         Om = values["Om"] if self.Om is None else self.Om
-        return float(velocity_from_slope(1.0, values["z"], Om))
+        return velocity_of_slope(values["z"], Om)
 
 
 def norm_of(emulator: Applicable, name: str) -> Norm:

@@ -52,10 +52,7 @@ class Tile:
 
     def place(self, seed: int = 0) -> Place | None:
         """Where what it reads lies in the whole field, for a network that draws random numbers."""
-        if self.grid is None:
-            return None
-        periodic = tuple(beyond == "periodic" for beyond in self.grid.beyond)
-        return Place(self.read.start, self.grid.shape, periodic, seed)
+        return None if self.grid is None else Place.within(self.grid, self.read.start, seed)
 
 
 class Tiling:

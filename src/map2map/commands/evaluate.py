@@ -50,7 +50,7 @@ from map2map.commands.arguments import (
 from map2map.commands.evaluate_runs import open_told, scores_of_runs, show_runs
 from map2map.commands.figures import add_figures, draw, gallery_of
 from map2map.commands.formulas import formulas_of
-from map2map.commands.recorded import recorded_runs
+from map2map.commands.recorded import recorded_runs, runs_for
 from map2map.crops import Where
 from map2map.emulator import Emulator
 from map2map.errors import FieldError, GeometryError, RecipeError, near_names
@@ -62,7 +62,7 @@ from map2map.patterns import learnt_files
 from map2map.physics.spacing import step_of
 from map2map.runs import Files, Patterns, Runs
 from map2map.score_tables import check_table, save_table
-from map2map.scores import attributes, check_output, save_scores
+from map2map.scores import NAMES, attributes, check_output, save_scores
 from map2map.splits import SIDES
 from map2map.typing import Array
 from map2map.upsampling import interpolated
@@ -79,31 +79,15 @@ and those that are one number also to NAME.json beside it, by method, field and 
 All of the emulator's inputs and targets are needed, or those targets that --targets names.
 """
 
-ALL = {"rmse_all": "RMSE", "r2_all": "R²", "relative_l2_all": "relative L2"}
+ALL = ("rmse", "r2", "relative_l2")
 """What is shown of all runs together."""
 
-SHOWN = {
-    "rmse": "RMSE",
-    "mae": "MAE",
-    "bias": "bias",
-    "r2": "R²",
-    "pearson": "Pearson's r",
-    "relative_l2": "relative L2",
-    "crps": "CRPS",
-    "spread": "spread of members",
-    "spread_skill": "spread / error of the mean",
-    "rank_error": "unevenness of ranks",
-    "max_error": "largest error",
-    "wasserstein": "Wasserstein distance",
-    "mean_error": "error of the mean",
-    "integral_error": "error of the integral",
-    "profile_error": "error of the profile",
-    "divergence_error": "divergence error",
-    "curl_error": "curl error",
-    "latitude_rmse": "RMSE by area",
-    "latitude_bias": "bias by area",
-    "acc": "anomaly correlation",
-}
+SHOWN = (
+    "rmse", "mae", "bias", "r2", "pearson", "relative_l2", "crps", "spread", "spread_skill",
+    "rank_error", "max_error", "wasserstein", "mean_error", "integral_error", "profile_error",
+    "divergence_error", "curl_error", "latitude_rmse", "latitude_bias", "acc",
+)  # fmt: skip
+"""Scores that are shown, in this order."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -162,15 +146,7 @@ def runs_of(
         inputs_at(options.data, emulator, targets.names), learnt_files(emulator.training_record)
     )
     patterns = with_only(patterns, options.only)
-    runs = Runs(
-        list(emulator.inputs),
-        list(targets),
-        patterns,
-        emulator.domain,
-        scale_factor=emulator.footprint.scale,
-        derived=emulator.derived,
-        styles=list(emulator.styles),
-    )
+    runs = runs_for(emulator, targets, patterns)
     check_grid(emulator, runs, other_grid=options.other_grid)
     return runs, patterns
 
@@ -551,28 +527,32 @@ def show(scores: xr.Dataset) -> None:
         table.add_column("")
         for method in scores.method.values:
             table.add_column(str(method), justify="right")
-        for key, label in SHOWN.items():
+        for key in SHOWN:
             if key not in scores:
                 continue
             row = scores.sel(field=name)
             if not np.isfinite(row[f"{key}_mean"]).any():
                 continue
-            in_units = scores[key].attrs["units"] == "field" and units != "1"
             table.add_row(
-                f"{label} [{units}]".replace("[", r"\[") if in_units else label,
+                labelled(NAMES[key], scores[key], units),
                 *(cell(row.sel({"method": method}), key) for method in scores.method.values),
             )
         if count > 1:
             row = scores.sel(field=name)
-            for key, label in ALL.items():
-                label = f"{label}, all runs together"
-                values = [float(row[key].sel({"method": m})) for m in scores.method.values]
-                in_units = scores[key].attrs["units"] == "field" and units != "1"
+            for key in ALL:
+                all_runs = row[f"{key}_all"]
+                values = [float(all_runs.sel({"method": m})) for m in scores.method.values]
                 table.add_row(
-                    f"{label} [{units}]".replace("[", r"\[") if in_units else label,
+                    labelled(f"{NAMES[key]}, all runs together", all_runs, units),
                     *("-" if np.isnan(value) else f"{value:.4g}" for value in values),
                 )
         console.print(table)
+
+
+def labelled(text: str, values: xr.DataArray, units: str) -> str:
+    """What a row is called, with the units of the field if its values have them."""
+    in_units = values.attrs["units"] == "field" and units != "1"
+    return rf"{text} \[{units}]" if in_units else text
 
 
 def cell(row: xr.Dataset, key: str) -> str:

@@ -11,7 +11,7 @@ from map2map.runs import Patterns, Runs
 from map2map.splits import SIDES, Split
 from map2map.told import Told
 
-__all__ = ["entry_of", "recorded_runs"]
+__all__ = ["entry_of", "recorded_runs", "runs_for"]
 
 
 def entry_of(value: Any) -> str | list[str] | Files | Told | float:
@@ -61,7 +61,18 @@ def recorded_runs(
     patterns: dict[str, Any] = {
         name: entry_of(value) for name, value in given.items() if name not in unused
     }
-    runs = Runs(
+    runs = runs_for(emulator, targets, patterns)
+    if how:
+        parts = runs.split(Split(**how))
+        if side not in parts:
+            raise RecipeError(f"the split {how['ratios']} of the training leaves {side} no share")
+        runs = parts[side]
+    return runs, patterns
+
+
+def runs_for(emulator: Emulator, targets: FieldSet, patterns: Mapping[str, Any]) -> Runs:
+    """Runs of what an emulator takes, with some of the targets."""
+    return Runs(
         list(emulator.inputs),
         list(targets),
         patterns,
@@ -70,9 +81,3 @@ def recorded_runs(
         derived=emulator.derived,
         styles=list(emulator.styles),
     )
-    if how:
-        parts = runs.split(Split(**how))
-        if side not in parts:
-            raise RecipeError(f"the split {how['ratios']} of the training leaves {side} no share")
-        runs = parts[side]
-    return runs, patterns

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from map2map.errors import RecipeError
 from map2map.losses.physical import TINY, PhysicalLoss
-from map2map.masked_losses import masked_loss
+from map2map.masked_losses import counted_loss
 from map2map.physics.lagrangian import lagrangian_to_eulerian
 
 __all__ = ["LagrangianEulerian"]
@@ -72,12 +72,7 @@ class LagrangianEulerian(PhysicalLoss):
         self.check_alike(output, target)
         mine = self.channels(self.name)
         known = None if counts is None else counts[:, mine]
-        truth = target[:, mine]
-        if known is None:
-            lag = self.criterion(output[:, mine], truth)
-        else:
-            truth = torch.where(known, truth, torch.nan)
-            lag = masked_loss(self.criterion, output[:, mine], truth)
+        lag = counted_loss(self.criterion, output[:, mine], target[:, mine], known)
         eul = self.criterion(*self.deposited(output, target, counts))
         self.told = {"lag": lag.detach(), "eul": eul.detach()}
         if self.form == "sum":
@@ -118,7 +113,7 @@ class LagrangianEulerian(PhysicalLoss):
                 side,
                 mass,
                 self.spacing(grid),
-                refine=self.scale,
+                scale=self.scale,
                 pad=0 if all(grid.periodic) else self.pad,
                 periodic=grid.periodic,
             )

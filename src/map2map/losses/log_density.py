@@ -1,11 +1,10 @@
 """The logarithm of a density."""
 
-import torch
 from torch import Tensor, nn
 
 from map2map.errors import RecipeError
 from map2map.losses.physical import PhysicalLoss
-from map2map.masked_losses import masked_loss
+from map2map.masked_losses import counted_loss
 
 __all__ = ["LogDensity"]
 
@@ -50,8 +49,5 @@ class LogDensity(PhysicalLoss):
             ((self.physical(values, self.name) + self.offset) / (2 * self.floor)).asinh()
             for values in (output, target)
         ]
-        if counts is None:
-            loss: Tensor = self.criterion(*logs)
-            return loss
-        known = counts[:, self.channels(self.name)]
-        return masked_loss(self.criterion, logs[0], torch.where(known, logs[1], torch.nan))
+        known = None if counts is None else counts[:, self.channels(self.name)]
+        return counted_loss(self.criterion, logs[0], logs[1], known)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from map2map.errors import RecipeError, near_names
 from map2map.fields import FieldSet
 from map2map.losses.physical import PhysicalLoss
-from map2map.masked_losses import masked_loss
+from map2map.masked_losses import counted_loss
 
 __all__ = ["WeightedSum"]
 
@@ -123,13 +123,11 @@ class WeightedSum(nn.Module):
                 f"the sum does not know which channels are those of "
                 f"{', '.join(self.fields.values())}; tell it the fields (take_fields)"
             )
-        if counts is not None:
-            target = torch.where(counts, target, torch.nan)
         loss = output.new_zeros(())
         for name, term in zip(self.names, self.terms, strict=True):
             mine = (slice(None), self._slices[name]) if name in self._slices else ...
-            pair = output[mine], target[mine]
-            value: Tensor = term(*pair) if counts is None else masked_loss(term, *pair)
+            known = None if counts is None else counts[mine]
+            value = counted_loss(term, output[mine], target[mine], known)
             self.told[name] = value.detach()
             if self.weights[name]:
                 loss = loss + self.weights[name] * value

@@ -30,7 +30,7 @@ __all__ = [
     "hubble",
     "linear_power",
     "transfer_function",
-    "velocity_from_slope",
+    "velocity_of_slope",
 ]
 
 T_CMB = 2.7255
@@ -113,19 +113,18 @@ def growth_rate(z: ArrayLike, Om: float) -> Array:
     return 1 - 6 / 11 * q * ratio
 
 
-def velocity_from_slope(slope: ArrayLike, z: float, Om: float) -> Array:
-    """Peculiar velocity [km/s] of particles whose comoving displacement changes with redshift.
+def velocity_of_slope(z: float, Om: float) -> float:
+    """Peculiar velocity [km/s] per change of a comoving displacement with redshift [Mpc/h].
 
     v = a dx/dt = a dψ/dz dz/dt with a (1 + z) = 1 and dz/dt = -(1 + z) H, so v = -H dψ/dz
     (Peebles 1980, "The large-scale structure of the universe", section 14). Of a linear
     displacement D(z) ψ0 it is H D f ψ0 / (1 + z), because dD/dz = -D f / (1 + z).
 
     Args:
-        slope: Derivative of the displacement from a fixed place with respect to z [Mpc/h].
         z: Redshift.
         Om: Matter density today, in units of the critical density.
     """
-    return np.asarray(-float(hubble(z, Om)) * np.asarray(slope))
+    return -float(hubble(z, Om))
 
 
 def growth_factor_second(z: ArrayLike, Om: float) -> Array:

@@ -1,4 +1,4 @@
-"""Darcy's flow through a porous medium: pressure and fluxes by finite volumes.
+"""Darcy's flow through a porous medium: pressure by finite volumes.
 
 The steady equation -div(a grad p) = f on a box whose edges are at p = 0, with permeability a and
 source f. Values are means over cells. The flux through a face between two cells follows from the
@@ -15,7 +15,7 @@ from map2map.errors import FieldError
 from map2map.physics.spacing import Spacing, cell_sizes
 from map2map.typing import Array
 
-__all__ = ["darcy_fluxes", "darcy_pressure"]
+__all__ = ["darcy_pressure"]
 
 
 def darcy_pressure(permeability: Array, spacing: Spacing, source: float | Array = 1.0) -> Array:
@@ -55,31 +55,6 @@ def darcy_pressure(permeability: Array, spacing: Spacing, source: float | Array 
     factors = splu(matrix, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
     pressure: Array = factors.solve(given).reshape(shape)
     return pressure
-
-
-def darcy_fluxes(pressure: Array, permeability: Array, spacing: Spacing) -> list[Array]:
-    """Volume fluxes -a grad p through the faces of cells, towards higher coordinates.
-
-    Args:
-        pressure: Of cells, shape (*space).
-        permeability: Likewise.
-        spacing: Cell size [L].
-
-    Returns:
-        For each axis one more than there are cells on it, with the edges of the box, where the
-        pressure is 0 [permeability x pressure / L].
-
-    Raises:
-        FieldError: If permeability is not positive.
-        GeometryError: If there are other cell sizes than axes.
-    """
-    fluxes: list[Array] = []
-    sizes = cell_sizes(spacing, permeability.ndim)
-    for axis, faces in enumerate(face_conductances(permeability, spacing)):
-        beside = [(1, 1) if i == axis else (0, 0) for i in range(pressure.ndim)]
-        # a conductance is for a cell's volume, a flux for its face
-        fluxes.append(-faces * np.diff(np.pad(pressure, beside), axis=axis) * sizes[axis])
-    return fluxes
 
 
 def face_conductances(permeability: Array, spacing: Spacing) -> list[Array]:

@@ -158,10 +158,6 @@ class KolmogorovFlow:
         """Mean of u^2 / 2 over the square, shape (...)."""
         return np.asarray((self.velocity(vorticity) ** 2).sum(0).mean(axis=(-2, -1)) / 2)
 
-    def enstrophy(self, vorticity: Array) -> Array:
-        """Mean of w^2 / 2 over the square, shape (...)."""
-        return np.asarray((vorticity**2).mean(axis=(-2, -1)) / 2)
-
     def laminar(self) -> Array:
         """The vorticity that is steady, and for weak forces stable: of a velocity along x alone."""
         k = 2 * pi * self.waves / self.box

@@ -99,10 +99,9 @@ def lagrangian_to_eulerian(
     values: Float[Tensor, "batch channel *space"] | None,
     spacing: Spacing,
     *,
-    refine: int = 1,
+    scale: int = 1,
     pad: int = 0,
     periodic: Periodic = True,
-    remove_mean: bool = False,
 ) -> Float[Tensor, "batch channel *mesh"]:
     """Deposit what the cells of a Lagrangian grid carry where they are displaced to.
 
@@ -110,47 +109,42 @@ def lagrangian_to_eulerian(
         displacement: Of the cells [L]; one component per axis.
         values: What each cell carries [u]; 1 if None.
         spacing: Cell size of the Lagrangian grid [L]; one per axis, or one for all.
-        refine: Cells of the result per Lagrangian cell and axis.
+        scale: Cells of the result per Lagrangian cell and axis.
         pad: Cells of the result added on *each* side of axes that are not periodic, to catch what
             leaves a crop.
         periodic: Whether the grid is a whole periodic box; else what leaves it is lost. One value
             per axis, or one for all.
-        remove_mean: Whether to take the mean displacement away first, so that a crop that moves
-            as a whole stays; no gradient flows through the mean.
 
     Returns:
-        The sum [u] in each cell, ``refine`` n + 2 ``pad`` cells per axis (``refine`` n of those
+        The sum [u] in each cell, ``scale`` n + 2 ``pad`` cells per axis (``scale`` n of those
         that are periodic).
     """
     space = tuple(displacement.shape[2:])
-    if refine < 1 or pad < 0:
-        raise GeometryError(f"`refine` must be at least 1 and `pad` at least 0, not {refine, pad}")
+    if scale < 1 or pad < 0:
+        raise GeometryError(f"`scale` must be at least 1 and `pad` at least 0, not {scale, pad}")
     check_positions(displacement, space)
     wraps = wrapping(periodic, len(space))
     if all(wraps) and pad:
         raise GeometryError(f"a periodic box has nothing around it, but `pad` is {pad}; use 0")
-    if remove_mean:
-        space_axes = tuple(range(2, len(space) + 2))
-        displacement = displacement - displacement.mean(space_axes, keepdim=True).detach()
     pads = [0 if wrapped else pad for wrapped in wraps]
-    positions = displaced(displacement, spacing, refine)
+    positions = displaced(displacement, spacing, scale)
     if any(pads):
         first = positions.new_tensor(pads).reshape(-1, *(1,) * len(space))
         positions = positions + first
-    shape = tuple(refine * n + 2 * more for n, more in zip(space, pads, strict=True))
+    shape = tuple(scale * n + 2 * more for n, more in zip(space, pads, strict=True))
     return deposit(positions, values, shape, periodic=periodic)
 
 
 def displaced(
-    displacement: Float[Tensor, "batch ndim *space"], spacing: Spacing, refine: int = 1
+    displacement: Float[Tensor, "batch ndim *space"], spacing: Spacing, scale: int = 1
 ) -> Float[Tensor, "batch ndim *space"]:
-    """Positions of displaced cells, in cells that are ``refine`` times smaller."""
+    """Positions of displaced cells, in cells that are ``scale`` times smaller."""
     ndim = displacement.ndim - 2
     positions = []
     for axis, size in enumerate(cell_sizes(spacing, ndim)):
         cells = torch.arange(displacement.shape[2 + axis]).to(displacement)
         along = cells.reshape(-1, *(1,) * (ndim - 1 - axis))
-        positions.append((displacement[:, axis] / size + along) * refine)
+        positions.append((displacement[:, axis] / size + along) * scale)
     return torch.stack(positions, dim=1)
 
 
@@ -158,10 +152,9 @@ def displacement_to_density(
     displacement: Float[Tensor, "batch ndim *space"],
     spacing: Spacing,
     *,
-    refine: int = 1,
+    scale: int = 1,
     pad: int = 0,
     periodic: Periodic = True,
-    remove_mean: bool = False,
 ) -> Float[Tensor, "batch 1 *mesh"]:
     """Overdensity rho / mean(rho) - 1 of equal particles displaced from the cells of a grid.
 
@@ -169,15 +162,9 @@ def displacement_to_density(
     so a crop from which matter leaves ends up below it.
     """
     count = lagrangian_to_eulerian(
-        displacement,
-        None,
-        spacing,
-        refine=refine,
-        pad=pad,
-        periodic=periodic,
-        remove_mean=remove_mean,
+        displacement, None, spacing, scale=scale, pad=pad, periodic=periodic
     )
-    return count * float(refine ** (displacement.ndim - 2)) - 1
+    return count * float(scale ** (displacement.ndim - 2)) - 1
 
 
 def corners(

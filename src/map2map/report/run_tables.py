@@ -7,8 +7,8 @@ import numpy as np
 
 from map2map.report.run_scores import RunScores, percent
 from map2map.report.scores import Score
-from map2map.report.tables import SHOWN_RUNS, Cell, Row, closest
-from map2map.report.wording import number, score
+from map2map.report.tables import SHOWN_RUNS, Cell, Row, scored
+from map2map.report.wording import DASH, number
 
 __all__ = ["Listed", "group_rows", "score_rows"]
 
@@ -75,7 +75,8 @@ def columns(scores: RunScores) -> list[tuple[str, str]]:
 
 
 def _row(scores: RunScores, name: str, said: str, at: dict[str, str]) -> Row:
-    perfect, cells = scores.perfect(name), []
+    perfect = scores.perfect(name)
+    cells: list[Cell] = []
     for per in scores.pers[::-1]:
         found = []
         for method in scores.methods:
@@ -85,14 +86,14 @@ def _row(scores: RunScores, name: str, said: str, at: dict[str, str]) -> Row:
                 if each in scores.data
             ]
             found.append(Score(*parts))
-        best = closest([each.mean for each in found], perfect)
-        cells += [Cell(*score(each, perfect), best=b) for each, b in zip(found, best, strict=True)]
+        cells += scored(found, perfect)
     about = scores.data[name].attrs
     own = scores.units(at.get("parameter", ""))
     units = str(about.get("units", "1")).replace("field", own or "1")
     meaning = str(about.get("long_name", ""))
     shown = "" if meaning.casefold().startswith(said.casefold()) else meaning
-    return Row(said, "" if units == "1" else units, f"{perfect:g}", tuple(cells), shown)
+    best = DASH if perfect is None else f"{perfect:g}"
+    return Row(said, "" if units == "1" else units, best, tuple(cells), shown)
 
 
 def group_rows(scores: RunScores) -> tuple[list[str], list[Listed]]:

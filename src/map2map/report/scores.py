@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from map2map.errors import SourceError
-from map2map.scores import FORMAT
+from map2map.scores import FORMAT, NAMES
 
 __all__ = [
     "HEADLINE",
@@ -29,40 +29,10 @@ __all__ = [
 HEADLINE = "relative_l2"
 """The score that methods and runs are ranked by."""
 
-PERFECT = {"r2": 1.0, "pearson": 1.0, "transfer": 1.0, "correlation": 1.0, "acc": 1.0}
-"""What a perfect prediction scores where the file does not say; else 0."""
-
 AXES = ("method", "run", "field")
 
 SHARES = ("not_finite", "masked")
 """Shares of cells that are not scored, which are told beside the scores."""
-
-NAMES = {
-    "relative_l2": "relative L2 error",
-    "r2": "R²",
-    "pearson": "Pearson's r",
-    "rmse": "RMSE",
-    "mae": "mean absolute error",
-    "bias": "bias",
-    "crps": "CRPS",
-    "crps_plain": "CRPS of these members",
-    "spread": "spread of members",
-    "spread_skill": "spread / error of the mean",
-    "rank_error": "unevenness of ranks",
-    "energy_score": "energy score",
-    "max_error": "largest error",
-    "wasserstein": "Wasserstein distance",
-    "mean_error": "error of the mean",
-    "integral_error": "error of the integral",
-    "profile_error": "error of the profile",
-    "divergence_error": "error of the divergence",
-    "curl_error": "error of the curl",
-    "latitude_rmse": "RMSE by area",
-    "latitude_mae": "mean absolute error by area",
-    "latitude_bias": "bias by area",
-    "acc": "anomaly correlation",
-}
-"""What scores are called; others by the name of their variable."""
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -112,12 +82,12 @@ class Held:
         """What the emulator is compared with."""
         return self.methods[1:]
 
-    def perfect(self, name: str) -> float:
-        """What a perfect prediction scores."""
+    def perfect(self, name: str) -> float | None:
+        """What a perfect prediction scores; None if the file does not say, as no number is."""
         try:
             return float(self.data[name].attrs["perfect"])
         except (KeyError, ValueError, TypeError):
-            return PERFECT.get(name, 0.0)
+            return None
 
 
 @dataclass(frozen=True)

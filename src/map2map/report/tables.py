@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from map2map.report.scores import HEADLINE, Held, Scores, column_means
+from map2map.report.scores import HEADLINE, Held, Score, Scores, column_means
 from map2map.report.wording import DASH, count, duration, number, score, times
 
 __all__ = [
@@ -24,9 +24,6 @@ __all__ = [
 
 SHOWN_RUNS = 200
 """Most runs that the page lists one by one."""
-
-OPEN = ("spread",)
-"""Scores of which no number is perfect."""
 
 FIRST = (HEADLINE, "r2", "pearson", "rmse", "mae", "max_error", "bias")
 """Scores in the order of the table; then come the others."""
@@ -62,16 +59,19 @@ def score_rows(scores: Scores, field: str) -> list[Row]:
         if scores.known(name, field=field):
             perfect = scores.perfect(name)
             found = [scores.score(name, method, field) for method in scores.methods]
-            known = name not in OPEN
-            best = closest([each.mean for each in found], perfect if known else math.nan)
-            cells = tuple(
-                Cell(*score(each, perfect), best=b) for each, b in zip(found, best, strict=True)
-            )
+            cells = scored(found, perfect)
             said, units = scores.called(name), scores.units_of(name, field)
             meaning = scores.label(name)
             shown = meaning if not meaning.casefold().startswith(said.casefold()) else ""
-            rows.append(Row(said, units, f"{perfect:g}" if known else DASH, cells, shown))
+            rows.append(Row(said, units, DASH if perfect is None else f"{perfect:g}", cells, shown))
     return rows
+
+
+def scored(found: Sequence[Score], perfect: float | None) -> tuple[Cell, ...]:
+    """A cell for each method's score; the best is marked if a perfect one is known."""
+    best = closest([each.mean for each in found], math.nan if perfect is None else perfect)
+    told = [score(each, perfect or 0.0) for each in found]
+    return tuple(Cell(*texts, best=b) for texts, b in zip(told, best, strict=True))
 
 
 def closest(values: Sequence[float], perfect: float) -> list[bool]:

@@ -24,10 +24,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from map2map.errors import RecipeError, SaveError
+from map2map.errors import RecipeError
+from map2map.files import refuse_existing
 from map2map.memory import keep_freed_memory
 from map2map.physics.basin import Basin, Waves, beside_smooth, fetch, peak_wave_speed
 from map2map.physics.bulk_fluxes import Air, Fluxes, Sea, saturation_humidity, turbulent_fluxes
+from map2map.simulations import SPLITS, seeds_of_splits
 from map2map.synthetic.air_sea_files import About, write
 from map2map.typing import Array, Shape
 
@@ -35,7 +37,6 @@ __all__ = ["Setting", "simulate"]
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "test")
 SOUTH, WEST = 37.0, 2.0
 """Corner of the grids [degrees]."""
 WIND_PER_WARMTH = 0.4
@@ -160,26 +161,13 @@ def simulate(
         RecipeError: If a parameter is not allowed.
         SaveError: If files exist, or cannot be written.
     """
-    if min(train, test, seed) < 0 or not train + test:
-        raise RecipeError(
-            f"simulate needs train >= 0, test >= 0, at least one run, and seed >= 0, not train "
-            f"{train}, test {test}, seed {seed}"
-        )
-    runs = [
-        (split, seed + i)
-        for split, count in zip(SPLITS, (train, test), strict=True)
-        for i in range(count)
-    ]
+    runs = seeds_of_splits(train, test, seed, "run")
     kinds = {"atmosphere": ATMOSPHERE, "ocean": OCEAN, "fluxes": FLUXES}
     files = [
         {kind: out / split / f"{kind}_{number:02d}.nc" for kind in kinds} for split, number in runs
     ]
-    existing = [str(p.relative_to(out)) for each in files for p in each.values() if p.exists()]
-    if existing and not overwrite:
-        raise SaveError(
-            f"{out} already holds {', '.join(existing[:3])}{', …' if existing[3:] else ''}; choose "
-            f"another folder or seed, or allow to overwrite"
-        )
+    every = [path for each in files for path in each.values()]
+    refuse_existing(every, overwrite=overwrite, choose="another folder or seed")
     keep_freed_memory()
     basin, coarse = grids(setting)
     for (split, number), paths in zip(runs, files, strict=True):

@@ -15,8 +15,8 @@ import netCDF4
 import numpy as np
 from scipy.fft import idctn
 
-from map2map.errors import RecipeError, SaveError
-from map2map.files import replacing
+from map2map.errors import RecipeError
+from map2map.files import refuse_existing, replacing
 from map2map.physics.darcy import darcy_pressure
 from map2map.typing import Array
 
@@ -115,11 +115,7 @@ def simulate(
     ]
     wanted = [entry for entry in wanted if entry[2] and entry[3]]
     paths = [out / f"{name}.nc" for name, *_ in wanted]
-    existing = [str(path) for path in paths if path.exists()]
-    if existing and not overwrite:
-        raise SaveError(
-            f"{', '.join(existing)} would be replaced; choose another folder, or allow to overwrite"
-        )
+    refuse_existing(paths, overwrite=overwrite)
     for path, (_, split, count, size) in zip(paths, wanted, strict=True):
         media = np.stack(
             [

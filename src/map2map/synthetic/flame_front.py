@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 
 from map2map.errors import GeometryError, RecipeError, SaveError, near_names
-from map2map.files import replacing
+from map2map.files import refuse_existing, replacing
 from map2map.physics.flames import flame_profile, gaussian_filter, gradient_norm
 from map2map.physics.level_set import advance, burnt_fraction, largest_step, redistance, refined
 from map2map.physics.turbulence import KarmanPao, Turbulence
@@ -377,13 +377,8 @@ def check_folder(out: Path, files: Sequence[Path], *, overwrite: bool) -> None:
     Raises:
         SaveError: If that would happen.
     """
-    there = [path for path in (out / RECORD, *sorted((out / "raw").glob("*.h5"))) if path.exists()]
-    if there and not overwrite:
-        raise SaveError(
-            f"{out} already holds {there[0].relative_to(out)}{', …' if there[1:] else ''}; choose "
-            f"another folder, or allow to overwrite"
-        )
-    others = [path.name for path in there if path not in files and path.name != RECORD]
+    refuse_existing([out / RECORD, *files], overwrite=overwrite)
+    others = [path.name for path in sorted((out / "raw").glob("*.h5")) if path not in files]
     if others:
         raise SaveError(
             f"{out / 'raw'} holds {', '.join(others[:3])}{', …' if others[3:] else ''} besides, "

@@ -15,17 +15,16 @@ from typing import get_args
 import netCDF4
 import numpy as np
 
-from map2map.errors import RecipeError, SaveError, near_names
-from map2map.files import replacing
+from map2map.errors import RecipeError, near_names
+from map2map.files import refuse_existing, replacing
 from map2map.memory import keep_freed_memory
 from map2map.physics.glacier import Climate, Frame, Massif, Physics, evolve
+from map2map.simulations import SPLITS, former_record, seeds_of_splits
 from map2map.typing import Array, Shape
 
 __all__ = ["Setting", "mountains", "simulate"]
 
 log = logging.getLogger(__name__)
-
-SPLITS = ("train", "test")
 
 RECORD = "simulation.json"
 
@@ -139,16 +138,7 @@ def simulate(
         RecipeError: If a parameter is not allowed.
         SaveError: If files exist, or cannot be written.
     """
-    if min(train, test, seed) < 0 or not train + test:
-        raise RecipeError(
-            f"simulate needs train >= 0, test >= 0, at least one case, and seed >= 0, not train "
-            f"{train}, test {test}, seed {seed}"
-        )
-    cases = [
-        (split, seed + i)
-        for split, count in zip(SPLITS, (train, test), strict=True)
-        for i in range(count)
-    ]
+    cases = seeds_of_splits(train, test, seed, "case")
     files = [out / split / f"case_{number:02d}" / "ex.nc" for split, number in cases]
     check_folder(out, files, setting, overwrite=overwrite)
     # before the cases, so that a folder that is not finished says what it is
@@ -224,23 +214,8 @@ def check_folder(out: Path, files: list[Path], setting: Setting, *, overwrite: b
     Raises:
         SaveError: If that would happen.
     """
-    existing = [str(path.relative_to(out)) for path in files if path.exists()]
-    if existing and not overwrite:
-        raise SaveError(
-            f"{out} already holds {', '.join(existing[:3])}{', …' if existing[3:] else ''}; choose "
-            f"another folder or seed, or allow to overwrite"
-        )
-    try:
-        before = json.loads((out / RECORD).read_text())["parameters"]
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SaveError(f"cannot add simulations to {out}: {error}") from error
-    if before != as_json(setting) and not overwrite:
-        raise SaveError(
-            f"{out} holds simulations with {before}, not {as_json(setting)}; choose another "
-            f"folder, or allow to overwrite"
-        )
+    refuse_existing(files, overwrite=overwrite, choose="another folder or seed")
+    former_record(out / RECORD, as_json(setting), overwrite=overwrite)
 
 
 def as_json(setting: Setting) -> dict[str, object]:

@@ -15,8 +15,8 @@ import numpy as np
 import xarray as xr
 from scipy import fft
 
-from map2map.errors import RecipeError, SaveError
-from map2map.files import replacing
+from map2map.errors import RecipeError
+from map2map.files import refuse_existing, replacing
 from map2map.physics.kolmogorov import KolmogorovFlow
 from map2map.typing import Array
 
@@ -99,9 +99,7 @@ def simulate(
     width = max(2, len(str(runs - 1)))
     paths = [out / f"flow_{k:0{width}d}.nc" for k in range(runs)]
     about = out / "simulation.json"
-    there = [path for path in (*paths, about) if path.exists()]
-    if there and not overwrite:
-        raise SaveError(f"{there[0]} exists; remove it, or say --overwrite true")
+    refuse_existing([*paths, about], overwrite=overwrite)
     out.mkdir(parents=True, exist_ok=True)
     flow = setting.flow
     # all flows at once, each with random numbers of its own

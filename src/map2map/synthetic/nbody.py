@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from map2map.errors import RecipeError, SaveError
-from map2map.files import replacing
+from map2map.files import refuse_existing, replacing
 from map2map.physics.cosmology import (
     Cosmology,
     expansion,
@@ -43,6 +43,7 @@ from map2map.physics.perturbations import (
     zeldovich,
 )
 from map2map.physics.spacing import Spacing
+from map2map.simulations import former_record
 
 __all__ = ["Cosmology", "evolve", "simulate"]
 
@@ -211,7 +212,6 @@ def evolve(
     start: float = START,
     stop: float = 1.0,
     steps: int = 20,
-    refine: int = 1,
 ) -> tuple[Displacement, Displacement]:
     """Follow particles by a particle-mesh method, kick-drift-kick, from second-order displacements.
 
@@ -227,7 +227,6 @@ def evolve(
         start: Scale factor of the second-order displacement from which to start.
         stop: Scale factor at which to end.
         steps: Number of time steps.
-        refine: Cells of the force mesh per particle and axis.
 
     Returns:
         Displacement [Mpc/h] from the initial grid, and peculiar velocity [km/s], at ``stop``.
@@ -242,7 +241,7 @@ def evolve(
     x = growth * zeldovich + growth2 * second
     p = rate * growth * zeldovich + rate2 * growth2 * second
     p = start**2 * float(expansion(start, Om)) * p
-    g = acceleration(x, spacing, refine)
+    g = acceleration(x, spacing)
     times = np.linspace(start, stop, 2 * steps + 1)
     D = growth_factor(1 / times - 1, Om)
     G = times**2 * expansion(times, Om) * growth_rate(1 / times - 1, Om) * D  # noqa: N806
@@ -250,12 +249,12 @@ def evolve(
         half, end = now + 1, now + 2
         p = p + g * float((G[half] - G[now]) / D[now])
         x = x + p * float((D[end] - D[now]) / G[half])
-        g = acceleration(x, spacing, refine)
+        g = acceleration(x, spacing)
         p = p + g * float((G[end] - G[half]) / D[end])
     return x, p * (100 / stop)
 
 
-def acceleration(displacement: Displacement, spacing: Spacing, refine: int = 1) -> Displacement:
+def acceleration(displacement: Displacement, spacing: Spacing) -> Displacement:
     """Minus the gradient of laplacian^-1 of the overdensity, at particles of a periodic box [L].
 
     The gradient is by central differences of fourth order, and the same cloud-in-cell that gives
@@ -264,13 +263,11 @@ def acceleration(displacement: Displacement, spacing: Spacing, refine: int = 1) 
     Args:
         displacement: Of the particles of a grid [L].
         spacing: Distance of the particles in this grid [L]; one per axis, or one for all.
-        refine: Cells of the mesh per particle and axis.
     """
     sizes = check_displacement(displacement, spacing)
-    positions = displaced(displacement[None], sizes, refine)
-    density = deposit(positions, None, [refine * n for n in displacement.shape[1:]])[0, 0]
-    mesh = [size / refine for size in sizes]
-    force = -inverse_gradient(density * refine**3, mesh, spectral=False)
+    positions = displaced(displacement[None], sizes)
+    density = deposit(positions, None, displacement.shape[1:])[0, 0]
+    force = -inverse_gradient(density, sizes, spectral=False)
     read: Tensor = interpolate(force[None], positions)[0]
     return read
 
@@ -296,28 +293,13 @@ def check_folder(
     Raises:
         SaveError: If files would be replaced, or those there have other parameters.
     """
-    existing = [path.name for path in files if path.exists()]
-    if existing and not overwrite:
-        raise SaveError(
-            f"{out} already holds {', '.join(existing[:3])}{', …' if existing[3:] else ''}; choose "
-            f"another folder or seed, or allow to overwrite"
-        )
+    refuse_existing(files, overwrite=overwrite, choose="another folder or seed")
+    record = former_record(out / RECORD, parameters, overwrite=overwrite)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        record = json.loads((out / RECORD).read_text())
-        before, seeds = dict(record["parameters"]), [int(seed) for seed in record["seeds"]]
-    except FileNotFoundError:
-        return []
+        return [] if record is None else [int(seed) for seed in record["seeds"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SaveError(f"cannot add simulations to {out}: {error}") from error
-    if before == parameters:
-        return seeds
-    if not overwrite:
-        raise SaveError(
-            f"{out} holds simulations with {before}, not {parameters}; choose another folder, or "
-            f"allow to overwrite"
-        )
-    return []
 
 
 def write_array(path: Path, values: Tensor) -> None:

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from map2map.errors import RecipeError, SaveError, near_names
-from map2map.files import replacing
+from map2map.errors import RecipeError, near_names
+from map2map.files import refuse_existing, replacing
 from map2map.moment_files import write_moments
 from map2map.physics.cosmology import Cosmology, growth_factor, growth_factor_second
 from map2map.physics.lagrangian import displacement_to_density
@@ -149,7 +149,7 @@ def simulate(
     files = files_of(out, setting, layout, seeds)
     moments = out / f"redshifts_[{setting.z:.1f}]_mean_std_var.npy"
     record = out / f"pairs_z{setting.z:.0f}.json"
-    check_new([*files, moments, record], overwrite=overwrite)
+    refuse_existing([*files, moments, record], overwrite=overwrite)
     tally = Tally()
     cubes = tally.told(simulated(setting, seeds))
     if standardize:
@@ -240,20 +240,6 @@ def files_of(out: Path, setting: Setting, layout: Layout, seeds: Sequence[int]) 
         )
     last = f"snap{SNAPSHOTS[setting.z]:03d}_phi.h5"
     return [out / f"seed{seed:04d}" / name / f"{name}_{last}" for seed in seeds for name in CLASSES]
-
-
-def check_new(files: Sequence[Path], *, overwrite: bool) -> None:
-    """Refuse to replace files.
-
-    Raises:
-        SaveError: If that would happen.
-    """
-    existing = [str(path) for path in files if path.exists()]
-    if existing and not overwrite:
-        raise SaveError(
-            f"{', '.join(existing[:3])}{', …' if existing[3:] else ''} would be replaced; choose "
-            f"another folder, or allow to overwrite"
-        )
 
 
 def write(files: Sequence[Path], layout: Layout, cubes: Iterator[Cube]) -> None:

@@ -32,7 +32,7 @@ import numpy as np
 import xarray as xr
 
 from map2map.errors import RecipeError, SaveError
-from map2map.files import replacing
+from map2map.files import refuse_existing, replacing
 from map2map.physics.harmonics import Harmonics, Spectrum
 from map2map.physics.shallow_water import RADIUS, ShallowWater, State
 from map2map.times import duration, period
@@ -183,11 +183,7 @@ def simulate(
         )
     first = period(start)[0]
     paths = [out / name for name in ("weather.zarr", "mean.nc", "std.nc")]
-    existing = [str(path) for path in paths if path.exists()]
-    if existing and not overwrite:
-        raise SaveError(
-            f"{', '.join(existing)} would be replaced; choose another folder, or allow to overwrite"
-        )
+    refuse_existing(paths, overwrite=overwrite)
     data = weather(setting, days * 24 // HOURS, first, seed)
     count = max(1, round(setting.statistics * data.sizes["time"]))
     known = data.isel(time=slice(0, count)).astype(np.float64)
