@@ -19,12 +19,13 @@ from statistics import median
 import numpy as np
 import torch
 
-from map2map.apply import Job, apply_files
+from map2map.apply import apply_files
 from map2map.arrays import Settings, make_engine, make_tiling
 from map2map.emulator import Emulator
 from map2map.engine import Running
 from map2map.fields import Field, FieldSet
 from map2map.grids import Domain, Grid
+from map2map.jobs import Job
 from map2map.memory import keep_freed_memory
 from map2map.models import ConvNet, UNet
 from map2map.norms import Standardize

@@ -17,9 +17,8 @@ import xarray as xr
 from safetensors.torch import save_file
 from torch import nn
 
-from map2map import apply as applying
-from map2map import workers
-from map2map.apply import Job, apply_files, check, jobs_of
+from map2map import jobs, workers
+from map2map.apply import apply_files, check
 from map2map.arrays import Settings
 from map2map.cli import main
 from map2map.derived import Gradient
@@ -29,11 +28,13 @@ from map2map.errors import FieldError, GeometryError, RecipeError, SaveError
 from map2map.fields import Field, FieldSet
 from map2map.footprints import Footprint
 from map2map.grids import Domain, Grid
+from map2map.jobs import Job, jobs_of
 from map2map.models import ConvNet, UNet
 from map2map.norms import Standardize
 from map2map.runs import Files
 from map2map.sources import Axis, Stored, ZarrSource, format_for, open_source
 from map2map.windows import Window
+from map2map.work import Work
 
 SHAPE = (22, 30)
 
@@ -192,7 +193,7 @@ def test_a_scale_factor_makes_more_cells_with_coordinates_between(here, fields, 
         FieldSet((Field("fine", "kg/m3", "scalar", 1),)),
         {}, Twice(), Domain(2), spec,
     ).eval()  # fmt: skip
-    monkeypatch.setattr(applying, "load_once", lambda *_: made)
+    monkeypatch.setattr(jobs, "load_once", lambda *_: made)
     write(here / "in.nc", fields)
     job = Job(
         here / "e", {"rho": Files("in.nc")}, here / "out.zarr", settings=Settings(tile=(6, 8))
@@ -212,7 +213,7 @@ def test_a_model_that_sees_everything_is_applied_whole_or_refused(here, fields, 
     emulator = emulator_in(here / "e.safetensors")
     emulator.footprint = Footprint(0, cut=0, whole="InstanceNorm2d ('norm')")
     emulator.model = nn.Sequential(nn.InstanceNorm2d(3), nn.Identity())
-    monkeypatch.setattr(applying, "load_once", lambda *_: emulator)
+    monkeypatch.setattr(jobs, "load_once", lambda *_: emulator)
     write(here / "in.nc", fields)
     job = Job(here / "e.safetensors", {name: Files("in.nc") for name in fields}, here / "out.nc")
     apply_files(job)
@@ -292,8 +293,8 @@ def test_a_killed_run_goes_on_and_gives_the_same(here, fields, out, capsys):
     journal.write_text(journal.read_text() + "4")
     computed = []
     with pytest.MonkeyPatch.context() as patch:
-        work = applying.Work.read
-        patch.setattr(applying.Work, "read", lambda s, t: computed.append(t.index) or work(s, t))
+        work = Work.read
+        patch.setattr(Work, "read", lambda s, t: computed.append(t.index) or work(s, t))
         assert main([*command, "--resume", "--memory", "1GiB"][:-2]) == 0
     assert len(computed) == 48 - finished
     assert not stage.exists()
@@ -313,14 +314,14 @@ def leave_broken(here, fields, monkeypatch, error=KeyboardInterrupt):
         settings=Settings(tile=4),
     )  # fmt: skip
     with monkeypatch.context() as patch:
-        read_tile = applying.Work.read
+        read_tile = Work.read
 
         def failing(self, tile):
             if tile.index == 6:
                 raise error
             return read_tile(self, tile)
 
-        patch.setattr(applying.Work, "read", failing)
+        patch.setattr(Work, "read", failing)
         with pytest.raises(error):
             apply_files(job)
     return job
@@ -560,7 +561,7 @@ def test_what_is_written_to_zarr_opens_in_xarray(here, fields):
 
 def test_an_interrupted_command_says_how_to_go_on(here, fields, monkeypatch, capsys):
     leave_broken(here, fields, monkeypatch)
-    monkeypatch.setattr(applying.Work, "read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(Work, "read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     command = ["apply", "e.safetensors", "in.nc", "-o", "out.zarr", "--resume"]
     assert main(command) == 130
     assert "interrupted" in capsys.readouterr().err
@@ -601,7 +602,7 @@ def test_every_frame_of_every_file_is_applied_with_fields_that_are_computed(
     ice, suffix, monkeypatch
 ):
     made, files = ice
-    monkeypatch.setattr(applying, "load", lambda job: made)
+    monkeypatch.setattr(jobs, "emulator_at", lambda *_: made)
     job = Job(
         Path("e.safetensors"),
         {"h": Files("?.nc"), "s": Files("?.nc"), "A": 3.0},
@@ -652,11 +653,11 @@ def test_in_memory_and_from_xarray_frames_are_the_same(ice):
 
 def test_a_frame_that_broke_off_goes_on(ice, monkeypatch):
     made, files = ice
-    monkeypatch.setattr(applying, "load", lambda job: made)
+    monkeypatch.setattr(jobs, "emulator_at", lambda *_: made)
     Path("e.safetensors").touch()
     inputs = {"h": Files("a.nc"), "s": Files("a.nc"), "A": 3.0}
     job = Job(Path("e.safetensors"), inputs, Path("out.zarr"), settings=Settings(tile=8))
-    work = applying.Work(job)
+    work = Work(job)
     stage = work.stage()
     stage.begin(resume=False)
     work.run(stage, range(5, 11))
@@ -705,7 +706,7 @@ def test_an_input_is_not_replaced_and_a_flat_field_is_refused(here, fields):
 
 def test_nan_is_told_with_its_frame(ice, monkeypatch):
     made, files = ice
-    monkeypatch.setattr(applying, "load", lambda job: made)
+    monkeypatch.setattr(jobs, "emulator_at", lambda *_: made)
     Path("e.safetensors").touch()
     files["a"].h[2, 5, 6] = np.nan
     files["a"].to_netcdf("c.nc")

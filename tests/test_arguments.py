@@ -34,6 +34,11 @@ def test_what_is_missing_unknown_or_given_twice_is_refused(places, message):
         fields_at(places, ["u", "v"])
 
 
+def test_a_mistyped_style_is_told_as_one():
+    with pytest.raises(RecipeError, match=r"nor NAME=NUMBER of a style \(nu, z\); did .* 'nu'"):
+        fields_at(["u=a.npy", "nuu=1.5"], ["u"], styles=["nu", "z"])
+
+
 def test_names_in_files_are_those_of_the_training_where_files_know_no_others(tmp_path):
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:

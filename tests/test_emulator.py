@@ -167,7 +167,7 @@ def rewrite(path, change):
     ("change", "match"),
     [
         (lambda card: card.update(format=99), "format 99, but this version reads 1"),
-        (lambda card: card["model"].update(class_path="os.system"), "refusing to import"),
+        (lambda card: card["model"].update(class_path="os.system"), "--trust os.system, trust="),
         (lambda card: card["model"].update(class_path="torch.nn.functional.relu"), "not a torch"),
         (lambda card: card["model"].update(class_path="map2map.models.Nope"), "cannot be imported"),
         (lambda card: card["model"]["init_args"].update(what=1), "does not take the arguments"),

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -9,8 +10,7 @@ import pytest
 import torch
 import xarray as xr
 
-from map2map import apply as applying
-from map2map.apply import Job, Work, apply_files, check, jobs_of
+from map2map.apply import apply_files, check
 from map2map.arrays import Settings
 from map2map.cli import main
 from map2map.emulator import Emulator
@@ -18,11 +18,13 @@ from map2map.engine import Running
 from map2map.errors import FieldError
 from map2map.fields import Field, FieldSet
 from map2map.grids import Domain
+from map2map.jobs import Job, jobs_of
 from map2map.models import ConvNet, FlowMatching
 from map2map.norms import Standardize
 from map2map.runs import Files
 from map2map.sources import Axis, Stored, format_for
 from map2map.windows import Window
+from map2map.work import Work
 
 SHAPE = (10, 14)
 
@@ -147,11 +149,11 @@ def test_an_ensemble_that_broke_off_goes_on_to_the_same_numbers(here, x, monkeyp
 
     plain = Work.compute
     monkeypatch.setattr(Work, "compute", compute)
-    job = applying.replace(job, output=broken)
+    job = replace(job, output=broken)
     with pytest.raises(KeyboardInterrupt):
         apply_files(job)
     calls[:] = [None] * 10
-    other = applying.replace(job, settings=Settings(Running(seed=4), tile=5))
+    other = replace(job, settings=Settings(Running(seed=4), tile=5))
     with pytest.raises(Exception, match="the run that broke off had seed 3, not 4"):
         apply_files(other, resume=True)
     apply_files(job, resume=True)
@@ -183,7 +185,7 @@ def test_windows_computed_again_are_those_of_the_same_seed(here, x):
     apply_files(job)
     error, rms = check(job, 8)["y"]
     assert error < 1e-4 * rms
-    other = applying.replace(job, settings=Settings(Running(seed=9)))
+    other = replace(job, settings=Settings(Running(seed=9)))
     assert check(other, 8)["y"][0] > 0.1 * rms
 
 

@@ -138,6 +138,13 @@ def test_an_increment_is_learnt_from_frames_and_masked_where_there_is_land(store
         np.testing.assert_allclose(whole(found, "change", k)[0], expected, rtol=1e-6)
 
 
+def test_several_files_without_frames_that_are_so_much_later_are_refused(tmp_path):
+    for k in range(2):
+        weather().to_netcdf(tmp_path / f"w_{k}.nc")
+    with pytest.raises(SourceError, match=r"none of 2 .* has frames \(t_next 12\) and"):
+        opened(tmp_path / "w_*.nc", 12)
+
+
 def test_steps_across_a_gap_are_left_out(tmp_path):
     # no frame of 2019-12-31T06
     data = weather(drop=(5,))

@@ -27,7 +27,7 @@ from map2map.physics.spectra import power_spectrum
 from map2map.report import leads as leads_page
 from map2map.rollout import inputs_of, rollout, write_rollout
 from map2map.runs import Files, Runs
-from map2map.sources import ZarrSource
+from map2map.sources import Axis, ZarrSource
 from map2map.told import Told
 
 ROWS, CELLS, STEPS, FRAMES = 4, 12, 5, 9
@@ -444,7 +444,18 @@ def test_the_command_refuses_what_it_cannot_do(here, capsys):
         (["-o", "w.zarr"], "exists already"),
         (["-o", "x.nc", "--feed", "t"], "is not OUTPUT=INPUT"),
         (["--truth", "--only", "time=2021"], "no frames in 2021"),
-        (["--truth", "--steps", "20"], "no frame has another one"),
+        (
+            ["--truth", "--steps", "20"],
+            "no frame has the truth of 20 steps of 6h behind it, 5d in all: there are 9 frames",
+        ),
+        (["--truth", "--steps", "20"], "take fewer (--steps)"),
+        (["-o", "x.nc", "--every", "2"], "--every is of the starts that --truth scores"),
+        (["--truth", "--tile", "4"], "--tile is of the tiles of -o"),
+        (["--truth", "--memory", "1GiB"], "--memory is of the tiles of -o"),
+        (["--truth", "--every", "0"], "--every is 1 or more, not 0"),
+        (["-o", "x.nc", "--feed", "t_nex=t"], "has no 't_nex'; did you mean 't_next'?"),
+        (["-o", "x.nc", "--feed", "t_next=tt"], "has no 'tt'; did you mean 't'?"),
+        (["-o", "x.nc", "--feed", "mask=mask"], "mask"),
     ):
         assert main([*zarr, *more]) == 2
         assert message in capsys.readouterr().err
@@ -874,3 +885,177 @@ def test_another_seed_or_style_does_not_go_on_with_a_rollout(tmp_path, monkeypat
     write_rollout(emulator, runs_of(emulator, a=0.5), 3, FEED, tmp_path / "whole.nc")
     with xr.open_dataset("r.nc") as made, xr.open_dataset("whole.nc") as whole:
         np.testing.assert_array_equal(made.t_next, whole.t_next)
+
+
+def of_shift_of_files(**later):
+    """`shift` as if it had learnt from w.zarr, with or without `later`."""
+    emulator = shift(add=0.25)
+    train = {"t": "w.zarr", "mask": "w.zarr"}
+    train["t_next"] = {"pattern": "w.zarr", "variable": "t", **later}
+    emulator.training_record = {"recipe": {"data": {"train": train}}}
+    emulator.save("n.safetensors")
+
+
+def test_a_feed_is_checked_before_the_step_is_looked_for(here, capsys):
+    of_shift_of_files()
+    argv = ["rollout", "n.safetensors", "w.zarr", "--steps", "2", "-o", "x.nc"]
+    for feed, message in (
+        ("foo=t", "has no 'foo'"),
+        ("t_next=tt", "has no 'tt'; did you mean 't'?"),
+        ("t_next=t", "how much later t_next are than what they feed is not known"),
+    ):
+        assert main([*argv, "--feed", feed]) == 2
+        err = capsys.readouterr().err
+        assert message in err
+        assert "None" not in err
+    assert main([*argv, "--feed", "t_next=t", "--step", "6h"]) == 0
+
+
+def test_counted_steps_of_even_frames_have_their_times(here, tmp_path, capsys):
+    of_shift_of_files(later=1)
+    argv = ["--only", "time=2020-01-01T12", "--steps", "4"]
+    assert main(["rollout", "n.safetensors", "w.zarr", *argv, "-o", "x.nc"]) == 0
+    with xr.open_dataset("x.nc") as made:
+        expected = np.datetime64("2020-01-01T12") + np.arange(1, 5) * np.timedelta64(6, "h")
+        np.testing.assert_array_equal(made.time, expected)
+    some_frames(5)
+    for values, expected in (
+        (0.5 + 0.2 * np.arange(5), [0.9, 1.1, 1.3]),
+        (np.arange(0, 50, 10), [20, 30, 40]),
+        (np.array([0, 1000, 2000, 3001, 4001]), None),
+        (np.array([0.0, 1.0, 2.0, 4.0, 5.0]), None),
+    ):
+        found = module.valid_times(Axis("time", values), 1, 1, 3)
+        assert found.name == ("step" if expected is None else "time")
+        np.testing.assert_allclose(found.values, [1, 2, 3] if expected is None else expected)
+        assert expected is None or found.values.dtype.kind == values.dtype.kind
+    assert module.valid_times(Axis("time", np.arange(4)), 0, 2, 2).values.tolist() == [2, 4]
+
+
+def test_dates_are_those_of_starts_and_truths_lie_beyond_them(here, capsys):
+    scored = []
+    for only in (["--only", "time=2020-01-01T06:2020-01-01T18"], []):
+        argv = ["w.zarr", *only, "--steps", "4", "--truth", "s.nc", "--overwrite"]
+        assert main(["rollout", "e.safetensors", *argv]) == 0
+        with xr.open_dataset("s.nc") as made:
+            scored.append((made.attrs["starts"], made.rmse.sel(method="persistence").load()))
+    assert [starts for starts, _ in scored] == [3, FRAMES - 4]
+    patterns = {
+        "t": Files("w.zarr", only={"time": "2020-01-01T06:2020-01-01T18"}),
+        "mask": Files("w.zarr"),
+    }
+    assert [run.frame for run in later_truths(here, patterns, FEED, 4, "6h")] == [1, 2, 3]
+    within = later_truths(here, patterns, FEED, 2, "6h", within=True)
+    assert [run.frame for run in within] == [1]
+
+
+def test_an_earlier_input_may_lie_before_the_dates_of_the_starts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    emulator = remembering()
+    times = np.datetime64("2020-01-01", "ns") + np.arange(6) * np.timedelta64(6, "h")
+    values = np.random.default_rng(0).normal(size=(6, 6, 5)).astype(np.float32)
+    xr.Dataset({"t": (("time", "a", "b"), values)}, {"time": times}).to_netcdf("t.nc")
+    only = {"time": "2020-01-01T12"}
+    patterns = {
+        "t": Files("t.nc", "t", only),
+        "before": Files("t.nc", "t", only, later="-6h"),
+    }
+    runs = later_truths(emulator, patterns, FEED, 2, "6h")
+    assert [(run.frame, run.later["before"]) for run in runs] == [(2, 1)]
+
+
+def test_a_step_that_is_not_the_trainings_is_told(here, caplog):
+    argv = ["rollout", "e.safetensors", "w.zarr", "--steps", "2", "--truth", "--overwrite"]
+    assert main([*argv, "--step", "360min"]) == 0
+    assert "trained to give" not in caplog.text
+    assert main([*argv, "--step", "12h"]) == 0
+    assert "said to be 12h, but the emulator was trained to give what is 6h later" in caplog.text
+
+
+def test_styles_outside_the_range_are_told_once_and_kept_in_scores_and_report(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.chdir(tmp_path)
+    frames, emulator = some_frames(6), of_model(Styled(), styles=("a",))
+    told = "a = 1.5 is outside the training's 0 to 1"
+    runs = later_truths(emulator, {"t": Files("t.npy"), "a": 1.5}, FEED, 3, 1)
+    scores = lead_scores(emulator, runs, FEED, 3)
+    assert caplog.text.count(told) == 1
+    assert scores.attrs["styles_outside"].startswith(f"{told} (t.npy, frame 0, ")
+    assert scores.attrs["style_a"] == "1.5"
+    page = leads_page.content(
+        leads_page.lead_scores(tmp_path / "s.nc", scores.assign_attrs(step=1))
+    )
+    assert any(told in text for text in leads_page.warnings(page.scores))
+    caplog.clear()
+    list(rollout(emulator, {"t": frames[0], "a": 1.5}, 3, FEED))
+    assert caplog.text.count(told) == 1
+    inside = later_truths(emulator, {"t": Files("t.npy"), "a": 1 / 3}, FEED, 3, 1)
+    attrs = lead_scores(emulator, inside, FEED, 3).attrs
+    assert "styles_outside" not in attrs
+    assert float(attrs["style_a"]) == 1 / 3
+
+
+def test_a_rollout_that_was_beyond_once_has_not_lasted_although_it_comes_back(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    sizes = np.array([1.0, 1.0, 0.1, 1.0, 1.0])  # of the truth; the emulator stays at 1
+    np.save("t.npy", (sizes[:, None, None, None] * np.ones((5, 1, 8, 6))).astype(np.float32))
+    emulator = growing(1.0)
+    runs = later_truths(emulator, {"t": Files("t.npy")}, FEED, 4, 1)
+    assert len(runs) == 1
+    np.testing.assert_array_equal(lead_scores(emulator, runs, FEED, 4).lasting[:, 0], [1, 0, 0, 0])
+
+
+def test_scores_of_rollouts_have_names_and_units(here, tmp_path):
+    runs = later_truths(here, {"t": Files("w.zarr"), "mask": Files("w.zarr")}, FEED, 2, "6h")
+    scores = lead_scores(here, runs, FEED, 2, {"t_next": np.zeros((2, ROWS, CELLS))})
+    for name, units in (("power", "field^2 L^2"), ("lasting", "1"), ("rms", "field")):
+        assert scores[name].attrs["units"] == units
+        assert scores[name].attrs["long_name"]
+    assert "weighted by cos(latitude)" in scores.acc.attrs["long_name"]
+    np.save("t.npy", np.random.default_rng(0).normal(size=(4, 1, 8, 6)).astype(np.float32))
+    runs = later_truths(growing(1.0), {"t": Files("t.npy")}, FEED, 2, 1)
+    scores = lead_scores(growing(1.0), runs, FEED, 2, {"t_next": np.zeros((1, 8, 6))})
+    names = [scores[name].attrs["long_name"] for name in ("acc", "rmse", "mae", "bias", "rms")]
+    assert not any("weighted" in name for name in names)
+
+
+@pytest.mark.parametrize("more", [["-o", "x.nc"], ["--truth"]])
+def test_nan_in_the_input_of_a_rollout_advises_nothing_that_it_cannot_do(
+    tmp_path, monkeypatch, capsys, more
+):
+    monkeypatch.chdir(tmp_path)
+    frames = some_frames(5)
+    frames[0, 0, 2, 3] = np.nan
+    np.save("t.npy", frames)
+    growing(1.0).save("e.safetensors")
+    argv = ["rollout", "e.safetensors", "t=t.npy", "--feed", "t_next=t", "--step", "1"]
+    assert main([*argv, "--steps", "2", *more]) == 2
+    err = capsys.readouterr().err
+    assert "in field 't' at cell (2, 3)" in err
+    assert "--allow-nan" not in err
+    assert "mend the data, or start elsewhere (--only)" in err
+
+
+def test_other_tiles_do_not_go_on_with_a_rollout(here, tmp_path, monkeypatch, capsys):
+    break_at(monkeypatch, 3)
+    argv = ["rollout", "e.safetensors", "w.zarr", "--steps", "5", "-o", "x.nc"]
+    assert main([*argv, "--tile", "4"]) == 130
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert main([*argv, "--resume", "--tile", "2"]) == 2
+    assert "had tile [4, 4], not [2, 2]" in capsys.readouterr().err
+    assert main([*argv, "--resume"]) == 0
+
+
+def test_the_one_array_of_a_file_may_be_called_anything_in_truths_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = np.random.default_rng(0).normal(size=(5, 6, 5)).astype(np.float32)
+    xr.Dataset({"temp": (("time", "a", "b"), values)}).to_netcdf("t.nc")
+    emulator = growing(1.0)
+    runs = later_truths(emulator, {"t": Files("t.nc")}, FEED, 2, 1)
+    scores = lead_scores(emulator, runs, FEED, 2).isel(channel=0)
+    expected = [np.sqrt(((values[:3] - values[k : k + 3]) ** 2).mean()) for k in (1, 2)]
+    np.testing.assert_allclose(scores.rmse.sel({"method": "emulator"}), expected, rtol=1e-5)

@@ -1,5 +1,6 @@
 """Styles: parameters of a run that a network sees, from where they are told to what is written."""
 
+import copy
 import json
 import logging
 from pathlib import Path
@@ -11,7 +12,7 @@ import xarray as xr
 from torch import nn
 
 from map2map import apply as applying
-from map2map.apply import Job, Slope, apply_files, jobs_of
+from map2map.apply import apply_files
 from map2map.arrays import Settings
 from map2map.assemble import assemble
 from map2map.cli import main_map2map
@@ -24,6 +25,7 @@ from map2map.exports.writing import write
 from map2map.fields import Field, FieldSet
 from map2map.footprints import Footprint
 from map2map.grids import Domain
+from map2map.jobs import Job, Slope, jobs_of
 from map2map.losses import LagrangianEulerian, WeightedSum
 from map2map.losses.physical import PhysicalLoss
 from map2map.models import UNet
@@ -541,6 +543,7 @@ def test_apply_takes_styles_as_numbers_names_tables_and_as_in_training(m2m, capl
     for bad, message in {
         "z=deep": "tells no style",
         "z=nan": "is a finite number, not nan",
+        "Omm=0.3": "nor NAME=NUMBER of a style (z, Om); did you mean 'Om'?",
     }.items():
         status, _, err = m2m("apply", "e.safetensors", "x=x_0_z0.npy", bad, "-o", "n.npy")
         assert status == 2
@@ -833,3 +836,46 @@ def test_whole_fields_of_the_test_mode_are_those_of_their_styles(size, halo):
         np.testing.assert_allclose(found, alone, atol=1e-5)
         losses.append(np.square((alone - np.load(f"y_{k}_z{k / 2:g}.npy")) / 3).mean())
     np.testing.assert_allclose(report["loss"], np.mean(losses), rtol=1e-4)
+
+
+@pytest.mark.parametrize("modulation", ["weights", "film"])
+def test_double_precision_is_that_of_styles_and_inputs_too(modulation):
+    made = styled(modulation=modulation)
+    x, z, om = field().astype(np.float64) + 1e-9, 1 / 3, 0.1
+    wide = torch.from_numpy(np.pad(x, [(0, 0), (8, 8), (8, 8)], mode="wrap"))
+    style = torch.tensor([[z, om]], dtype=torch.float64)
+    with torch.no_grad():
+        expected = copy.deepcopy(made).double()(wide[None], style)[0, :, :12, :8]
+    settings = Settings(Running("fp64"))
+    found = made.apply({"x": x, "z": z, "Om": om}, settings=settings)["y"]
+    np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-13)
+    other = made.apply({"x": x, "z": z + 1e-9, "Om": om}, settings=settings)["y"]
+    assert 0 < np.abs(other - found).max() < 1e-6
+    assert next(made.parameters()).dtype == torch.float32  # the emulator is as it was
+
+
+def test_double_precision_goes_from_files_to_files(m2m):
+    made, double = styled(), Settings(Running("fp64"))
+    made.save("e.safetensors")
+    x = field().astype(np.float64) + 1e-9
+    np.save("x.npy", x)
+    Path("s.csv").write_text("z,Om\n0.1,0.3333333333333333\n")
+    styles = ("z=s.csv", "Om=s.csv", "--precision", "fp64")
+    told = m2m("apply", "e.safetensors", "x=x.npy", *styles, "--tile", "4", "-o", "y.npy")
+    assert told[0] == 0
+    given = {"x": x, "Om": 1 / 3}
+    expected = made.apply({**given, "z": 0.1}, settings=double)["y"]
+    np.testing.assert_allclose(np.load("y.npy"), expected, rtol=1e-12, atol=1e-12)
+    slope = made.derivative({**given, "z": 0.1}, "z", settings=double)["y_by_z"]
+    low, high = (made.apply({**given, "z": 0.1 + d}, settings=double)["y"] for d in (-1e-6, 1e-6))
+    np.testing.assert_allclose(slope, (high - low) / 2e-6, rtol=1e-4, atol=1e-7)
+
+
+def test_a_style_that_a_norm_does_not_take_is_told_as_it_was_given(m2m):
+    norms = {"x": Displacement("z", "Om"), "y": Displacement("z", "Om")}
+    made = emulator(UNet(1, 1, ndim=2, width=2, depth=1, style_chan=2), **norms)
+    made.save("e.safetensors")
+    np.save("x.npy", field())
+    status, _, err = m2m("apply", "e.safetensors", "x=x.npy", "z=0", "Om=-0.3", "-o", "y.npy")
+    assert status == 2
+    assert "not -0.3\n" in err

@@ -31,7 +31,7 @@ def test_two_classes_are_one_number_and_more_are_one_each():
     known = runs({"gravity": "mond"}, {"gravity": "newton"}, {"gravity": "gr"})
     found = numbers(THREE, None, known)
     np.testing.assert_array_equal(found, [[0, 0, 1], [1, 0, 0], [0, 1, 0]])
-    assert found.dtype == np.float32
+    assert found.dtype == np.float64
 
 
 def test_a_label_is_told_by_another_placeholder_or_is_the_same_everywhere():

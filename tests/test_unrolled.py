@@ -290,7 +290,11 @@ REFUSED = {
         RecipeError,
         "halo: auto",
     ),
-    "too few frames": (lambda: made(Unrolled(FRAMES)), RecipeError, "no frame of"),
+    "too few frames": (
+        lambda: made(Unrolled(FRAMES)),
+        RecipeError,
+        "truth of 7 steps of 1 frame .*has 7 frames; take fewer `steps`",
+    ),
 }
 
 

@@ -1,5 +1,6 @@
 """Whole fields in memory: from the arrays of the inputs to the arrays of the targets."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isnan, prod
@@ -20,7 +21,7 @@ from map2map.memory import bytes_of, free_memory
 from map2map.noise import draws_noise
 from map2map.readers import derive, resolve
 from map2map.sources import Axis
-from map2map.styles import bound, numbers_of
+from map2map.styles import bound, style_of
 from map2map.tiling import Tile, Tiling, best_size, overlapping, take
 from map2map.typing import Shape
 from map2map.windows import per_axis
@@ -39,6 +40,12 @@ __all__ = [
 
 SMALL = 1 << 18
 """Input cells of a field for which nobody need look at the memory."""
+
+
+ALLOWED = (
+    "allow them (--allow-nan, allow_nonfinite=True): outputs that see such a cell are NaN then"
+)
+"""What to do about NaN in the input, if not to mend it."""
 
 
 class Applicable(Protocol):
@@ -115,14 +122,17 @@ def make_engine(
     """
     running = settings.running
     module = cast(nn.Module, emulator)
-    if getattr(emulator, "plain", False):
+    if running.precision == "fp64" and style:
+        # styles are settled in the type of the weights
+        module = copy.deepcopy(module).double()
+    if getattr(module, "plain", False):
         if running.winograd or running.compile:
             raise RecipeError(
                 "derivatives are computed by PyTorch's own convolutions; leave winograd and "
                 "compile out"
             )
         running = replace(running, rings=False, channels_last=False)
-        module = cast(Any, emulator).for_run(style or {})
+        module = cast(Any, module).for_run(style or {})
     elif style:
         module = bound(module, style)
     return Engine(
@@ -179,6 +189,7 @@ def apply_arrays(
     domain: Domain | None = None,
     settings: Settings | None = None,
     axes: Sequence[Axis] = (),
+    remedy: str = ALLOWED,
 ) -> dict[str, Any]:
     """Apply an emulator to whole fields.
 
@@ -189,6 +200,7 @@ def apply_arrays(
         domain: What lies beyond the edges, if other than in training.
         settings: How it is applied.
         axes: Of the grid, with the coordinates that derived fields may need.
+        remedy: What to do about NaN in the input, if not to mend it.
 
     Returns:
         Targets by name, (channel, *space); tensors if tensors were given.
@@ -198,19 +210,20 @@ def apply_arrays(
         GeometryError: If shapes do not fit.
     """
     settings = settings or Settings()
-    style = numbers_of(emulator, fields)
+    style = style_of(emulator, fields)
     fields = {name: values for name, values in fields.items() if name not in style}
     arrays = checked(emulator, fields)
     shape = next(iter(arrays.values())).shape[1:]
     grid = (domain or emulator.domain).grid(shape)
     computed, _ = resolve(emulator.inputs.names, emulator.derived, fields)
-    arrays |= derive(computed, arrays, grid, axes)
     engine = make_engine(emulator, settings, style)
+    dtype = numpy_dtype(engine)
+    arrays |= derive(computed, arrays, grid, axes, dtype)
     tiling = make_tiling(engine, emulator, grid, settings)
-    output = np.empty((emulator.targets.channels, *tiling.shape), numpy_dtype(engine))
+    output = np.empty((emulator.targets.channels, *tiling.shape), dtype)
 
-    def read(tile: Tile) -> NDArray[np.float32]:
-        values = np.empty((emulator.inputs.channels, *tile.read.shape), np.float32)
+    def read(tile: Tile) -> NDArray[Any]:
+        values = np.empty((emulator.inputs.channels, *tile.read.shape), dtype)
         for name, channels in emulator.inputs.slices.items():
             take(arrays[name], tile.read, tiling.grid, values[channels])
         return values
@@ -221,7 +234,7 @@ def apply_arrays(
     try:
         overlapping((tiling[i] for i in range(len(tiling))), read, engine, write)
     except NonFiniteError as error:
-        raise FieldError(where_not_finite(error, emulator.inputs, grid)) from error
+        raise FieldError(where_not_finite(error, emulator.inputs, grid, remedy=remedy)) from error
     parts = {name: output[channels] for name, channels in emulator.targets.slices.items()}
     given = next(iter(fields.values()))
     if isinstance(given, Tensor):
@@ -271,11 +284,13 @@ def apply_whole(
 
 
 def numpy_dtype(engine: Engine) -> type[np.floating[Any]]:
-    """The type of outputs."""
+    """The type of inputs, as they are read, and outputs."""
     return np.float64 if engine.dtype == torch.float64 else np.float32
 
 
-def where_not_finite(error: NonFiniteError, fields: FieldSet, grid: Grid, files: str = "") -> str:
+def where_not_finite(
+    error: NonFiniteError, fields: FieldSet, grid: Grid, files: str = "", remedy: str = ALLOWED
+) -> str:
     """The message for inputs that are NaN."""
     name = next(n for n, channels in fields.slices.items() if channels.stop > error.channel)
     cell = tuple(
@@ -284,8 +299,7 @@ def where_not_finite(error: NonFiniteError, fields: FieldSet, grid: Grid, files:
     )
     return (
         f"the input holds {error.count} NaN or infinite values{files}, the first in field {name!r} "
-        f"at cell {cell}; mend the data, or allow them (--allow-nan, allow_nonfinite=True): "
-        f"outputs that see such a cell are NaN then"
+        f"at cell {cell}; mend the data, or {remedy}"
     )
 
 

@@ -216,11 +216,12 @@ class FieldData(pl.LightningDataModule):
         """All values of a field in the training split, out of core: (channel, cell) at a time."""
         runs = self.runs["train"]
         if name in runs.styles.names:
-            column = runs.style_numbers[:, runs.styles.slices[name]].T.copy()
-            yield torch.from_numpy(column)
+            column = runs.style_numbers[:, runs.styles.slices[name]].T
+            yield torch.from_numpy(column.astype(np.float32))
             return
         if runs.numbers is not None and name in runs.targets.names:
-            yield torch.from_numpy(runs.numbers[:, runs.targets.slices[name]].T.copy())
+            column = runs.numbers[:, runs.targets.slices[name]].T
+            yield torch.from_numpy(column.astype(np.float32))
             return
         fields = runs.inputs if name in runs.inputs.names else runs.targets
         channels = fields[name].channels

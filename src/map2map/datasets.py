@@ -14,6 +14,7 @@ from map2map.grids import Domain, Grid
 from map2map.physics.spacing import step_of
 from map2map.readers import resolve
 from map2map.sources import Axis
+from map2map.styles import style_of, warn_outside
 from map2map.tiling import Tiling
 
 __all__ = ["apply_dataset", "check_units", "grid_attributes", "grid_declared", "moved_coordinate"]
@@ -68,9 +69,11 @@ def apply_dataset(
         Axis(str(axis), data.coords[axis].values if axis in data.coords else None) for axis in space
     ]
     results: dict[str, list[NDArray[Any]]] = {name: [] for name in emulator.targets.names}
-    for where in np.ndindex(*outer):
-        values = {name: array.values[where] for name, array in variables.items()}
-        values |= {name: style_at(name, value, extra, where) for name, value in styles.items()}
+    places = list(np.ndindex(*outer))
+    rows = [{n: style_at(n, value, extra, at) for n, value in styles.items()} for at in places]
+    warn_outside(emulator, [style_of(emulator, row) for row in rows])
+    for where, row in zip(places, rows, strict=True):
+        values = {name: array.values[where] for name, array in variables.items()} | row
         for name, value in apply_arrays(emulator, values, domain, settings, along).items():
             results[name].append(value)
     grid = domain.grid(tuple(data.sizes[axis] for axis in space))

@@ -37,7 +37,7 @@ from map2map.norms import Identity, Norm
 from map2map.readers import resolve
 from map2map.slopes import Derivative, Velocity
 from map2map.specs import Spec, build, describe
-from map2map.styles import with_any_style
+from map2map.styles import style_of, warn_outside, with_any_style
 from map2map.typing import Shape
 
 __all__ = ["Card", "Emulator"]
@@ -614,6 +614,7 @@ def apply_fields(
         )
     if domain is not None:
         domain_of_input(emulator, domain, other_grid=other_grid)
+    warn_outside(emulator, [style_of(emulator, fields)])
     return apply_arrays(emulator, fields, domain, settings)
 
 

@@ -172,7 +172,7 @@ class Engine:
         return self._compiled[rings]
 
     @torch.inference_mode()
-    def __call__(self, tile: Tile, values: NDArray[np.float32], member: int = 0) -> NDArray[Any]:
+    def __call__(self, tile: Tile, values: NDArray[Any], member: int = 0) -> NDArray[Any]:
         """The outputs of a tile.
 
         Args:
@@ -211,7 +211,7 @@ class Engine:
             output[:, unseen] = np.nan
         return output
 
-    def _unusable(self, tile: Tile, values: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    def _unusable(self, tile: Tile, values: NDArray[Any]) -> NDArray[np.bool_] | None:
         """Outputs that see a NaN; replaces NaN by numbers that do no harm."""
         flat = values.reshape(-1)
         # a sum of squares is NaN or infinite if any value is, and costs a fifth of looking at each

@@ -5,17 +5,20 @@ an input that is an earlier frame of another becomes what that frame is then, be
 an earlier target.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from map2map.derived import Derived
 from map2map.emulator import Emulator
-from map2map.errors import FieldError, near_names
-from map2map.fields import same_units
+from map2map.errors import FieldError, RecipeError, near_names
+from map2map.fields import Field, same_units
 from map2map.runs import Files, Runs
-from map2map.times import duration, told_briefly
+from map2map.sources import open_source
+from map2map.times import NoLaterError, duration, told_briefly
 from map2map.told import Told
 
 __all__ = [
@@ -26,11 +29,15 @@ __all__ = [
     "fed_targets",
     "feed_of",
     "history_of",
+    "in_words",
     "label",
+    "later_field",
     "one_step",
     "series_of",
     "share",
     "shifted",
+    "told_as_steps",
+    "with_variable",
 ]
 
 Series = Mapping[str, tuple[str, ...]]
@@ -84,7 +91,7 @@ def check_kept(runs: Runs, patterns: Mapping[str, Any], feed: Mapping[str, str])
         if name in feed.values():
             continue
         for source in (name, *made_from(name, runs.derived)):
-            if changes(runs, patterns, source):
+            if runs.framed(source):
                 of = "" if source == name else f" ({name!r} is computed from it)"
                 raise FieldError(
                     f"{source!r} changes in time{of}, but no output becomes it, so that it is not "
@@ -99,15 +106,6 @@ def check_kept(runs: Runs, patterns: Mapping[str, Any], feed: Mapping[str, str])
                 f"one in each, but steps that follow one another have the styles of their start; "
                 f"give it a value, or tell it by a placeholder, attribute or table of the run"
             )
-
-
-def changes(runs: Runs, patterns: Mapping[str, Any], name: str) -> bool:
-    """Whether a field is read from frames."""
-    if runs.runs[0].frame is None or not isinstance(patterns.get(name), str | list | Files):
-        return False
-    reader, variable = runs.source(name, 0)
-    source: Any = getattr(reader, "source", reader)
-    return source.stored(variable).frames is not None
 
 
 def check_computed(
@@ -178,9 +176,18 @@ def feed_of(emulator: Emulator, learnt: Mapping[str, Files]) -> dict[str, str]:
 
 
 def history_of(
-    emulator: Emulator, learnt: Mapping[str, Files], feed: Mapping[str, str]
+    emulator: Emulator,
+    learnt: Mapping[str, Files],
+    feed: Mapping[str, str],
+    step: str | int | None = None,
 ) -> dict[str, str]:
     """Which inputs become which others a step later, being earlier frames of them.
+
+    Args:
+        emulator: The emulator.
+        learnt: Where its fields were in training.
+        feed: Which outputs become which inputs.
+        step: How long a step is; default: as in training.
 
     Raises:
         FieldError: If an input is of an earlier frame, but nothing can become it.
@@ -195,7 +202,7 @@ def history_of(
     for name, files in known.items():
         if offset(files.later) >= 0:
             continue
-        later = offset(files.later) + offset(one_step(feed, learnt))
+        later = offset(files.later) + offset(one_step(feed, learnt) if step is None else step)
         source = places.get((*place(name, files), later))
         sources = (*emulator.inputs.names, *emulator.targets.names)
         if source not in sources or name not in emulator.inputs.names:
@@ -252,10 +259,18 @@ def one_step(feed: Mapping[str, str], learnt: Mapping[str, Files]) -> str | int:
     feed = {name: other for name, other in feed.items() if other not in earlier}
     steps = {name: learnt[name].later for name in feed if name in learnt}
     found = [step for step in steps.values() if step is not None]
-    if len(found) < len(feed) or len({str(step) for step in found}) > 1:
+    unknown = [name for name in feed if steps.get(name) is None]
+    if unknown or not feed:
         raise FieldError(
-            f"a step of the emulator is {steps or 'not known'}; it must be the same for all "
-            f"outputs, as `later` of their files in training, or as --step says"
+            f"how much later {', '.join(unknown) or 'outputs'} are than what they feed is not "
+            f"known: in training their files had no `later`; say it (--step 6h, or --step 1 for "
+            f"one frame)"
+        )
+    if len({str(step) for step in found}) != 1:
+        told = ", ".join(f"{name} by {in_words(step)}" for name, step in steps.items() if step)
+        raise FieldError(
+            f"outputs are not all equally much later than what they feed ({told or 'none'}); say "
+            f"how long a step is (--step), or feed others"
         )
     return found[0]
 
@@ -273,6 +288,66 @@ def shifted(later: str | int | None, step: str | int, count: int) -> str | int:
         )
     total = offset(later) + count * offset(step)
     return total if isinstance(step, int) else told_briefly(total)
+
+
+def with_variable(name: str, files: Files) -> Files:
+    """The files of a field, which also fields of other names can be read from."""
+    # the one array of a file may be called anything
+    own = files.variable is None and name in open_source(files.paths(name)[0]).fields
+    return replace(files, variable=name) if own else files
+
+
+def later_field(target: Field, k: int, files: Files, step: str | int) -> tuple[Field, Files]:
+    """What is true of a field so many steps later, as a field of its own: ``TARGET+K``.
+
+    Args:
+        target: The field.
+        k: How many steps.
+        files: Where it is, `with_variable`.
+        step: A time or frames.
+
+    Returns:
+        The field, and where it is.
+    """
+    part = target.component
+    part = part and replace(part, vector=f"{part.vector}+{k}")
+    later = shifted(files.later, step, k)
+    return (
+        replace(target, name=f"{target.name}+{k}", component=part),
+        replace(files, later=later),
+    )
+
+
+def in_words(step: str | int) -> str:
+    """A step, for a reader.
+
+    >>> in_words("6h"), in_words(1), in_words(2)
+    ('6h', '1 frame', '2 frames')
+    """
+    if not isinstance(step, int):
+        return step
+    return "1 frame" if step == 1 else f"{step} frames"
+
+
+@contextmanager
+def told_as_steps(steps: int, step: str | int, remedy: str) -> Iterator[None]:
+    """Says of how many steps there is no truth, where no frame has so much later ones.
+
+    Args:
+        steps: How many are asked for.
+        step: How long each is.
+        remedy: What to do.
+
+    Raises:
+        RecipeError: If there is none.
+    """
+    try:
+        yield
+    except NoLaterError as error:
+        raise RecipeError(
+            f"no frame has the truth of {steps} steps of {in_words(step)} behind it, "
+            f"{in_words(shifted(None, step, steps))} in all: {error.found}; {remedy}"
+        ) from error
 
 
 def share(step: str | int, parts: int) -> str | int:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from map2map.errors import FieldError, RecipeError
 from map2map.patterns import Files
 from map2map.sources import Axis
-from map2map.times import Times, decode, select, starts
+from map2map.times import NoLaterError, Times, decode, select, starts
 
 __all__ = ["choose", "times_of"]
 
@@ -23,6 +23,7 @@ def choose(
     where: object,
     *,
     among: bool = False,
+    beyond: bool = False,
 ) -> tuple[Numbers, dict[str, Numbers]]:
     """The frames that are taken, and those of the fields that are read from others.
 
@@ -33,11 +34,12 @@ def choose(
         every: Take every so many-th of them.
         where: Of which file, for messages.
         among: Whether it is one file among others, which may have no frame of these dates.
+        beyond: Whether what is read from later and earlier frames may lie beyond these dates.
 
     Returns:
         Numbers of frames; and for each field that is later or earlier as many numbers of its own.
-        All that fields read, now, later and earlier, has the dates that any of them asks for:
-        frames near the ends of these dates, or of the file, are left out.
+        All that fields read, now, later and earlier, has the dates that any of them asks for,
+        unless `beyond`: frames near the ends of these dates, or of the file, are left out.
 
     Raises:
         RecipeError: If dates or steps cannot be read, or no frame is left.
@@ -63,14 +65,16 @@ def choose(
     taken = allowed.copy()
     for numbers in later.values():
         # -1, none, is no frame that is allowed
-        taken &= (numbers >= 0) & allowed[numbers]
+        taken &= (numbers >= 0) & (allowed[numbers] | beyond)
     frames = np.flatnonzero(taken)[::every]
     if not len(frames) and not among:
         steps = ", ".join(f"{name} {files[name].later}" for name in later)
-        raise RecipeError(
-            f"no frame of {where} is left: {int(allowed.sum())} of {count} have the dates that "
-            f"`only` asks for, and none of these has all its later and earlier ones among them "
-            f"({steps})"
+        among_them = "" if beyond else " among them"
+        found = f"{int(allowed.sum())} of {count} have the dates that `only` asks for"
+        raise NoLaterError(
+            f"no frame of {where} is left: {found}, and none of these has all its later and "
+            f"earlier ones{among_them} ({steps})",
+            f"{where} has {count} frames" if allowed.all() else f"of {where}, {found}",
         )
     return frames, {name: numbers[frames] for name, numbers in later.items()}
 

@@ -1,6 +1,7 @@
 """Scores of rollouts against lead time: errors, spectra, drift, and how long they last."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,17 +12,30 @@ from map2map.arrays import Settings
 from map2map.baselines import read_field
 from map2map.emulator import Emulator
 from map2map.errors import FieldError
-from map2map.feeds import Series, fed_targets, label, share, shifted
+from map2map.feeds import (
+    Series,
+    fed_targets,
+    label,
+    later_field,
+    share,
+    told_as_steps,
+    with_variable,
+)
 from map2map.fields import field_channels
 from map2map.globe import latitudes
+from map2map.metrics.base import score
 from map2map.metrics.latitudes import LatitudeScores
-from map2map.noise import draws_noise
+from map2map.noise import seed_of
+from map2map.patterns import some
 from map2map.physics.spectra import mode_counts, power_spectrum
-from map2map.rollout import Track, inputs_of, rollout
+from map2map.rollout import Track, followed, inputs_of
 from map2map.runs import Files, Patterns, Runs
+from map2map.styles import outside, style_attributes
 from map2map.typing import Array
 
 __all__ = ["later_truths", "lead_scores"]
+
+log = logging.getLogger(__name__)
 
 BLOWN_UP = 3.0
 """A rollout has blown up once its rms is so many times that of the truth, or it is not finite."""
@@ -34,10 +48,13 @@ def later_truths(
     steps: int,
     step: str | int,
     series: Series | None = None,
+    *,
+    within: bool = False,
 ) -> Runs:
     """Runs that have the truth of all leads: targets named ``TARGET+1`` and on.
 
-    Runs that lack any of these frames are left out.
+    Runs that lack any of these frames are left out. Dates that `only` asks for are those of the
+    starts; what is true later may have others, unless `within`.
 
     Args:
         emulator: Of one step.
@@ -47,26 +64,29 @@ def later_truths(
         step: How much later an output is, the last of several; a time or frames.
         series: Which outputs are later frames of which inputs (`feeds.series_of`); by default each
             has one.
+        within: Whether all that is read has the dates that `only` asks for.
     """
     targets, places = [], dict(patterns)
     for name, members in each_of(emulator, feed, series).items():
         entry = patterns.get(name)
         if not isinstance(entry, Files):
             raise FieldError(f"{name!r} is in no file, so there is no truth of {members[-1]!r}")
-        part = share(step, len(members))
+        entry, part = with_variable(name, entry), share(step, len(members))
+        # one by one, so that they need not be whole vectors
+        called = replace(emulator.targets[members[-1]], name=label(members, name), component=None)
         for k in range(1, steps * len(members) + 1):
-            key = f"{label(members, name)}+{k}"
-            targets.append(replace(emulator.targets[members[-1]], name=key, component=None))
-            later = shifted(None, part, k)
-            places[key] = replace(entry, variable=entry.variable or name, later=later)
-    return Runs(
-        list(emulator.inputs),
-        targets,
-        places,
-        emulator.domain,
-        derived=emulator.derived,
-        styles=list(emulator.styles),
-    )
+            target, places[f"{called.name}+{k}"] = later_field(called, k, entry, part)
+            targets.append(target)
+    with told_as_steps(steps, step, "take fewer (--steps), or more data"):
+        return Runs(
+            list(emulator.inputs),
+            targets,
+            places,
+            emulator.domain,
+            derived=emulator.derived,
+            styles=list(emulator.styles),
+            beyond=not within,
+        )
 
 
 def each_of(
@@ -141,17 +161,27 @@ class Leads:
         lost = np.array([self.lost[k] for k in range(self.leads)])
         made[0] = made[0].where(~xr.DataArray(lost, dims=("lead", "channel")))
         scores = xr.concat(made, "method", join="outer")
-        both = ["emulator", "truth"]
+        both, weighted = ["emulator", "truth"], " weighted by area" if np.ptp(self.weights) else ""
 
         def of(kind: str) -> Array:
             return np.array([self.sums[f"{kind} {name}"] for name in both]) / self.starts
 
         along = ("of", "lead", "channel")
-        scores["mean"] = along, of("mean")
-        scores["rms"] = along, np.sqrt(of("square"))
-        scores["lasting"] = ("lead", "channel"), self.share_lasting()
+        over = f"over starts and cells{weighted}"
+        scores["mean"] = score(of("mean"), "field", f"mean {over}", None, along)
+        rms = np.sqrt(of("square"))
+        scores["rms"] = score(rms, "field", f"root of the mean square {over}", None, along)
+        scores["lasting"] = score(
+            self.share_lasting(),
+            "1",
+            f"share of starts whose rms was never beyond {BLOWN_UP:g} times that of the truth",
+            1,
+            ("lead", "channel"),
+        )
         if self.spacing is not None:
-            scores["power"] = (*along, "wavenumber"), of("power")
+            units = f"field^2 L^{len(self.spacing)}"
+            mean = "power spectrum, mean over starts"
+            scores["power"] = score(of("power"), units, mean, None, (*along, "wavenumber"))
         places = {"method": list(self.methods), "of": both, "channel": channels}
         leads = np.arange(1, self.leads + 1)
         return scores.assign_coords(
@@ -203,28 +233,11 @@ def lead_scores(
     methods = ("emulator", "persistence", *(["climatology"] if usual else []))
     rows, spacing = row_latitudes(runs), periodic_spacing(emulator, runs)
     leads = {name: Leads(methods, steps * parts, rows, spacing) for name in every}
+    styles = styles_told(emulator, runs)
     for run in track(range(len(runs)), len(runs)):
-        shape, start = runs.shape_of(run), inputs_of(emulator, runs, run)
-        made = rollout(emulator, start, steps, feed, settings, run)
-        found = dict[str, Array]()
-        going = {name: np.ones(field_channels(emulator.inputs[name]), bool) for name in every}
-        lasting: dict[str, list[Array]] = {name: [] for name in every}
-        for k in range(steps * parts):
-            if k % parts == 0 and (not found or all_finite(found)):
-                found = {name: np.asarray(values) for name, values in next(made).items()}
-            elif k % parts == 0:  # nothing comes of what is not finite
-                found = {name: np.full_like(values, np.nan) for name, values in found.items()}
-            for name, members in every.items():
-                truth = read_field(runs, f"{label(members, name)}+{k + 1}", run, shape)
-                values = {"emulator": found[members[k % parts]], "persistence": start[name]}
-                if members[-1] in usual:
-                    values["climatology"] = usual[members[-1]]
-                leads[name].compare(k, values, truth, usual.get(members[-1]))
-                going[name] &= holds(values["emulator"], truth)
-                lasting[name].append(going[name].copy())
-        for name in every:
-            leads[name].starts += 1
-            leads[name].lasting = leads[name].lasting + np.array(lasting[name], float)
+        start = inputs_of(emulator, runs, run)
+        made = followed(emulator, start, steps, feed, settings, run)
+        add_start(leads, every, start, whole_steps(made, steps), runs, run, usual)
     results = []
     for name, members in every.items():
         target = emulator.targets[members[-1]]
@@ -233,11 +246,76 @@ def lead_scores(
         results.append(leads[name].result(names, target.units or ""))
     scores = xr.concat(results, "channel", join="outer")
     if spacing is not None:
-        scores = scores.assign_coords(wavenumber=mode_counts(runs.shape_of(0), spacing)[0])
+        about = {"units": "rad/L", "long_name": "mean wavenumber"}
+        k = mode_counts(runs.shape_of(0), spacing)[0]
+        scores = scores.assign_coords(wavenumber=("wavenumber", k, about))
     scores.lead.attrs["units"] = "steps"
-    seed = (settings or emulator.settings).running.seed
-    scores.attrs |= {"seed": seed} if draws_noise(emulator) else {}
+    scores.attrs |= seed_of(emulator, (settings or emulator.settings).running.seed) | styles
     return scores.assign_attrs(starts=len(runs), blown_up=BLOWN_UP)
+
+
+def styles_told(emulator: Emulator, runs: Runs) -> dict[str, str]:
+    """What scores say of the styles of starts; warns of those outside the training's range."""
+    rows = [runs.styles_of(run) for run in range(len(runs))]
+    beyond: dict[str, list[str]] = {}
+    for run, row in zip(runs, rows, strict=True):
+        for text in outside(emulator, row):
+            beyond.setdefault(text, []).append(run.place(runs.reference))
+    told = "; ".join(f"{text} ({some(names, 3)})" for text, names in sorted(beyond.items()))
+    if told:
+        log.warning("styles outside the training's range: %s", told)
+    return style_attributes(rows) | ({"styles_outside": told} if told else {})
+
+
+def whole_steps(made: Iterator[dict[str, Array]], steps: int) -> Iterator[dict[str, Array]]:
+    """All steps of a rollout, of NaN once it is not finite any more."""
+    found = dict[str, Array]()
+    for _ in range(steps):
+        if not found or all_finite(found):
+            found = {name: np.asarray(values) for name, values in next(made).items()}
+        else:  # nothing comes of what is not finite
+            found = {name: np.full_like(values, np.nan) for name, values in found.items()}
+        yield found
+
+
+def add_start(
+    leads: Mapping[str, Leads],
+    every: Series,
+    start: Mapping[str, Array],
+    made: Iterator[dict[str, Array]],
+    runs: Runs,
+    run: int,
+    usual: Mapping[str, Array],
+) -> None:
+    """Compare a rollout with the truth.
+
+    Args:
+        leads: Takes it in, for each input that is fed.
+        every: The outputs that are later frames of each of these.
+        start: What the rollout starts from, by name.
+        made: What each step gives.
+        runs: With the truths.
+        run: The start's number.
+        usual: The climatology of outputs, where there is one.
+    """
+    shape = runs.shape_of(run)
+    going = {name: np.ones(field_channels(runs.inputs[name]), bool) for name in every}
+    lasting: dict[str, list[Array]] = {name: [] for name in every}
+    parts = max(map(len, every.values()))
+    for step, found in enumerate(made):
+        for k in range(step * parts, (step + 1) * parts):
+            for name, members in every.items():
+                truth = read_field(runs, f"{label(members, name)}+{k + 1}", run, shape)
+                values = {"emulator": found[members[k % parts]], "persistence": start[name]}
+                if members[-1] in usual:
+                    values["climatology"] = usual[members[-1]]
+                leads[name].compare(k, values, truth, usual.get(members[-1]))
+                # never beyond, whether or not it comes back
+                going[name] &= holds(values["emulator"], truth)
+                lasting[name].append(going[name].copy())
+    for name in every:
+        leads[name].starts += 1
+        leads[name].lasting = leads[name].lasting + np.array(lasting[name], float)
 
 
 def all_finite(found: Mapping[str, Array]) -> bool:

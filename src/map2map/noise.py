@@ -18,7 +18,7 @@ from map2map.errors import RecipeError
 from map2map.grids import Grid
 from map2map.typing import Shape
 
-__all__ = ["Noise", "Place", "drawing", "draws_noise", "normal_numbers", "placed"]
+__all__ = ["Noise", "Place", "drawing", "draws_noise", "normal_numbers", "placed", "seed_of"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,11 @@ def placed(module: nn.Module, place: Place | None) -> Iterator[None]:
     finally:
         for layer, former in zip(layers, before, strict=True):
             layer.place = former
+
+
+def seed_of(module: nn.Module, seed: int) -> dict[str, int]:
+    """What a file says of a seed: nothing if a network draws no random numbers."""
+    return {"seed": seed} if draws_noise(module) else {}
 
 
 @contextmanager

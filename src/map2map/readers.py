@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import isnan
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -348,6 +348,7 @@ def derive(
     values: Mapping[str, Array],
     grid: Grid,
     axes: Sequence[Axis] = (),
+    dtype: type[np.floating[Any]] = np.float32,
 ) -> dict[str, Array]:
     """Derived fields of whole fields in memory.
 
@@ -356,9 +357,10 @@ def derive(
         values: Fields by name, each (channel, *space).
         grid: Of the fields.
         axes: With coordinates, if there are any.
+        dtype: Of what is returned.
 
     Returns:
-        By name, shape (channels, *space), float32.
+        By name, shape (channels, *space).
 
     Raises:
         FieldError: If a field that is needed is missing.
@@ -374,7 +376,7 @@ def derive(
             )
         memory = InMemory({need: known[need] for need in how.needs}, tuple(axes))
         reader = DerivedReader(how, {need: (memory, need) for need in how.needs}, grid.spacing)
-        made[name] = np.empty((how.channels, *grid.shape), np.float32)
+        made[name] = np.empty((how.channels, *grid.shape), dtype)
         reader.read(name, Window.whole(grid.shape), made[name], grid)
     return made
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from hashlib import blake2b
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from map2map.arrays import (
     Settings,
+    apply_arrays,
     drawn,
     make_engine,
     make_tiling,
@@ -33,24 +35,29 @@ from map2map.feeds import Series, check_computed, check_feed, label, share
 from map2map.fields import field_channels
 from map2map.frames import times_of
 from map2map.grids import Grid
-from map2map.noise import draws_noise
+from map2map.noise import seed_of
+from map2map.physics.spacing import step_of
 from map2map.records import identity
 from map2map.runs import Runs
 from map2map.sources import Axis, Stored
 from map2map.stages import Stage
-from map2map.styles import numbers_of
+from map2map.styles import style_attributes, style_of, warn_outside
 from map2map.tiling import Tile, overlapping, take
 from map2map.times import duration, unit
 from map2map.typing import Array
 from map2map.windows import Window
 
-__all__ = ["inputs_of", "rollout", "write_rollout"]
+__all__ = ["followed", "inputs_of", "rollout", "write_rollout"]
 
 Track = Callable[[Iterable[int], int], Iterable[int]]
 """Shows the progress of so many steps."""
 
 Read = Callable[[Window, Array, Grid], None]
 """Reads a window of an input."""
+
+
+ELSEWHERE = "start elsewhere (--only): from NaN no rollout goes on"
+"""What to do about NaN in the input, if not to mend it."""
 
 
 def rollout(
@@ -82,6 +89,19 @@ def rollout(
             given that is computed from one that is fed (leave it out).
         GeometryError: If outputs have fewer cells than inputs, so that they cannot feed them.
     """
+    warn_outside(emulator, [style_of(emulator, fields)])
+    yield from followed(emulator, fields, steps, feed, settings, start)
+
+
+def followed(
+    emulator: Emulator,
+    fields: Mapping[str, Any],
+    steps: int,
+    feed: Mapping[str, str],
+    settings: Settings | None = None,
+    start: int = 0,
+) -> Iterator[dict[str, Any]]:
+    """`rollout`, without a word on styles outside the range of the training."""
     if steps < 1:
         raise RecipeError(f"a rollout has 1 step or more, not {steps}")
     check_feed(emulator, feed)
@@ -89,7 +109,8 @@ def rollout(
     settings = settings or emulator.settings
     now = dict(fields)
     for k in range(1, steps + 1):
-        found = emulator.apply(now, settings=settings.of_step(k - 1, start))
+        how = settings.of_step(k - 1, start)
+        found = apply_arrays(emulator, now, settings=how, remedy=ELSEWHERE)
         yield found
         if k == steps:
             return
@@ -131,7 +152,8 @@ def write_rollout(  # noqa: PLR0913 - what a rollout is made of
         feed: See `rollout`.
         output: What to write: a file, Zarr store or folder.
         step: How much later an output is, a time or frames. Outputs get the times when they are
-            valid, in the units of the input's; without units, steps are counted.
+            valid, in the units of the input's; where it has none that are even, steps are
+            counted.
         series: Which outputs are frames of one array (`feeds.series_of`); they are written as one,
             under the name of the input that they are later frames of.
         settings: Tiles, memory, precision and seed; default: the emulator's own.
@@ -148,7 +170,8 @@ def write_rollout(  # noqa: PLR0913 - what a rollout is made of
     check_feed(emulator, feed)
     check_computed(emulator.inputs.names, runs.derived, feed)
     settings = settings or emulator.settings
-    styles = numbers_of(emulator, runs.styles_of(0))
+    styles = style_of(emulator, runs.styles_of(0))
+    warn_outside(emulator, [styles])
     source, variable = runs.source(runs.reference, 0)
     first = source.stored(variable)
     written = written_of(emulator, series)
@@ -171,9 +194,7 @@ def write_rollout(  # noqa: PLR0913 - what a rollout is made of
     output = Path(output)
     if not output.absolute().parent.is_dir():
         raise SaveError(f"there is no folder {output.absolute().parent} to write {output.name} to")
-    before = Stage.tile_before(output) if resume else None
-    tiled = settings if before is None else replace(settings, tile=before)
-    stepper = Stepper(emulator, runs, feed, tiled, styles)
+    stepper = Stepper(emulator, runs, feed, tiled(settings, output, resume=resume), styles)
     plan = plan_of(emulator, runs, feed, settings)
     plan |= {"tile": stepper.tiling.size, "steps": steps}
     stage = Stage(output, stored, plan, stepper.tiling.size, overwrite=overwrite, counted="steps")
@@ -202,6 +223,12 @@ def write_rollout(  # noqa: PLR0913 - what a rollout is made of
     stage.finish(steps)
 
 
+def tiled(settings: Settings, output: Path, *, resume: bool) -> Settings:
+    """With the tiles of what broke off, if that goes on and no others are asked for."""
+    before = Stage.tile_before(output) if resume and settings.tile is None else None
+    return settings if before is None else replace(settings, tile=before)
+
+
 def about_of(
     emulator: Emulator, runs: Runs, settings: Settings, styles: Mapping[str, float]
 ) -> dict[str, Any]:
@@ -209,8 +236,8 @@ def about_of(
     return {
         "emulator": "rollout",
         "steps_from": str(runs.runs[0]),
-        **{f"style_{name}": f"{value:g}" for name, value in styles.items()},
-        **({"seed": settings.running.seed} if draws_noise(emulator) else {}),
+        **style_attributes([styles]),
+        **seed_of(emulator, settings.running.seed),
     }
 
 
@@ -233,7 +260,7 @@ def plan_of(
         "feed": dict(feed),
         "precision": asdict(settings.running)["precision"],
         **({"styles": styles} if styles else {}),
-        **({"seed": settings.running.seed} if draws_noise(emulator) else {}),
+        **seed_of(emulator, settings.running.seed),
     }
 
 
@@ -297,8 +324,9 @@ class Stepper:
         compute = partial(self.engine, member=drawn(k))
         bad = set[str]()
 
-        def read(tile: Tile) -> NDArray[np.float32]:
-            values = np.empty((emulator.inputs.channels, *tile.read.shape), np.float32)
+        def read(tile: Tile) -> NDArray[Any]:
+            shape = emulator.inputs.channels, *tile.read.shape
+            values = np.empty(shape, numpy_dtype(self.engine))
             for name, channels in emulator.inputs.slices.items():
                 self.now[name](tile.read, values[channels], tiling.grid)
             return values
@@ -314,7 +342,10 @@ class Stepper:
         try:
             overlapping((tiling[i] for i in range(len(tiling))), read, compute, keep)
         except NonFiniteError as error:
-            raise FieldError(where_not_finite(error, emulator.inputs, tiling.grid)) from error
+            files = f" of {self.runs.runs[0]}"
+            raise FieldError(
+                where_not_finite(error, emulator.inputs, tiling.grid, files, ELSEWHERE)
+            ) from error
         if bad:
             raise blown_up(min(bad), k + 1, steps)
         for array in made.values():
@@ -420,8 +451,13 @@ def written_of(emulator: Emulator, series: Series | None) -> dict[str, tuple[str
 def valid_times(axis: Axis | None, frame: int | None, step: str | int, steps: int) -> Axis:
     """The axis of frames of a rollout."""
     count = np.arange(1, steps + 1)
-    if axis is None or axis.values is None or frame is None or isinstance(step, int):
+    if axis is None or axis.values is None or frame is None:
         return Axis("step", count)
+    if isinstance(step, int):
+        spacing = even_step(axis.values)
+        if spacing is None:
+            return Axis("step", count)
+        return replace(axis, values=axis.values[frame] + count * (step * spacing))
     times_of(axis, "the input")  # they can be told exactly
     length = unit((axis.units or "us").split()[0])
     later = count * int(duration(step).astype(np.int64))
@@ -430,10 +466,20 @@ def valid_times(axis: Axis | None, frame: int | None, step: str | int, steps: in
     return replace(axis, values=start + (later // length if whole else later / length))
 
 
+def even_step(values: Array) -> float | int | None:
+    """From one frame to the next; None if they are not even."""
+    step = step_of(values)
+    if step is None or isnan(step):
+        return None
+    if values.dtype.kind == "f":
+        return step
+    # whole numbers stay what they are
+    whole = {int(n) for n in np.diff(values.astype(np.int64))}
+    return whole.pop() if len(whole) == 1 else None
+
+
 def inputs_of(emulator: Emulator, runs: Runs, run: int) -> dict[str, Array]:
     """All inputs of a run, and its styles, which stay what they are."""
     shape = runs.shape_of(run)
     fields = {name: read_field(runs, name, run, shape) for name in emulator.inputs.names}
-    return fields | {
-        name: np.full((), value, np.float32) for name, value in runs.styles_of(run).items()
-    }
+    return fields | {name: np.full((), value) for name, value in runs.styles_of(run).items()}

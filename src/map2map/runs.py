@@ -55,6 +55,8 @@ class Runs:
         scale_factor: Target cells per input cell and axis; None: what the first run's files have.
         derived: How fields without files are computed.
         styles: Parameters of the runs that the network sees beside its inputs.
+        beyond: Whether fields of later and earlier frames may lie beyond the dates that `only`
+            asks for, which are those of the runs then.
 
     Raises:
         SourceError: If no file matches, a file is unreadable, or counts differ between fields.
@@ -83,8 +85,9 @@ class Runs:
         scale_factor: int | None = 1,
         derived: Mapping[str, Derived] | None = None,
         styles: Sequence[Field] = (),
+        beyond: bool = False,
     ) -> None:
-        self.domain = domain or Domain()
+        self.domain, self._beyond = domain or Domain(), beyond
         names = list(dict.fromkeys(f.name for f in (*inputs, *targets) if not f.of_run))
         told = {f.name: patterns.get(f.name) for f in (*targets, *styles) if f.of_run}
         check_kinds(inputs, patterns, told)
@@ -199,6 +202,12 @@ class Runs:
         row = self.style_numbers[self.runs[run].group]
         return dict(zip(self.styles.names, map(float, row), strict=True))
 
+    def framed(self, name: str) -> bool:
+        """Whether a field is read from frames of its files, and so is another one in each."""
+        run = self.runs[0].whole
+        there = run.frame is not None and name in self._files
+        return there and self._stored(name, run).frames is not None
+
     def directions(self, run: int) -> Shape:
         """Whether the coordinates of a run's axes ascend (1) or descend (-1); 1 if not known."""
         one = self.runs[run]
@@ -297,10 +306,10 @@ class Runs:
         fields: Sequence[Field],
         told: Mapping[str, object],
         found: Mapping[str, list[Found]],
-    ) -> NDArray[np.float32]:
+    ) -> NDArray[np.float64]:
         """Labels and parameters of all groups."""
         if not fields:
-            return np.empty((len(self.groups), 0), np.float32)
+            return np.empty((len(self.groups), 0))
         files = self._files[self.reference]
         every = found[self.reference]
         if files.only:
@@ -358,16 +367,20 @@ class Runs:
                 raise GeometryError(f"fields of {run} have different numbers of frames: {several}")
             first, count = next(iter(several.items()))
             axis, every = self._stored(first, run).frame_axis, self.domain.frames
-            frames, later = choose(count, axis, self._files, every, run, among=len(runs) > 1)
+            frames, later = choose(
+                count, axis, self._files, every, run, among=len(runs) > 1, beyond=self._beyond
+            )
             found += [
                 replace(run, frame=int(frame), later={name: int(n[k]) for name, n in later.items()})
                 for k, frame in enumerate(frames)
             ]
         if not found:
-            dates = next(files.dates for files in self._files.values() if files.dates)
+            dates = next((files.dates for files in self._files.values() if files.dates), None)
+            steps = ", ".join(f"{name} {self._files[name].later}" for name in asked)
+            wanted = f"frames of {dates}, or has them" if dates else f"frames ({steps})"
             raise SourceError(
-                f"none of {len(runs)} files, such as {runs[0]}, has frames of {dates}, or has "
-                f"them and their later and earlier ones; `m2m inspect` tells their times"
+                f"none of {len(runs)} files, such as {runs[0]}, has {wanted} and their later and "
+                f"earlier ones; `m2m inspect` tells their times"
             )
         return found
 

@@ -350,13 +350,14 @@ class SampleDataset:
     def numbers(self, run: int) -> NDArray[np.float32]:
         """Labels and parameters of a run, shape (channel,); see `Runs.numbers`."""
         assert self.runs.numbers is not None
-        row: NDArray[np.float32] = self.runs.numbers[self.runs.runs[run].group]
+        row: NDArray[np.float32] = self.runs.numbers[self.runs.runs[run].group].astype(np.float32)
         return row
 
     def styles(self, index: int) -> NDArray[np.float32]:
         """Styles of a sample, shape (style,); see `Runs.style_numbers`."""
         run, _ = self.locate(index)
-        row: NDArray[np.float32] = self.runs.style_numbers[self.runs.runs[run].group]
+        numbers = self.runs.style_numbers[self.runs.runs[run].group]
+        row: NDArray[np.float32] = numbers.astype(np.float32)
         return row
 
     def _read(

@@ -171,13 +171,13 @@ def _resolve(path: str, trust: tuple[str, ...], callback_at: Path | None) -> Any
         if callback_at is None:
             raise ArtefactError(
                 f"the emulator needs the user's own {name!r}; say in which folder its file lies "
-                f"(callback_at)"
+                f"(--callback-at FOLDER, callback_at=…)"
             )
         return load_from_folder(name, callback_at)
     if not path.startswith(TRUSTED) and path not in trust:
         raise ArtefactError(
             f"refusing to import {path!r}, which is neither map2map's nor torch.nn's; if you know "
-            f"this code, name it in `trust`"
+            f"this code, trust it (--trust {path}, trust=[{path!r}])"
         )
     try:
         return import_object(path)

@@ -7,7 +7,7 @@ and run as fast as any other.
 
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from map2map.errors import FieldError, near_names
 from map2map.fields import FieldSet
 
-__all__ = ["Stylish", "bound", "numbers_of", "outside", "style_of", "with_any_style"]
+__all__ = [
+    "Stylish",
+    "bound",
+    "outside",
+    "style_attributes",
+    "style_of",
+    "warn_outside",
+    "with_any_style",
+]
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +79,21 @@ def outside(emulator: Stylish, values: Mapping[str, float]) -> list[str]:
     return found
 
 
-def numbers_of(emulator: Stylish, given: Mapping[str, Any]) -> dict[str, float]:
-    """`style_of`, with a warning for values outside the range of the training."""
-    values = style_of(emulator, given)
-    for text in outside(emulator, values):
+def warn_outside(emulator: Stylish, rows: Iterable[Mapping[str, float]]) -> None:
+    """Warn of styles outside the range of the training, once of each value."""
+    for text in dict.fromkeys(text for row in rows for text in outside(emulator, row)):
         log.warning("%s; what the emulator gives there was never tested", text)
-    return values
+
+
+def style_attributes(rows: Sequence[Mapping[str, float]]) -> dict[str, str]:
+    """What a file says of the styles of what it holds, if they are the same in all of it.
+
+    >>> style_attributes([{"z": 0.5}]), style_attributes([{"z": 1 / 3}, {"z": 1.0}])
+    ({'style_z': '0.5'}, {})
+    """
+    if any(row != rows[0] for row in rows):
+        return {}
+    return {f"style_{name}": repr(value).removesuffix(".0") for name, value in rows[0].items()}
 
 
 def bound(emulator: nn.Module, values: Mapping[str, float]) -> nn.Module:

@@ -287,21 +287,38 @@ class Task(pl.LightningModule):
 
     def normalized(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Normalized inputs, as the network takes them, and targets, with what was drawn."""
+        x, truths = self.encoded(batch)
+        return self.as_taken(x), truths[0]
+
+    def encoded(self, batch: Batch, steps: int = 1) -> tuple[Tensor, list[Tensor]]:
+        """Normalized inputs, and targets of so many steps, with what was drawn.
+
+        Args:
+            batch: Its targets may be those of several steps, one behind another.
+            steps: Of how many.
+        """
         emulator = self.built
         physical_x, physical_y = batch.settle()
         if self.dtype == torch.float64:  # files are read in single precision
             physical_x, physical_y = physical_x.double(), physical_y.double()
         style = self.styles_of(batch)
-        x, y = emulator.encode_input(physical_x, style), emulator.encode_target(physical_y, style)
+        x = emulator.encode_input(physical_x, style)
+        each = torch.split(physical_y, emulator.targets.channels, dim=1)[:steps]
+        truths = [emulator.encode_target(y, style) for y in each]
         if self.line is not None and self.training and self.current_epoch == 0:
-            self.line.add(x, y)
-        x, y = self.varied(x, y, batch)
+            self.line.add(x, truths[0])
+        pairs = [self.varied(x, y, batch) for y in truths]
+        x, truths = pairs[0][0], [y for _, y in pairs]
         if batch.dataset.allow_nonfinite:
             x = torch.where(torch.isfinite(x), x, 0.0)
+        return x, truths
+
+    def as_taken(self, x: Tensor) -> Tensor:
+        """Normalized inputs, as the network takes them."""
         x = x.to(self.dtype)
         if self.options.channels_last:
             x = x.contiguous(memory_format=channels_last(x.ndim - 2))
-        return x, y
+        return x
 
     def beside_output(self, x: Tensor, output: Tensor, batch: Batch) -> Tensor:
         """The inputs of a step on the cells of its output, (batch, channel, *space)."""

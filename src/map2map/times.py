@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from map2map.errors import FieldError, RecipeError
 
 __all__ = [
+    "NoLaterError",
     "Steps",
     "Times",
     "decode",
@@ -54,6 +55,19 @@ SINCE = re.compile(
     r"\s*(?:Z|UTC|\+?00?:?(?:00)?)?\s*"
 )
 """Units of times: unit, year, month, day, hour, minute and second, in universal time."""
+
+
+class NoLaterError(RecipeError):
+    """No frame has a later or earlier one that is asked for; who knows for what says so.
+
+    Args:
+        message: What is said.
+        found: What there is.
+    """
+
+    def __init__(self, message: str, found: str) -> None:
+        super().__init__(message)
+        self.found = found
 
 
 def unit(name: str) -> int:
@@ -244,9 +258,10 @@ def starts(times: Times, step: str | timedelta | np.timedelta64) -> NDArray[np.i
     index = np.searchsorted(times, later)
     first = np.flatnonzero(times[np.minimum(index, len(times) - 1)] == later)
     if not len(first):
-        raise RecipeError(
-            f"no frame has another one {step} later: there are {len(times)} frames from {times[0]} "
-            f"to {times[-1]}; use a shorter step or more data"
+        found = f"there are {len(times)} frames from {times[0]} to {times[-1]}"
+        raise NoLaterError(
+            f"no frame has another one {step} later: {found}; use a shorter step or more data",
+            found,
         )
     return np.stack([first, index[first]])
 

@@ -76,7 +76,7 @@ class Known:
 
 def numbers(
     field: Field, told: Told | float | str | None, runs: Sequence[Known]
-) -> NDArray[np.float32]:
+) -> NDArray[np.float64]:
     """The numbers of a field of whole runs, as the network learns them.
 
     Args:
@@ -85,7 +85,7 @@ def numbers(
         runs: The runs.
 
     Returns:
-        Float32, shape (run, channel). Of a label of two classes: 1 for the second; of more: 1 in
+        Float64, shape (run, channel). Of a label of two classes: 1 for the second; of more: 1 in
         the channel of the class.
 
     Raises:
@@ -108,7 +108,7 @@ def numbers(
         return one_hot(field, [class_number(field, text, where, key) for text, where in texts])
     scale, offset = (told.scale, told.offset) if isinstance(told, Told) else (1.0, 0.0)
     values = [scale * as_number(field, text, where) + offset for text, where in texts]
-    return np.array(values, np.float32)[:, None]
+    return np.array(values, np.float64)[:, None]
 
 
 def texts_of(
@@ -386,11 +386,11 @@ def class_number(field: Field, text: object, where: str, placeholder: str | None
     return classes.index(words)
 
 
-def one_hot(field: Field, classes: Sequence[int]) -> NDArray[np.float32]:
+def one_hot(field: Field, classes: Sequence[int]) -> NDArray[np.float64]:
     """Classes as probabilities: of the second of two, or of each of several."""
     if len(field.classes or ()) == 2:
-        return np.array(classes, np.float32)[:, None]
-    return np.eye(len(field.classes or ()), dtype=np.float32)[list(classes)]
+        return np.array(classes, np.float64)[:, None]
+    return np.eye(len(field.classes or ()))[list(classes)]
 
 
 def as_text(value: object) -> str:

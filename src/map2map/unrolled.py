@@ -11,12 +11,19 @@ from torch import Tensor, nn
 from map2map.batches import Batch
 from map2map.emulator import Emulator
 from map2map.errors import FieldError, GeometryError, RecipeError
-from map2map.feeds import check_feed, check_kept, feed_of, one_step, shifted
+from map2map.feeds import (
+    check_feed,
+    check_kept,
+    feed_of,
+    later_field,
+    one_step,
+    told_as_steps,
+    with_variable,
+)
 from map2map.fields import Field
 from map2map.footprints import Footprint
 from map2map.grids import Grid
 from map2map.patterns import Files
-from map2map.preparation import channels_last
 from map2map.runs import Runs
 from map2map.training import Step, Training, check_known
 from map2map.typing import Shape
@@ -203,7 +210,8 @@ class Unrolled(Training):
 
     def _unroll(self, task: "Task", batch: Batch, steps: int, noise: float) -> Step:
         emulator = task.built
-        read, truths = self._first(task, batch, steps)
+        read, truths = task.encoded(batch, steps)
+        read = read.clone()  # of which x is a part, that noise is added to
         x = self._narrowed(task.built.footprint, batch, read, steps)
         if noise:
             for name in self._feed.values():
@@ -240,21 +248,6 @@ class Unrolled(Training):
         ]
         return surrounded(torch.randn_like(cut(like, halo.low, space)), halo, self._whole)
 
-    def _first(self, task: "Task", batch: Batch, steps: int) -> tuple[Tensor, list[Tensor]]:
-        """Normalized inputs as they are read, and the truths of so many steps."""
-        emulator = task.built
-        physical_x, physical_y = batch.settle()
-        style = task.styles_of(batch)
-        x = emulator.encode_input(physical_x, style)
-        channels = emulator.targets.channels
-        each = torch.split(physical_y, channels, dim=1)[:steps]
-        truths = [emulator.encode_target(y, style) for y in each]
-        pairs = [task.varied(x, y, batch) for y in truths]
-        x, truths = pairs[0][0].clone(), [y for _, y in pairs]
-        if batch.dataset.allow_nonfinite:
-            x = torch.where(torch.isfinite(x), x, 0.0)
-        return x, truths
-
     def _narrowed(self, footprint: Footprint, batch: Batch, x: Tensor, steps: int) -> Tensor:
         """Inputs without the halo of the steps that are not taken."""
         if self._whole is not None or steps == self.steps:
@@ -267,10 +260,7 @@ class Unrolled(Training):
     def _apply(self, task: "Task", batch: Batch, x: Tensor, left: int) -> tuple[Tensor, Tensor]:
         """The output that later steps need, and the crop of it."""
         footprint, size = task.built.footprint, batch.dataset.size
-        seen = x.to(task.dtype)
-        if task.options.channels_last:
-            seen = seen.contiguous(memory_format=channels_last(x.ndim - 2))
-        output = task.network(seen)
+        output = task.network(task.as_taken(x))
         if self._whole is not None:
             output = output[(slice(None), slice(None), *footprint.kept(size))]
             return output, output
@@ -318,12 +308,8 @@ def later_runs(
 ) -> Runs:
     """Runs with the truths of all steps behind the targets, ``TARGET+1``, … one after another."""
     places, targets = dict(patterns), list[Field](task.targets)
-    files, own = files_of(patterns), dict[str, str | None]()
-    for name in files:
-        reader, _ = data.runs["train"].source(name, 0)
-        source: Any = getattr(reader, "source", reader)
-        # the one array of a file may be called anything
-        own[name] = name if name in source.fields else None
+    wanted = task.built.targets.names
+    files = {n: with_variable(n, e) for n, e in files_of(patterns).items() if n in wanted}
     for k in range(1, steps):
         for one in task.built.targets:
             if one.name not in files:
@@ -331,13 +317,12 @@ def later_runs(
                     f"{one.name!r} is in no file of its own, so there is no truth of its later "
                     f"steps; learn fields that are in files"
                 )
-            entry = files[one.name]
-            later = shifted(entry.later, step, k)
-            name = f"{one.name}+{k}"
-            places[name] = replace(entry, variable=entry.variable or own[one.name], later=later)
-            part = one.component and replace(one.component, vector=f"{one.component.vector}+{k}")
-            targets.append(replace(one, name=name, component=part))
-    return Runs(task.inputs, targets, places, data.domain, derived=data.derived, styles=task.styles)
+            target, at = later_field(one, k, files[one.name], step)
+            places[target.name] = at
+            targets.append(target)
+    with told_as_steps(steps, step, "take fewer `steps` in model.training, or more data"):
+        how = {"derived": data.derived, "styles": task.styles}
+        return Runs(task.inputs, targets, places, data.domain, **how)
 
 
 def sum_of(*shapes: Sequence[int]) -> Shape:

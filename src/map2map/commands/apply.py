@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from map2map.apply import Job, Report, Slope, Work, apply_files, check, emulator_at, jobs_of
+from map2map.apply import apply_files, check
 from map2map.arrays import Settings, require_noise
 from map2map.commands.apply_runs import apply_told
 from map2map.commands.arguments import WHERE, add_only, as_learnt, inputs_at
@@ -23,8 +23,10 @@ from map2map.emulator import Emulator
 from map2map.engine import DTYPES, Running
 from map2map.errors import RecipeError, SaveError
 from map2map.grids import Domain, Pad
+from map2map.jobs import Job, Slope, emulator_at, jobs_of
 from map2map.memory import bytes_of, keep_freed_memory
 from map2map.patterns import learnt_files
+from map2map.work import Report, Work
 
 __all__ = ["main"]
 

@@ -58,7 +58,10 @@ def add_only(parser: argparse.ArgumentParser, of: str = "") -> None:
 
 
 def fields_at(
-    places: Sequence[str], names: Sequence[str], optional: Sequence[str] = ()
+    places: Sequence[str],
+    names: Sequence[str],
+    optional: Sequence[str] = (),
+    styles: Sequence[str] = (),
 ) -> Mapping[str, Files | float]:
     """Where the files of each field are, from what was typed.
 
@@ -70,6 +73,7 @@ def fields_at(
             fields that are not named.
         names: The fields that are needed.
         optional: Fields that may be given besides.
+        styles: Numbers of runs that may be given besides, for messages.
 
     Raises:
         RecipeError: If a field is missing, unknown or given twice.
@@ -83,8 +87,12 @@ def fields_at(
             rest = files_of(place)
             continue
         if not equals or name not in known:
-            hint = near_names(name, known) if equals else f"; the fields are {', '.join(known)}"
-            raise RecipeError(f"{place!r} is not NAME=PATH of a field that is needed{hint}")
+            near = near_names(name, (*known, *styles))
+            hint = near if equals else f"; the fields are {', '.join(known)}"
+            or_style = f", nor NAME=NUMBER of a style ({', '.join(styles)})" if styles else ""
+            raise RecipeError(
+                f"{place!r} is not NAME=PATH of a field that is needed{or_style}{hint}"
+            )
         if name in found:
             raise RecipeError(f"field {name!r} is given twice; quote patterns: '{name}=…*…'")
         files = files_of(where)
@@ -274,7 +282,8 @@ def inputs_at(
     given = {place.partition("=")[0] for place in places if "=" in place}
     beside = resolve(others, emulator.derived, given)[1]
     names = dict.fromkeys((*emulator.needed(given), *beside))
-    fields = fields_at(places, list(names), [n for n in emulator.derived if n in given])
+    computed = [n for n in emulator.derived if n in given]
+    fields = fields_at(places, list(names), computed, emulator.styles.names)
     return {**fields, **styles}
 
 

@@ -3,7 +3,7 @@
 import argparse
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +17,23 @@ from map2map.baselines import Means, training_files
 from map2map.commands.arguments import WHERE, as_learnt, inputs_at, with_only
 from map2map.commands.evaluate import progress
 from map2map.emulator import Emulator
-from map2map.errors import M2MError, RecipeError
-from map2map.feeds import check_kept, fed_targets, feed_of, history_of, one_step, series_of, share
+from map2map.errors import FieldError, M2MError, RecipeError
+from map2map.feeds import (
+    check_feed,
+    check_kept,
+    fed_targets,
+    feed_of,
+    history_of,
+    in_words,
+    one_step,
+    series_of,
+    share,
+    shifted,
+)
 from map2map.lead_scores import later_truths, lead_scores
 from map2map.patterns import learnt_files
 from map2map.rollout import write_rollout
-from map2map.runs import Runs
+from map2map.runs import Files, Runs
 from map2map.scores import attributes, check_output, save_scores
 from map2map.typing import Array
 
@@ -56,10 +67,7 @@ def main(argv: Sequence[str]) -> int:
             raise RecipeError(f"--device {options.device}: {error}") from error
     settings = settings_of(options, emulator)
     learnt = learnt_files(emulator.training_record)
-    given = feeds(options.feed)
-    feed = given | history_of(emulator, learnt, given) if given else feed_of(emulator, learnt)
-    step = one_step(feed, learnt) if options.step is None else options.step
-    step = int(step) if str(step).isdecimal() else step
+    feed, step = steps_of(options, emulator, learnt)
     series = series_of(emulator, feed, learnt)
     patterns = with_only(as_learnt(inputs_at(options.data, emulator), learnt), options.only)
     with progress() as track:
@@ -71,6 +79,7 @@ def main(argv: Sequence[str]) -> int:
                 emulator.domain,
                 derived=emulator.derived,
                 styles=list(emulator.styles),
+                beyond=True,
             )
             check_kept(runs, patterns, feed)
             try:
@@ -94,7 +103,7 @@ def main(argv: Sequence[str]) -> int:
         if options.truth is not None:
             runs = later_truths(emulator, patterns, feed, options.steps, step, series)
             check_kept(runs, patterns, feed)
-            runs.runs = runs.runs[:: options.every]
+            runs.runs = runs.runs[:: options.every or 1]
             usual = climatology(emulator, runs, fed_targets(emulator, feed, learnt))
             scores = lead_scores(
                 emulator,
@@ -141,7 +150,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--resume", action="store_true", help="go on with a rollout to -o that broke off")
     add("--only", action="append", default=[], metavar="NAME=VALUES",
         help="start from these frames only: time=2019 or time=2019-01-01:2020-03-25")
-    add("--every", type=int, default=1, metavar="N", help="score from every N-th of them only")
+    add("--every", type=int, metavar="N", help="score from every N-th of them only")
     add("--feed", action="append", default=[], metavar="OUTPUT=INPUT",
         help="which outputs become which inputs; default: as they were in training")
     add("--step", help="how much later outputs are: 6h, or frames; default: as in training")
@@ -156,15 +165,64 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--callback-at", type=Path, metavar="FOLDER", help="folder of your code")
     # fmt: on
     options = parser.parse_args(argv)
-    if options.steps < 1 or options.every < 1:
-        raise RecipeError(
-            f"--steps and --every are 1 or more, not {options.steps}, {options.every}"
-        )
+    for name, number in (("--steps", options.steps), ("--every", options.every)):
+        if number is not None and number < 1:
+            raise RecipeError(f"{name} is 1 or more, not {number}")
     if options.output is None and options.truth is None:
         raise RecipeError("nothing to do: give -o to write a rollout, or --truth to score some")
     if options.resume and options.output is None:
         raise RecipeError("--resume goes on with what -o was to write; give -o, or leave it out")
+    if options.every is not None and options.truth is None:
+        raise RecipeError(
+            "--every is of the starts that --truth scores, but -o writes one rollout, from the "
+            "first of them; give --truth, or leave --every out"
+        )
+    tiles = [name for name in ("memory", "tile") if getattr(options, name) is not None]
+    if tiles and options.output is None:
+        raise RecipeError(
+            f"--{tiles[0]} is of the tiles of -o, but --truth keeps whole fields in memory; give "
+            f"-o, or leave --{tiles[0]} out"
+        )
     return options
+
+
+def steps_of(
+    options: argparse.Namespace, emulator: Emulator, learnt: Mapping[str, Files]
+) -> tuple[dict[str, str], str | int]:
+    """What feeds what, and how long a step is.
+
+    Raises:
+        FieldError: If they are not known, or outputs cannot feed inputs.
+    """
+    given = feeds(options.feed)
+    if not given:
+        feed = feed_of(emulator, learnt)
+        return feed, step_of(options.step, feed, learnt)
+    check_feed(emulator, given)
+    step = step_of(options.step, given, learnt)
+    return given | history_of(emulator, learnt, given, step), step
+
+
+def step_of(asked: str | None, feed: Mapping[str, str], learnt: Mapping[str, Files]) -> str | int:
+    """How long a step is: as asked for, or as in training; warns if the two differ."""
+    if asked is None:
+        return one_step(feed, learnt)
+    step = int(asked) if asked.isdecimal() else asked
+    try:
+        own = one_step(feed, learnt)
+    except FieldError:  # which is why it is asked for
+        return step
+    if isinstance(own, int) == isinstance(step, int) and shifted(None, own, 1) != shifted(
+        None, step, 1
+    ):
+        log.warning(
+            "a step is said to be %s, but the emulator was trained to give what is %s later; "
+            "times, and truths of --truth, are those of %s",
+            in_words(step),
+            in_words(own),
+            in_words(step),
+        )
+    return step
 
 
 def settings_of(options: argparse.Namespace, emulator: Emulator) -> Settings:

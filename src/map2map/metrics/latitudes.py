@@ -127,24 +127,23 @@ class LatitudeScores:
         with np.errstate(divide="ignore", invalid="ignore"):
             means = {name: total / self._counts[name] for name, total in self._sums.items()}
         dims = ("channel",)
+        weighted = " weighted by cos(latitude)" if np.ptp(self.weights) else ""
         found = {
             "rmse": score(
                 np.sqrt(means["squared"]),
                 "field",
-                "root of the mean over samples of squared errors weighted by cos(latitude)",
+                f"root of the mean over samples of squared errors{weighted}",
                 0,
                 dims,
             ),
-            "mae": score(
-                means["absolute"], "field", "mean of |error| weighted by cos(latitude)", 0, dims
-            ),
-            "bias": score(means["bias"], "field", "mean error weighted by cos(latitude)", 0, dims),
+            "mae": score(means["absolute"], "field", f"mean of |error|{weighted}", 0, dims),
+            "bias": score(means["bias"], "field", f"mean error{weighted}", 0, dims),
         }
         if "acc" in means:
             found["acc"] = score(
                 means["acc"],
                 "1",
-                "mean over samples of the correlation of anomalies, weighted by cos(latitude)",
+                f"mean over samples of the correlation of anomalies{weighted}",
                 1,
                 dims,
             )

@@ -193,6 +193,9 @@ def warnings(scores: LeadScores) -> list[str]:
                 f"At the last lead the rms of {channel} is {number(float(ratio))} times the "
                 f"truth's: the rollout {'gains' if ratio > 1 else 'loses'} energy."
             )
+    beyond = scores.data.attrs.get("styles_outside")
+    if beyond:
+        found.append(f"The emulator is asked for more than it was trained on: {beyond}.")
     if scores.starts < 10:
         found.append(f"There are {count(scores.starts, 'rollout')} only.")
     return found

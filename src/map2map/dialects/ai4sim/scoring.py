@@ -241,7 +241,7 @@ def starts(
             f"{', '.join(patterns)}; make surface_variables, plevel_variables and "
             f"constant_mask_list those of the training"
         )
-    return later_truths(emulator, patterns, feed, steps, step)
+    return later_truths(emulator, patterns, feed, steps, step, within=True)
 
 
 def limited(told: Settings, count: int) -> int:

@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
-from map2map.apply import Job, apply_files
+from map2map.apply import apply_files
 from map2map.arrays import Settings
 from map2map.baselines import read_field
 from map2map.commands.evaluate import about
@@ -22,6 +22,7 @@ from map2map.emulator import Emulator
 from map2map.errors import FieldError
 from map2map.evaluate import Options, evaluate
 from map2map.files import replacing
+from map2map.jobs import Job
 from map2map.plots import STYLE
 from map2map.runs import Files, Runs
 from map2map.scores import attributes, save_scores
