@@ -39,8 +39,12 @@ class Channels:
         return min(max(chan, self.least), self.most)
 
 
-def doublings(scale_factor: int) -> int:
+def doublings(scale_factor: int, other: str) -> int:
     """How often cells are divided by two.
+
+    Args:
+        scale_factor: Cells of the output for one of the input, per axis.
+        other: Which model takes other factors.
 
     Raises:
         RecipeError: If the factor is no power of two from 2.
@@ -51,6 +55,6 @@ def doublings(scale_factor: int) -> int:
         near = f"{below}" if scale_factor < 2 else f"{below} or {2 * below}"
         raise RecipeError(
             f"`scale_factor` is {scale_factor}, but each block doubles the cells: a power of two, "
-            f"such as {near}; UpsampledUNet takes other factors"
+            f"such as {near}; {other} takes other factors"
         )
     return blocks

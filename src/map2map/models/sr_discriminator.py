@@ -48,7 +48,7 @@ class SRDiscriminator(nn.Module):
         self.in_chan, self.out_chan, self.ndim = in_chan, out_chan, ndim
         self.scale_factor = scale_factor
         self.chan_base, self.chan_min, self.chan_max = chan_base, chan_min, chan_max
-        chan, blocks = Channels(chan_base, chan_min, chan_max), doublings(scale_factor)
+        chan, blocks = Channels(chan_base, chan_min, chan_max), doublings(scale_factor, "PatchGAN")
         conv = CONV[ndim]
         self.block0 = nn.Sequential(conv(in_chan, chan(blocks), 1), nn.LeakyReLU(SLOPE, True))
         self.blocks = nn.ModuleList(

@@ -66,7 +66,10 @@ class SRGenerator(nn.Module):
         self.scale_factor, self.cat_noise, self.noise = scale_factor, cat_noise, noise
         self.chan_base, self.chan_min, self.chan_max = chan_base, chan_min, chan_max
         self.style_chan, self.modulation = style_chan, modulation
-        chan, blocks = Channels(chan_base, chan_min, chan_max), doublings(scale_factor)
+        chan, blocks = (
+            Channels(chan_base, chan_min, chan_max),
+            doublings(scale_factor, "UpsampledUNet"),
+        )
         self.skip = nn.Identity() if in_chan == out_chan else CONV[ndim](in_chan, out_chan, 1)
         self.block0 = nn.Sequential(CONV[ndim](in_chan, chan(0), 1), nn.LeakyReLU(SLOPE, True))
         self.blocks, cut = nn.ModuleList(), 0
