@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from map2map.arrays import require_noise
+from map2map.arrays import apply_arrays, require_noise
 from map2map.emulator import Emulator
 from map2map.errors import GeometryError, RecipeError
 from map2map.fields import Field
@@ -174,11 +174,9 @@ def predict(
         fields: Its inputs by name.
         member: By how much the seed of what it draws is larger than that of its settings.
     """
-    found: Mapping[str, Array]
-    if member:
-        found = emulator.apply(fields, settings=emulator.settings.of_member(member))
-    else:
-        found = emulator(fields)
+    settings = emulator.settings.of_member(member) if member else emulator.settings
+    # styles outside the range are told once of all runs
+    found: Mapping[str, Array] = apply_arrays(emulator, fields, None, settings)
     shape = next(iter(fields.values())).shape[-emulator.ndim :]
     domain = valid_domain(emulator.domain.grid(shape), emulator.footprint)
     if domain.shape == shape:
