@@ -6,13 +6,13 @@ from torch import Tensor, nn
 from map2map.footprints import Footprint
 from map2map.models.conv import CONV, Resampler, adds_narrowed, check_ndim
 from map2map.models.doubling import SLOPE, Channels, doublings
-from map2map.models.styled import Modulation, check_style, make_styled, settled, through
+from map2map.models.styled import Modulation, Styled, check_style, make_styled, through
 from map2map.noise import Noise
 
 __all__ = ["SRGenerator"]
 
 
-class SRGenerator(nn.Module):
+class SRGenerator(Styled):
     """Blocks that each double the resolution, draw random numbers and add to an output.
 
     The output starts as the input. Each block interpolates it linearly and adds what it makes of
@@ -98,10 +98,6 @@ class SRGenerator(nn.Module):
         for block in self.blocks:
             x, y = block(x, y, style)
         return y
-
-    def settled(self, style: Tensor) -> nn.Module:
-        """A copy for one style, shape (style_chan,), that takes none."""
-        return settled(self, style)
 
 
 class GeneratorBlock(nn.Module):

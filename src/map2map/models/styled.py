@@ -12,13 +12,28 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from map2map.errors import GeometryError, RecipeError
 
-__all__ = ["Modulation", "StyledConv", "check_style", "make_styled", "settled", "through"]
+__all__ = ["Modulation", "Styled", "StyledConv", "check_style", "make_styled", "through"]
 
 Modulation = Literal["weights", "film"]
 """How a style acts on a convolution; see `StyledConv`."""
 
 EPSILON = 1e-8
 """Added to the sum of squares that a weight is divided by the root of."""
+
+
+class Styled(nn.Module):
+    """A network that may take a style, shape (batch, style_chan)."""
+
+    def settled(self, style: Tensor) -> nn.Module:
+        """A copy for one style, shape (style_chan,), that takes none: of ordinary convolutions."""
+        made = copy.deepcopy(self)
+        for parent in list(made.modules()):
+            if hasattr(parent, "style_chan") and not isinstance(parent, StyledConv):
+                cast(Any, parent).style_chan = 0
+            for name, child in list(parent.named_children()):
+                if isinstance(child, StyledConv):
+                    setattr(parent, name, child.plain(style.to(child.weight)))
+        return made
 
 
 class StyledConv(nn.Module):
@@ -191,15 +206,3 @@ def check_style(model: nn.Module, style: Tensor | None, style_chan: int) -> None
             else f"{type(model).__name__} takes no style, but one was given; make it with "
             f"style_chan={style.shape[-1]}"
         )
-
-
-def settled(model: nn.Module, style: Tensor) -> nn.Module:
-    """A copy of a network for one style, shape (style_chan,), of ordinary convolutions."""
-    made = copy.deepcopy(model)
-    for parent in list(made.modules()):
-        if hasattr(parent, "style_chan") and not isinstance(parent, StyledConv):
-            cast(Any, parent).style_chan = 0
-        for name, child in list(parent.named_children()):
-            if isinstance(child, StyledConv):
-                setattr(parent, name, child.plain(style.to(child.weight)))
-    return made

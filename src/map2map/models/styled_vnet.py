@@ -1,18 +1,18 @@
 """StyledVNet: the V-Net of the published emulators of structure, with a style and without norms."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from map2map.errors import RecipeError
 from map2map.footprints import Footprint
 from map2map.models.conv import ConvBlock, ResBlock, narrow_like
 from map2map.models.levels import adds_input
-from map2map.models.styled import Modulation, check_style, make_styled, settled
+from map2map.models.styled import Modulation, Styled, check_style, make_styled
 
 __all__ = ["StyledVNet"]
 
 
-class StyledVNet(nn.Module):
+class StyledVNet(Styled):
     """Residual blocks, two of them at full resolution, whose convolutions a style acts on.
 
     No value is made up: the output is smaller than the input by 6·2^depth cells per side. With the
@@ -111,7 +111,3 @@ class StyledVNet(nn.Module):
             return y
         z: Tensor = y + narrow_like(x, y, (self.footprint.margin,) * 2)
         return z
-
-    def settled(self, style: Tensor) -> nn.Module:
-        """A copy for one style, shape (style_chan,), that takes none."""
-        return settled(self, style)

@@ -1,15 +1,15 @@
 """UNet: a U-Net of valid convolutions, after map2map's."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from map2map.models.conv import ConvBlock, narrow_like
 from map2map.models.levels import adds_input, v_blocks, v_footprint, v_forward
-from map2map.models.styled import Modulation, check_style, make_styled, settled
+from map2map.models.styled import Modulation, Styled, check_style, make_styled
 
 __all__ = ["UNet"]
 
 
-class UNet(nn.Module):
+class UNet(Styled):
     """Two convolutions per level, down to cells 2^depth times as wide, and up again.
 
     No value is made up: the output is smaller than the input by 6·2^depth - 4 cells per side (20
@@ -74,7 +74,3 @@ class UNet(nn.Module):
         check_style(self, style, self.style_chan)
         y = v_forward(self, x, self.depth, style)
         return y + narrow_like(x, y, (self.footprint.margin,) * 2) if self.adds_input else y
-
-    def settled(self, style: Tensor) -> nn.Module:
-        """A copy for one style, shape (style_chan,), that takes none."""
-        return settled(self, style)

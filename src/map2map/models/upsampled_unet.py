@@ -18,7 +18,7 @@ from map2map.models.conv import (
     check_ndim,
 )
 from map2map.models.levels import adds_input, v_blocks, v_footprint, v_forward
-from map2map.models.styled import Modulation, check_style, make_styled, settled, through
+from map2map.models.styled import Modulation, Styled, check_style, make_styled, through
 from map2map.noise import Noise
 
 __all__ = ["UpsampledUNet"]
@@ -29,7 +29,7 @@ FEWEST = 8
 """Channels that stages keep at least, unless the U-Net has fewer."""
 
 
-class UpsampledUNet(nn.Module):
+class UpsampledUNet(Styled):
     """A U-Net of valid convolutions, which sees far at little cost, then finer and finer cells.
 
     The prime factors of ``scale_factor`` are the stages, the largest first: of each, cells are
@@ -147,10 +147,6 @@ class UpsampledUNet(nn.Module):
             return y
         cut = self.footprint.cut - drops(self.scale_factor)
         return adds_narrowed(y, self.interpolate(x), cut)
-
-    def settled(self, style: Tensor) -> nn.Module:
-        """A copy for one style, shape (style_chan,), that takes none."""
-        return settled(self, style)
 
 
 class Stage(nn.Module):
