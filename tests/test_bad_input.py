@@ -544,6 +544,13 @@ def test_a_place_on_the_command_line_takes_the_place_of_that_in_the_recipe(folde
     ):
         made = make(["--config", "r.yaml", "--data.train.nu", value], "m2m")
         assert made.datamodule.patterns["train"]["nu"] == expected
+    for value, words in (
+        ("{tabel: u.csv}", "no key data.train.nu.tabel; did you mean 'table'"),
+        ("{patern: 'x_*.npy'}", "no key data.train.nu.patern; did you mean 'pattern'"),
+        ("{placeholder: k, table: u.csv}", "placeholder and table are given"),
+    ):
+        with pytest.raises(RecipeError, match=words):
+            make(["--config", "r.yaml", "--data.train.nu", value], "m2m")
     made = make(["--config", "r.yaml", "--data.train.nu={placeholder: k}"], "m2m")
     assert made.datamodule.patterns["train"]["nu"] == Told(placeholder="k")
 

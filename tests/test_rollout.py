@@ -581,6 +581,8 @@ def test_drift_power_and_blow_up_are_told_by_lead(tmp_path, monkeypatch):
             # of white noise in cells of size 1
             mine = [power_spectrum(one[0], 1.0)[1] for one in values]
             np.testing.assert_allclose(at["power"].sel(of=of), np.mean(mine, axis=0), rtol=1e-5)
+    assert scores.units.item() == emulator.targets["t_next"].units
+    assert scores.power.attrs["units"] == "field^2 L^2"
     # 1.5^3 > 3: all have blown up after three steps
     np.testing.assert_array_equal(scores.lasting, [1, 1, 0, 0])
 

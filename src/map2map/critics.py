@@ -85,9 +85,12 @@ def check_scores(
             break
         except Exception as error:
             if device == "cpu":
+                # halos are for the network, whose output it sees
+                why = str(error).partition("; it cuts off")[0]
                 raise GeometryError(
                     f"the discriminator {name} does not take {told(shape)}, which are "
-                    f"{', '.join(names)}: {error}"
+                    f"{', '.join(names)}: {why}; where cells are too few, take larger crops "
+                    f"(data.crops.size)"
                 ) from error
     if not isinstance(scores, Tensor) or scores.shape[:1] != (shape[0],) or not scores.numel():
         found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__

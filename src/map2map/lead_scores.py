@@ -179,9 +179,9 @@ class Leads:
             ("lead", "channel"),
         )
         if self.spacing is not None:
-            units = f"field^2 L^{len(self.spacing)}"
+            of_power = f"field^2 L^{len(self.spacing)}"
             mean = "power spectrum, mean over starts"
-            scores["power"] = score(of("power"), units, mean, None, (*along, "wavenumber"))
+            scores["power"] = score(of("power"), of_power, mean, None, (*along, "wavenumber"))
         places = {"method": list(self.methods), "of": both, "channel": channels}
         leads = np.arange(1, self.leads + 1)
         return scores.assign_coords(

@@ -99,7 +99,10 @@ def duration(step: str | timedelta | np.timedelta64) -> np.timedelta64:
     else:
         match = re.fullmatch(r"\s*(\d+)\s*([A-Za-z]+)\s*", str(step))
         if match is None:
-            raise RecipeError(f"{step!r} is no duration; write a whole number and a unit: 6h, 3d")
+            raise RecipeError(
+                f"{step!r} is no duration; write a whole number and a unit: 6h, 3d; or of frames, "
+                f"a number alone: 1"
+            )
         found = np.timedelta64(int(match[1]) * unit(match[2]), "us")
     if not found > np.timedelta64(0, "us"):
         raise RecipeError(f"a step lasts longer than zero, not {step!r}")

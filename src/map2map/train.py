@@ -200,7 +200,11 @@ def train(
     emulator = task.finished()
     target = output.folder / output.emulator
     if not task.trained and (path is None or target.exists()):
-        log.info("nothing to do: all %s epochs are done", trainer.max_epochs)
+        log.info(
+            "nothing to do: %s epochs are done, and %s were asked for",
+            trainer.current_epoch,
+            trainer.max_epochs,
+        )
         return emulator.eval()
     chosen = _take_best(emulator, output, trainer) if output.weights == "best" else {}
     emulator.eval()

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from map2map.commands.recipe_places import SIDES, check_places, whole_place
+from map2map.commands.recipe_places import SIDES, check_place, check_places, whole_place
 from map2map.commands.recipes import read
 from map2map.errors import RecipeError
 from map2map.variables import expand
@@ -88,19 +88,20 @@ def _placed(option: str) -> str:
 def _filled(option: str, value: str) -> str:
     if option != "--config":
         text = str(expand(value, option.removeprefix("--")))
-        return _whole(text) if PLACE.fullmatch(option) else text
+        return _whole(text, option) if PLACE.fullmatch(option) else text
     recipe = read(Path(value))
     filled = settled(recipe)
     # jsonargparse takes YAML in the place of a file
     return value if filled == recipe else yaml.safe_dump(filled, sort_keys=False)
 
 
-def _whole(text: str) -> str:
+def _whole(text: str, option: str) -> str:
     """What takes the place of where something is in a recipe, and is not mixed with it."""
     try:
         place = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
+    check_place(option.removeprefix("--"), place)
     if not isinstance(place, Mapping):
         return text
     return yaml.safe_dump(whole_place(place), default_flow_style=True)

@@ -12,7 +12,7 @@ from map2map.errors import RecipeError, near_names
 from map2map.patterns import Files
 from map2map.told import Told
 
-__all__ = ["SIDES", "check_places", "whole_place"]
+__all__ = ["SIDES", "check_place", "check_places", "whole_place"]
 
 SIDES = ("train", "val", "test")
 """Of `data`, that have them."""
@@ -36,7 +36,7 @@ def check_places(recipe: Mapping[str, Any]) -> None:
     for side in SIDES:
         places = data.get(side) if isinstance(data, Mapping) else None
         for name, place in places.items() if isinstance(places, Mapping) else ():
-            _check(f"data.{side}.{name}", place)
+            check_place(f"data.{side}.{name}", place)
 
 
 def whole_place(place: Any) -> Any:
@@ -52,7 +52,16 @@ def whole_place(place: Any) -> Any:
     return {"class_path": path, "init_args": {**KEYS[kind], **place}}
 
 
-def _check(where: str, place: Any) -> None:
+def check_place(where: str, place: Any) -> None:
+    """Refuse what is no place.
+
+    Args:
+        where: It stands in a recipe.
+        place: What stands there.
+
+    Raises:
+        RecipeError: If it is none.
+    """
     if isinstance(place, list) and not all(isinstance(entry, str) for entry in place):
         raise RecipeError(
             f"{where} is {place}, but a list is one of patterns of files; numbers of runs are told "

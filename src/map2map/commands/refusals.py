@@ -26,6 +26,8 @@ VALUE = re.compile(r"\.? ?(Given|Got) value: .*")
 PACKAGES = ("map2map.models", "map2map.norms", "map2map.losses")
 FILLED_IN = {"in_chan", "out_chan", "ndim", "style_chan", "params"}
 """Arguments of networks and optimizers that a recipe does not give."""
+BASES = ("Optimizer", "LRScheduler", "Module")
+"""Classes of PyTorch that only say what a class of theirs is."""
 
 
 def one_sentence(text: str, keys: Iterable[str]) -> str:
@@ -92,6 +94,8 @@ def _with_near(part: str, owner: str, keys: list[str]) -> str:
         key = match[1]
         if ".init_args." not in key and not owner:
             return f"there is no key {key!r}{near_names(key, _first(keys))}"
+        if owner.rpartition(".")[2] in BASES:
+            return f"{key!r} is of a class that is not given; say which, too (class_path)"
         allowed = _arguments(owner)
         near = "" if allowed is None else near_names(key.rpartition(".")[2], allowed)
         return f"there is no key {key!r}{near}"
@@ -104,12 +108,13 @@ def _with_near(part: str, owner: str, keys: list[str]) -> str:
             f"beside map2map, or mend the import path"
         )
     if match := NO_PATH.search(part):
-        near = near_names(match[1], [name for package in PACKAGES for name in _public(package)])
+        known = [name for package in PACKAGES for name in _public(package)]
+        near = near_names(match[1], known + [n for n in _public("torch.nn") if n.endswith("Loss")])
         return (
             f"there is no class {match[1]!r}"
             + (near if "did you" in near else "")
             + f" (a class is named by its import path, such as map2map.models.UNet; those of "
-            f"{', '.join(PACKAGES)} by their names alone, too)"
+            f"{', '.join(PACKAGES)}, and losses of torch.nn, by their names alone, too)"
         )
     return part[:1].lower() + part[1:] if part.startswith("Expected") else part
 
